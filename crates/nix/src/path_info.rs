@@ -1,0 +1,28 @@
+//! What a store says about one valid path.
+
+use std::collections::BTreeSet;
+
+use crate::{ContentAddress, NarHash, StorePath};
+
+/// Nix's `ValidPathInfo`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathInfo {
+    /// The path itself.
+    pub path: StorePath,
+    /// The derivation that produced it, when known.
+    pub deriver: Option<StorePath>,
+    /// SHA-256 of its NAR.
+    pub nar_hash: NarHash,
+    /// Paths it refers to, itself included when it does.
+    pub references: BTreeSet<StorePath>,
+    /// Seconds since 1970; 0 when unknown.
+    pub registration_time: u64,
+    /// Bytes of its NAR.
+    pub nar_size: u64,
+    /// Whether this store built it itself.
+    pub ultimate: bool,
+    /// `name:base64` each; see [`crate::signature`].
+    pub signatures: BTreeSet<String>,
+    /// What the path commits to, when it is content-addressed.
+    pub ca: Option<ContentAddress>,
+}
