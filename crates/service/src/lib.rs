@@ -1,1 +1,3 @@
-//! firn-service
+//! The use cases.
+
+pub mod ports;

@@ -1,0 +1,152 @@
+//! The build key: equal keys mean that two sandboxes could not tell their builds apart.
+//!
+//! SHA-256 over a length-prefixed encoding. Everything that reaches a build and can differ between two requests is in it; what the
+//! client happened to list as inputs is not, because the sandbox mounts the whole closure and nothing else.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use firn_nix::{BasicDerivation, DerivationOutput, NarHash, StorePath};
+use sha2::{Digest as _, Sha256};
+
+use crate::Object;
+
+/// Changes whenever the encoding does.
+const FORMAT: &[u8] = b"firn-build-key-1";
+
+/// Digest that names a build up to what its sandbox can see.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BuildKey(pub [u8; 32]);
+
+/// 64 hexadecimal digits.
+impl fmt::Display for BuildKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl fmt::Debug for BuildKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a sandbox looks like apart from derivation and inputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvironmentClass {
+    /// `x86_64-linux` and the like.
+    pub system: String,
+    /// Kind of sandbox and version of what it shows to a build.
+    pub sandbox: String,
+    /// Contents of the files that every sandbox gets besides its inputs (`/bin/sh`), by path.
+    pub extra: BTreeMap<String, NarHash>,
+    /// What `NIX_BUILD_CORES` says.
+    pub cores: u32,
+}
+
+/// The whole input closure of a build with the content that the requester's view has for each path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InputMapping(BTreeMap<StorePath, Object>);
+
+impl InputMapping {
+    /// From the objects of a closure.
+    #[must_use]
+    pub fn new(objects: impl IntoIterator<Item = Object>) -> Self {
+        Self(objects.into_iter().map(|o| (o.path.clone(), o)).collect())
+    }
+
+    /// The objects, sorted by path.
+    pub fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.0.values()
+    }
+
+    /// Number of paths.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether the build has no inputs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl BuildKey {
+    /// Digest of a derivation, its input mapping and the environment class.
+    ///
+    /// Of each input the content is hashed, and besides it what `exportReferencesGraph` shows a build: references and content address.
+    #[must_use]
+    pub fn new(drv: &BasicDerivation, inputs: &InputMapping, class: &EnvironmentClass) -> Self {
+        let mut e = Encoder(Sha256::new());
+        e.bytes(FORMAT);
+        e.bytes(class.system.as_bytes());
+        e.bytes(class.sandbox.as_bytes());
+        e.count(class.extra.len());
+        for (path, content) in &class.extra {
+            e.bytes(path.as_bytes());
+            e.bytes(content.bytes());
+        }
+        e.bytes(&class.cores.to_le_bytes());
+
+        e.count(drv.outputs.len());
+        for (name, output) in &drv.outputs {
+            e.bytes(name.as_bytes());
+            e.output(output);
+        }
+        e.bytes(&drv.platform);
+        e.bytes(&drv.builder);
+        e.count(drv.args.len());
+        drv.args.iter().for_each(|arg| e.bytes(arg));
+        e.count(drv.env.len());
+        for (name, value) in &drv.env {
+            e.bytes(name);
+            e.bytes(value);
+        }
+
+        e.count(inputs.len());
+        for object in inputs.objects() {
+            e.bytes(object.path.base_name().as_bytes());
+            e.bytes(object.content.bytes());
+            e.count(object.references.len());
+            object
+                .references
+                .iter()
+                .for_each(|r| e.bytes(r.base_name().as_bytes()));
+            e.bytes(object.ca.map(|ca| ca.to_string()).unwrap_or_default().as_bytes());
+        }
+        Self(e.0.finalize().into())
+    }
+}
+
+/// Length-prefixed, so that no two different inputs give the same bytes.
+struct Encoder(Sha256);
+
+impl Encoder {
+    fn count(&mut self, n: usize) {
+        self.0.update((n as u64).to_le_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.count(bytes.len());
+        self.0.update(bytes);
+    }
+
+    fn output(&mut self, output: &DerivationOutput) {
+        let (tag, path, how) = match output {
+            DerivationOutput::InputAddressed(path) => ("input-addressed", Some(path), String::new()),
+            DerivationOutput::Fixed { path, ca } => ("fixed", path.as_ref(), ca.to_string()),
+            DerivationOutput::Floating { method, algo } => {
+                ("floating", None, format!("{}{}", method.prefix(), algo.name()))
+            }
+            DerivationOutput::Deferred => ("deferred", None, String::new()),
+            DerivationOutput::Impure { method, algo } => {
+                ("impure", None, format!("{}{}", method.prefix(), algo.name()))
+            }
+        };
+        self.bytes(tag.as_bytes());
+        self.bytes(path.map(StorePath::base_name).unwrap_or_default().as_bytes());
+        self.bytes(how.as_bytes());
+    }
+}

@@ -1,0 +1,103 @@
+//! Running one build. The engine behind it may be this machine's sandbox or a remote one; what it reports becomes true only when the
+//! service records it.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use firn_core::{BuildId, EnvironmentClass, InputMapping, Object};
+use firn_nix::{BasicDerivation, StorePath};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// One build to run.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// This run.
+    pub id: BuildId,
+    /// Named in errors only: a sandbox cannot see it.
+    pub drv_path: StorePath,
+    /// What to run.
+    pub drv: BasicDerivation,
+    /// Exactly what the sandbox holds.
+    pub inputs: InputMapping,
+    /// What the sandbox looks like.
+    pub class: EnvironmentClass,
+    /// The operator's limits; never a requester's.
+    pub limits: JobLimits,
+}
+
+/// The operator's limits on a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobLimits {
+    /// In all.
+    pub wall: Duration,
+    /// Without output.
+    pub silent: Duration,
+    /// Bytes of log.
+    pub log_bytes: u64,
+    /// Bytes of all outputs' NARs together.
+    pub output_bytes: u64,
+}
+
+/// An output whose content is in the content store (published, not yet synced or recorded).
+pub type BuiltFile = Object;
+
+/// What a run used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunReport {
+    /// Milliseconds from start to end.
+    pub wall_ms: u64,
+    /// Microseconds.
+    pub cpu_user_us: u64,
+    /// Microseconds.
+    pub cpu_system_us: u64,
+}
+
+/// Why a run gave no outputs. Texts are for the client and name the derivation, output or path.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RunFailure {
+    /// The builder ended with a non-zero status or by a signal.
+    #[error("{0}")]
+    Builder(String),
+    /// Missing outputs, a broken output check, a hash mismatch, a forbidden reference.
+    #[error("{0}")]
+    OutputRejected(String),
+    /// The derivation asks for what cannot be done (attributes that do not parse, a graph of a path that is no input, …).
+    #[error("{0}")]
+    InputRejected(String),
+    /// Too long, or silent for too long.
+    #[error("{0}")]
+    TimedOut(String),
+    /// Too much log.
+    #[error("{0}")]
+    LogLimit(String),
+    /// Nobody waits any more.
+    #[error("cancelled")]
+    Cancelled,
+    /// The machine: no disk, no namespaces, a lost helper. Never the builder's doing.
+    #[error("{0}")]
+    Infrastructure(String),
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// By output name, or why not.
+    pub result: Result<BTreeMap<String, BuiltFile>, RunFailure>,
+    /// What it used.
+    pub report: RunReport,
+}
+
+/// Something that runs builds.
+pub trait Builder: Send + Sync + 'static {
+    /// Runs a job. Log bytes go to `log` in order, as the builder wrote them; a slow reader slows the build. When `cancel` fires, or the
+    /// future is dropped, every process of the build is gone before this returns, or soon after.
+    fn run(
+        &self,
+        job: Job,
+        log: mpsc::Sender<Bytes>,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = Outcome> + Send;
+}

@@ -1,0 +1,52 @@
+//! What the use cases need from the world: one port per aggregate.
+//!
+//! A method is one transaction: it happens whole and durably, or not at all. "Durably" means that the answer survives power loss one
+//! instant later. Times are seconds since 1970, given by the caller.
+
+mod accounts;
+mod builder;
+mod builds;
+mod views;
+
+pub use accounts::{Account, Accounts, SshKey};
+pub use builder::{Builder, BuiltFile, Job, JobLimits, Outcome, RunFailure, RunReport};
+pub use builds::{BuildRecord, Builds, OutputRecord, RequestRecord};
+pub use views::{ContentSize, Views};
+
+/// Why the database could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// An account of that name exists.
+    #[error("account '{0}' exists already")]
+    AccountExists(String),
+    /// No such account.
+    #[error("there is no account '{0}'")]
+    NoAccount(String),
+    /// The key acts for another account; a key belongs to one.
+    #[error("this key belongs to an account already")]
+    KeyTaken,
+    /// No such key.
+    #[error("account '{account}' has no key '{fingerprint}'")]
+    NoKey {
+        /// Whose.
+        account: String,
+        /// Which.
+        fingerprint: String,
+    },
+    /// A row that cannot be what was written: the database was changed from outside, or a bug.
+    #[error("the database has a bad row in {table}: {what}")]
+    Inconsistent {
+        /// Where.
+        table: &'static str,
+        /// What.
+        what: String,
+    },
+    /// The database itself.
+    #[error("database: {0}")]
+    Backend(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// All metadata ports at once.
+pub trait Database: Accounts + Views + Builds + Clone {}
+
+impl<T: Accounts + Views + Builds + Clone> Database for T {}
