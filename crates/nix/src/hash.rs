@@ -67,12 +67,9 @@ impl HashAlgo {
     /// Digest of `data` in one go.
     #[must_use]
     pub fn digest(self, data: &[u8]) -> Hash {
-        match self {
-            Self::Md5 => Hash::from_slice(self, &md5::Md5::digest(data)),
-            Self::Sha1 => Hash::from_slice(self, &sha1::Sha1::digest(data)),
-            Self::Sha256 => Hash::from_slice(self, &sha2::Sha256::digest(data)),
-            Self::Sha512 => Hash::from_slice(self, &sha2::Sha512::digest(data)),
-        }
+        let mut hasher = Hasher::new(self);
+        hasher.update(data);
+        hasher.finish()
     }
 }
 
@@ -224,6 +221,53 @@ impl fmt::Display for Hash {
 impl fmt::Debug for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// A digest in the making, of any algorithm.
+#[derive(Clone)]
+pub enum Hasher {
+    /// MD5.
+    Md5(md5::Md5),
+    /// SHA-1.
+    Sha1(sha1::Sha1),
+    /// SHA-256.
+    Sha256(sha2::Sha256),
+    /// SHA-512.
+    Sha512(sha2::Sha512),
+}
+
+impl Hasher {
+    /// Over no bytes yet.
+    #[must_use]
+    pub fn new(algo: HashAlgo) -> Self {
+        match algo {
+            HashAlgo::Md5 => Self::Md5(md5::Md5::new()),
+            HashAlgo::Sha1 => Self::Sha1(sha1::Sha1::new()),
+            HashAlgo::Sha256 => Self::Sha256(sha2::Sha256::new()),
+            HashAlgo::Sha512 => Self::Sha512(sha2::Sha512::new()),
+        }
+    }
+
+    /// Takes more bytes.
+    pub fn update(&mut self, data: &[u8]) {
+        match self {
+            Self::Md5(h) => h.update(data),
+            Self::Sha1(h) => h.update(data),
+            Self::Sha256(h) => h.update(data),
+            Self::Sha512(h) => h.update(data),
+        }
+    }
+
+    /// The digest of all that was taken.
+    #[must_use]
+    pub fn finish(self) -> Hash {
+        match self {
+            Self::Md5(h) => Hash::from_slice(HashAlgo::Md5, &h.finalize()),
+            Self::Sha1(h) => Hash::from_slice(HashAlgo::Sha1, &h.finalize()),
+            Self::Sha256(h) => Hash::from_slice(HashAlgo::Sha256, &h.finalize()),
+            Self::Sha512(h) => Hash::from_slice(HashAlgo::Sha512, &h.finalize()),
+        }
     }
 }
 

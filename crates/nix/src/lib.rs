@@ -22,6 +22,6 @@ mod path_info;
 
 pub use content_address::{CaMethod, ContentAddress, ContentAddressError};
 pub use derivation::{BasicDerivation, Derivation, DerivationOutput};
-pub use hash::{Hash, HashAlgo, HashError, NarHash};
+pub use hash::{Hash, HashAlgo, HashError, Hasher, NarHash};
 pub use path::{PathError, STORE_DIR, StorePath};
 pub use path_info::PathInfo;

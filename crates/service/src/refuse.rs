@@ -1,0 +1,36 @@
+//! Requests that are refused before anything is looked up.
+
+use firn_nix::{BasicDerivation, StorePath};
+
+use crate::Settings;
+
+/// Why this derivation cannot be built here, with the next step; `None` when it can.
+pub(crate) fn refusal(drv_path: &StorePath, drv: &BasicDerivation, settings: &Settings) -> Option<String> {
+    if let Err(e) = firn_nix::derivation::check(drv_path, drv) {
+        return Some(e.to_string());
+    }
+    let platform = drv.platform.escape_ascii().to_string();
+    if drv.platform == b"builtin" || drv.builder.starts_with(b"builtin:") {
+        return Some(format!(
+            "cannot build '{drv_path}': '{}' is done by Nix itself, not by a builder; let the client do it (max-jobs of at least 1)",
+            drv.builder.escape_ascii()
+        ));
+    }
+    if !settings.systems.contains(&platform) {
+        return Some(format!(
+            "cannot build '{drv_path}': it is for system '{platform}', on offer here: {}",
+            settings.systems.join(", ")
+        ));
+    }
+    let missing: Vec<String> = required_features(drv)
+        .into_iter()
+        .filter(|feature| !settings.features.contains(feature))
+        .collect();
+    (!missing.is_empty()).then(|| {
+        format!(
+            "cannot build '{drv_path}': it requires the system features {{{}}}, on offer here: {{{}}}",
+            missing.join(", "),
+            settings.features.iter().cloned().collect::<Vec<_>>().join(", ")
+        )
+    })
+}

@@ -1,0 +1,54 @@
+//! From an account's evidence to its view of some paths, and to their closure.
+
+use std::collections::BTreeSet;
+
+use firn_core::{AccountId, View};
+use firn_nix::StorePath;
+use firn_protocol::StoreError;
+
+use crate::ports::{DatabaseError, Views};
+
+/// Most paths that one closure may have.
+pub(crate) const MAX_CLOSURE: usize = 200_000;
+
+/// The account's view of `paths`.
+pub(crate) async fn view(
+    db: &impl Views,
+    account: AccountId,
+    paths: &[StorePath],
+) -> Result<View, DatabaseError> {
+    Ok(View::from_claims(db.claims(account, paths).await?))
+}
+
+/// The account's view of the closure of `roots`. Every root and every reference must be valid.
+pub(crate) async fn closure(
+    db: &impl Views,
+    account: AccountId,
+    roots: &BTreeSet<StorePath>,
+) -> Result<View, StoreError> {
+    let mut found = View::default();
+    let mut wanted = roots.clone();
+    let mut known = 0;
+    while !wanted.is_empty() {
+        let paths: Vec<StorePath> = wanted.into_iter().collect();
+        let part = view(db, account, &paths).await.map_err(failed)?;
+        if let Some(missing) = paths.iter().find(|p| part.get(p).is_none()) {
+            return Err(StoreError::new(format!("path '{missing}' is not valid")));
+        }
+        known += paths.len();
+        if known > MAX_CLOSURE {
+            return Err(StoreError::new(format!(
+                "the closure has more than {MAX_CLOSURE} paths"
+            )));
+        }
+        found.extend(part);
+        wanted = found.open_references();
+    }
+    Ok(found)
+}
+
+/// What a client is told when the database fails; the details are for the operator's log.
+pub(crate) fn failed(error: DatabaseError) -> StoreError {
+    tracing::error!(error = &error as &dyn std::error::Error, "database");
+    StoreError::new("internal error: the service's database failed; the operator's log has the details")
+}

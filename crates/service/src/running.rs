@@ -1,0 +1,178 @@
+//! Builds that run now, by build key, and who waits for them.
+//!
+//! A run belongs to nobody: it goes on while at least one requester holds an [`Interest`] in it, and is cancelled when the last one
+//! is dropped.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use firn_core::BuildKey;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::log::{Log, LogReader};
+use crate::ports::{BuildRecord, RunFailure};
+
+/// How a run ended, for everybody who waits.
+#[derive(Clone, Debug)]
+pub(crate) enum Finished {
+    /// The result was stored in the meantime; nothing was run.
+    Stored(Arc<BuildRecord>),
+    /// It was run and recorded.
+    Ran(Arc<BuildRecord>),
+    /// It gave no outputs.
+    Failed(RunFailure),
+}
+
+/// One run.
+pub(crate) struct Running {
+    /// `None` for a run that stands in no registry.
+    key: Option<BuildKey>,
+    log: Log,
+    finished: watch::Receiver<Option<Finished>>,
+    cancel: CancellationToken,
+    /// Guarded by the registry's lock.
+    interested: Mutex<usize>,
+}
+
+/// The runs of this server.
+#[derive(Clone, Default)]
+pub(crate) struct Registry {
+    runs: Arc<Mutex<HashMap<BuildKey, Arc<Running>>>>,
+}
+
+/// The duties of whoever starts a run.
+pub(crate) struct Lead {
+    /// Fires when nobody waits any more.
+    pub(crate) cancel: CancellationToken,
+    finished: watch::Sender<Option<Finished>>,
+    registry: Registry,
+    run: Arc<Running>,
+}
+
+/// A requester's share in a run.
+pub(crate) struct Interest {
+    registry: Registry,
+    run: Arc<Running>,
+}
+
+impl Registry {
+    /// Runs at the moment.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Joins the run of that key; when there is none, starts one with the log that `log` makes.
+    pub(crate) fn join_or_start<E>(
+        &self,
+        key: BuildKey,
+        log: impl FnOnce() -> Result<Log, E>,
+    ) -> Result<(Interest, Option<Lead>), E> {
+        let mut runs = self.lock();
+        if let Some(run) = runs.get(&key) {
+            let mut interested = run.interested.lock().unwrap_or_else(PoisonError::into_inner);
+            // At zero it is being cancelled and is nobody's to join.
+            if *interested > 0 {
+                *interested += 1;
+                return Ok((
+                    Interest {
+                        registry: self.clone(),
+                        run: Arc::clone(run),
+                    },
+                    None,
+                ));
+            }
+        }
+        let (interest, lead) = self.begin(Some(key), log()?);
+        runs.insert(key, Arc::clone(&interest.run));
+        Ok((interest, Some(lead)))
+    }
+
+    /// Starts a run that nobody can join.
+    pub(crate) fn start_alone(&self, log: Log) -> (Interest, Lead) {
+        self.begin(None, log)
+    }
+
+    fn begin(&self, key: Option<BuildKey>, log: Log) -> (Interest, Lead) {
+        let (send, receive) = watch::channel(None);
+        let run = Arc::new(Running {
+            key,
+            log,
+            finished: receive,
+            cancel: CancellationToken::new(),
+            interested: Mutex::new(1),
+        });
+        let lead = Lead {
+            cancel: run.cancel.clone(),
+            finished: send,
+            registry: self.clone(),
+            run: Arc::clone(&run),
+        };
+        (
+            Interest {
+                registry: self.clone(),
+                run,
+            },
+            lead,
+        )
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<BuildKey, Arc<Running>>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a run out, unless another has taken its place.
+    fn remove(&self, run: &Arc<Running>) {
+        let Some(key) = run.key else { return };
+        let mut runs = self.lock();
+        if runs.get(&key).is_some_and(|r| Arc::ptr_eq(r, run)) {
+            runs.remove(&key);
+        }
+    }
+}
+
+impl Lead {
+    /// Tells everybody who waits.
+    pub(crate) fn finish(self, finished: Finished) {
+        // Out of the registry first: who comes now finds the recorded result.
+        self.registry.remove(&self.run);
+        self.finished.send_replace(Some(finished));
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        self.registry.remove(&self.run);
+    }
+}
+
+impl Interest {
+    /// A reader of the run's log, from its start.
+    pub(crate) fn log(&self) -> LogReader {
+        self.run.log.reader()
+    }
+
+    /// Waits for the end.
+    pub(crate) async fn finished(&self) -> Finished {
+        let mut receiver = self.run.finished.clone();
+        match receiver.wait_for(Option::is_some).await.map(|f| f.clone()) {
+            Ok(Some(finished)) => finished,
+            // The leading task is gone without a word: it panicked.
+            _ => Finished::Failed(RunFailure::Infrastructure("the build was lost; try again".into())),
+        }
+    }
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        let runs = self.registry.lock();
+        let mut interested = self.run.interested.lock().unwrap_or_else(PoisonError::into_inner);
+        *interested = interested.saturating_sub(1);
+        let last = *interested == 0;
+        drop(interested);
+        drop(runs);
+        if last {
+            self.run.cancel.cancel();
+        }
+    }
+}

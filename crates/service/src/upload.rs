@@ -1,0 +1,187 @@
+//! Uploads: bytes are checked as they come, and become valid together or not at all.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use firn_content::{IngestOptions, Staged};
+use firn_core::{Claim, EvidenceKind, Object};
+use firn_nix::{PathInfo, StorePath};
+use firn_protocol::{StoreError, Upload};
+use tokio::io::AsyncRead;
+
+use crate::House;
+use crate::content_address::check;
+use crate::ports::{Account, Builder, Database};
+use crate::resolve::{failed, view};
+
+/// Most paths of one upload.
+const MAX_PATHS: usize = 100_000;
+
+/// One account's upload.
+pub struct AccountUpload<D, B> {
+    pub(crate) house: Arc<House<D, B>>,
+    pub(crate) account: Account,
+    pub(crate) staged: Vec<Staged>,
+    pub(crate) claims: Vec<Claim>,
+}
+
+impl<D: Database, B: Builder> AccountUpload<D, B> {
+    pub(crate) fn new(house: Arc<House<D, B>>, account: Account) -> Self {
+        Self {
+            house,
+            account,
+            staged: Vec::new(),
+            claims: Vec::new(),
+        }
+    }
+
+    /// Notes a staged content; it becomes valid with the rest.
+    pub(crate) fn push(&mut self, staged: Staged, info: PathInfo) {
+        let object = Object {
+            path: info.path,
+            content: staged.hash(),
+            nar_size: staged.size(),
+            references: info.references,
+            ca: info.ca,
+        };
+        self.claims.push(Claim {
+            kind: if object.ca.is_some() {
+                EvidenceKind::ContentAddressed
+            } else {
+                EvidenceKind::Uploaded
+            },
+            object,
+            deriver: info.deriver,
+            signatures: info.signatures,
+            registered: self.house.now(),
+        });
+        self.staged.push(staged);
+    }
+
+    fn room(&self, info: &PathInfo) -> Result<(), StoreError> {
+        if self.claims.len() >= MAX_PATHS {
+            return Err(StoreError::new(format!(
+                "an upload takes at most {MAX_PATHS} paths; send the rest in another"
+            )));
+        }
+        let max = self.house.settings.max_nar_size;
+        if info.nar_size > max {
+            return Err(StoreError::new(format!(
+                "path '{}' has {} bytes, the largest that is taken here has {max}",
+                info.path, info.nar_size
+            )));
+        }
+        Ok(())
+    }
+
+    /// Closed: what the batch refers to is in the view or in the batch.
+    async fn check_references(&self) -> Result<(), StoreError> {
+        let batch: BTreeSet<&StorePath> = self.claims.iter().map(|c| &c.object.path).collect();
+        let outside: BTreeSet<&StorePath> = self
+            .claims
+            .iter()
+            .flat_map(|c| &c.object.references)
+            .filter(|r| !batch.contains(r))
+            .collect();
+        let outside: Vec<StorePath> = outside.into_iter().cloned().collect();
+        let known = view(&self.house.db, self.account.id, &outside)
+            .await
+            .map_err(failed)?;
+        match outside.iter().find(|r| known.get(r).is_none()) {
+            None => Ok(()),
+            Some(missing) => {
+                let by = self.claims.iter().find(|c| c.object.references.contains(missing));
+                let by = by.map(|c| c.object.path.to_string()).unwrap_or_default();
+                Err(StoreError::new(format!(
+                    "cannot add '{by}': it refers to '{missing}', which is not valid"
+                )))
+            }
+        }
+    }
+}
+
+impl<D: Database, B: Builder> Upload for AccountUpload<D, B> {
+    async fn add(
+        &mut self,
+        info: PathInfo,
+        nar: &mut (dyn AsyncRead + Send + Unpin),
+    ) -> Result<(), StoreError> {
+        self.room(&info)?;
+        let options = IngestOptions {
+            expected_size: Some(info.nar_size),
+            expected_hash: Some(info.nar_hash),
+            max_size: self.house.settings.max_nar_size,
+        };
+        let path = info.path.clone();
+        let mut nar = nar;
+        let staged = self
+            .house
+            .content
+            .ingest(&mut nar, options, None)
+            .await
+            .map_err(|e| StoreError::new(format!("cannot add '{path}': {e}")))?;
+        check(&info, &staged).await?;
+        self.push(staged, info);
+        Ok(())
+    }
+
+    async fn add_unsized(
+        &mut self,
+        path: StorePath,
+        references: BTreeSet<StorePath>,
+        deriver: Option<StorePath>,
+        nar: &mut (dyn AsyncRead + Send + Unpin),
+    ) -> Result<(), StoreError> {
+        let options = IngestOptions {
+            expected_size: None,
+            expected_hash: None,
+            max_size: self.house.settings.max_nar_size,
+        };
+        let mut nar = nar;
+        let staged = self
+            .house
+            .content
+            .ingest(&mut nar, options, None)
+            .await
+            .map_err(|e| StoreError::new(format!("cannot add '{path}': {e}")))?;
+        let info = PathInfo {
+            path,
+            deriver,
+            nar_hash: staged.hash(),
+            references,
+            registration_time: 0,
+            nar_size: staged.size(),
+            ultimate: false,
+            signatures: BTreeSet::new(),
+            ca: None,
+        };
+        self.room(&info)?;
+        self.push(staged, info);
+        Ok(())
+    }
+
+    async fn commit(mut self) -> Result<(), StoreError> {
+        if self.claims.is_empty() {
+            return Ok(());
+        }
+        self.check_references().await?;
+        let disk = |e: firn_content::ContentError| {
+            tracing::error!(error = %e, "cannot keep an upload");
+            StoreError::new(
+                "internal error: the service cannot write to its disk; the operator's log has the details",
+            )
+        };
+        // Bytes first, rows second: a row never speaks of bytes that power loss could take.
+        self.house
+            .content
+            .publish(std::mem::take(&mut self.staged))
+            .await
+            .map_err(disk)?;
+        self.house.content.sync().await.map_err(disk)?;
+        self.house
+            .db
+            .record_claims(self.account.id, &self.claims)
+            .await
+            .map_err(failed)
+    }
+}
