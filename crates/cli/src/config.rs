@@ -1,0 +1,177 @@
+//! `firn.toml`, and what holds without it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+
+use crate::options::Options;
+
+/// Everything an operator can set. Unknown keys are errors.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[derive(Default)]
+pub struct Config {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Filter for the log on standard error, e.g. `info` or `firn_service=debug`.
+    pub log: Option<String>,
+    /// The database.
+    pub database: Database,
+    /// The SSH front door.
+    pub ssh: Ssh,
+    /// Builds.
+    pub build: Build,
+    /// Uploads.
+    pub upload: Upload,
+}
+
+/// `[database]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Database {
+    /// `postgres://…`; without it SQLite in the data directory.
+    pub url: Option<String>,
+}
+
+/// `[ssh]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Ssh {
+    /// Address and port.
+    pub listen: String,
+    /// Sessions that one account may have at once.
+    pub max_sessions_per_account: usize,
+}
+
+impl Default for Ssh {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:2222".into(),
+            max_sessions_per_account: 256,
+        }
+    }
+}
+
+/// `[build]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Build {
+    /// Builds that run at once; 0 is one for each processor.
+    pub max_jobs: usize,
+    /// What `NIX_BUILD_CORES` says; 0 is the number of processors. Part of every build key.
+    pub cores: u32,
+    /// Seconds that a build may take.
+    pub timeout: u64,
+    /// Seconds that a build may be silent.
+    pub max_silent_time: u64,
+    /// Bytes of one build's log.
+    pub max_log_size: u64,
+    /// Bytes of one build's outputs.
+    pub max_output_size: u64,
+    /// Systems to build for; empty is this machine's.
+    pub systems: Vec<String>,
+    /// `requiredSystemFeatures` on offer.
+    pub features: BTreeSet<String>,
+    /// A static shell that every sandbox has as /bin/sh; `""` for none. Part of every build key.
+    pub sandbox_shell: Option<PathBuf>,
+    /// First of the user ids that builds run under (as root).
+    pub first_uid: u32,
+}
+
+impl Default for Build {
+    fn default() -> Self {
+        Self {
+            max_jobs: 0,
+            cores: 0,
+            timeout: 24 * 3600,
+            max_silent_time: 4 * 3600,
+            max_log_size: 256 << 20,
+            max_output_size: 64 << 30,
+            systems: Vec::new(),
+            features: ["benchmark", "big-parallel"].map(String::from).into(),
+            sandbox_shell: None,
+            first_uid: 872_415_232,
+        }
+    }
+}
+
+/// `[upload]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Upload {
+    /// Bytes of the largest NAR.
+    pub max_nar_size: u64,
+}
+
+impl Default for Upload {
+    fn default() -> Self {
+        Self {
+            max_nar_size: 64 << 30,
+        }
+    }
+}
+
+impl Config {
+    /// The socket of `firn account` and the like.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.data_dir.join("admin.sock")
+    }
+}
+
+/// Reads the file that is named, or the default one when there is one, or neither.
+pub fn load(options: &Options) -> anyhow::Result<Config> {
+    let mut config = match (&options.config, default_file()) {
+        (Some(file), _) => read(file)?,
+        (None, Some(file)) if file.exists() => read(&file)?,
+        _ => Config::default(),
+    };
+    if let Some(dir) = &options.data_dir {
+        config.data_dir.clone_from(dir);
+    }
+    if config.data_dir.as_os_str().is_empty() {
+        config.data_dir = default_data_dir()?;
+    }
+    config.data_dir = std::path::absolute(&config.data_dir).context("data directory")?;
+    Ok(config)
+}
+
+fn read(file: &Path) -> anyhow::Result<Config> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read the configuration file {}", file.display()))?;
+    toml::from_str(&text).with_context(|| format!("in the configuration file {}", file.display()))
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME")
+        .filter(|h| !h.is_empty())
+        .map(PathBuf::from)
+}
+
+fn default_file() -> Option<PathBuf> {
+    if is_root() {
+        return Some("/etc/firn/firn.toml".into());
+    }
+    let base = std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(home()?.join(".config")))?;
+    Some(base.join("firn/firn.toml"))
+}
+
+fn default_data_dir() -> anyhow::Result<PathBuf> {
+    if is_root() {
+        return Ok("/var/lib/firn".into());
+    }
+    let base = std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(home()?.join(".local/share")));
+    match base {
+        Some(base) => Ok(base.join("firn")),
+        None => bail!("no HOME is set; name a data directory with --data-dir"),
+    }
+}

@@ -1,0 +1,237 @@
+//! `firn serve`: puts the house together and opens its doors.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use firn_builder::LocalBuilder;
+use firn_content::ContentStore;
+use firn_db::{PostgresDatabase, SqliteDatabase};
+use firn_nix::NarHash;
+use firn_service::ports::{Database, JobLimits};
+use firn_service::{House, Settings, SystemClock};
+use firn_ssh::HostKey;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::door::Door;
+use crate::options::ServeArgs;
+use crate::{admin, banner};
+
+/// Name and version of what the sandbox shows to a build; part of every build key.
+const SANDBOX: &str = "linux-namespaces-1";
+
+/// Where a static shell may stand, in order.
+const SHELLS: [&str; 4] = [
+    "/bin/busybox",
+    "/usr/bin/busybox",
+    "/bin/bash-static",
+    "/usr/bin/bash-static",
+];
+
+/// Runs the service until it is told to stop.
+pub async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()> {
+    let filter = config.log.clone().unwrap_or_else(|| "info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_new(&filter)
+                .with_context(|| format!("log filter '{filter}'"))?,
+        )
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+    let dir = &config.data_dir;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("cannot make the data directory {}", dir.display()))?;
+    // The lock is held as long as the process lives; a second server on this directory stops here.
+    let _lock = lock(dir)?;
+    match config.database.url.clone() {
+        Some(url) => {
+            let db = PostgresDatabase::connect(&url)
+                .await
+                .context("cannot use the database")?;
+            run(config, args, db).await
+        }
+        None => {
+            let db = SqliteDatabase::open(&dir.join("firn.sqlite"))
+                .await
+                .context("cannot use the database")?;
+            run(config, args, db).await
+        }
+    }
+}
+
+fn lock(dir: &Path) -> anyhow::Result<std::fs::File> {
+    let file = std::fs::File::create(dir.join("lock"))
+        .with_context(|| format!("cannot write to {}", dir.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            bail!(
+                "the data directory {} is in use by another `firn serve`",
+                dir.display()
+            )
+        }
+        Err(std::fs::TryLockError::Error(e)) => Err(e).context("cannot lock the data directory"),
+    }
+}
+
+async fn run<D: Database>(config: Config, args: &ServeArgs, db: D) -> anyhow::Result<()> {
+    let dir = config.data_dir.clone();
+    let content = ContentStore::open(&dir.join("contents"))?;
+    let shell = sandbox_shell(&config)?;
+    let mut extra = BTreeMap::new();
+    let mut shell_tree = None;
+    if let Some(shell) = &shell {
+        let hash = keep_shell(&content, shell)
+            .await
+            .with_context(|| format!("sandbox shell {}", shell.display()))?;
+        extra.insert("/bin/sh".to_owned(), hash);
+        shell_tree = Some(content.tree(&hash));
+    }
+    let settings = settings(&config, extra);
+    let builder = LocalBuilder::new(builder_config(&config, &content, shell_tree, settings.max_jobs)?)?;
+    builder.sweep()?;
+    let house = House::new(db, builder, content, settings, Arc::new(SystemClock));
+    let swept = house
+        .sweep()
+        .await
+        .map_err(anyhow::Error::msg)
+        .context("cannot sweep the content store")?;
+    tracing::info!(kept = swept.kept, removed = swept.removed, "contents");
+
+    let listen = args.listen.clone().unwrap_or_else(|| config.ssh.listen.clone());
+    let listener = TcpListener::bind(&listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen}"))?;
+    let address = listener.local_addr()?;
+    let host_key = HostKey::load_or_create(&dir.join("ssh_host_ed25519_key"))?;
+    banner::print(&config, address, &host_key);
+
+    let shutdown = CancellationToken::new();
+    let door = Arc::new(Door::new(Arc::clone(&house)));
+    let ssh = firn_ssh::Config {
+        max_sessions_per_account: config.ssh.max_sessions_per_account,
+        ..firn_ssh::Config::default()
+    };
+    let admin = tokio::spawn({
+        let (socket, house, door, shutdown) = (
+            config.admin_socket(),
+            Arc::clone(&house),
+            Arc::clone(&door),
+            shutdown.clone(),
+        );
+        async move { admin::listen(&socket, house, door, shutdown).await }
+    });
+    tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move {
+            stop_signal().await;
+            tracing::info!("stopping; sessions that run may end");
+            shutdown.cancel();
+        }
+    });
+    let served = firn_ssh::serve(listener, host_key, ssh, door, shutdown.clone()).await;
+    shutdown.cancel();
+    admin.await??;
+    served.context("the SSH front door")
+}
+
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+fn settings(config: &Config, extra: BTreeMap<String, NarHash>) -> Settings {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let build = &config.build;
+    Settings {
+        systems: if build.systems.is_empty() {
+            native_systems()
+        } else {
+            build.systems.clone()
+        },
+        features: build.features.clone(),
+        cores: if build.cores == 0 {
+            u32::try_from(processors).unwrap_or(1)
+        } else {
+            build.cores
+        },
+        max_jobs: if build.max_jobs == 0 {
+            processors
+        } else {
+            build.max_jobs
+        },
+        limits: JobLimits {
+            wall: Duration::from_secs(build.timeout),
+            silent: Duration::from_secs(build.max_silent_time),
+            log_bytes: build.max_log_size,
+            output_bytes: build.max_output_size,
+        },
+        max_nar_size: config.upload.max_nar_size,
+        sandbox: SANDBOX.to_owned(),
+        extra,
+        log_dir: config.data_dir.join("logs"),
+    }
+}
+
+fn native_systems() -> Vec<String> {
+    match std::env::consts::ARCH {
+        "x86_64" => vec!["x86_64-linux".into(), "i686-linux".into()],
+        arch => vec![format!("{arch}-linux")],
+    }
+}
+
+fn builder_config(
+    config: &Config,
+    content: &ContentStore,
+    shell: Option<PathBuf>,
+    slots: usize,
+) -> anyhow::Result<firn_builder::Config> {
+    Ok(firn_builder::Config {
+        scratch_dir: config.data_dir.join("builds"),
+        content: content.clone(),
+        helper: firn_sandbox::HelperCommand {
+            program: std::env::current_exe().context("cannot find this program's file")?,
+            args: vec!["sandbox-exec".into()],
+        },
+        shell,
+        first_uid: config.build.first_uid,
+        slots,
+    })
+}
+
+/// The static shell for `/bin/sh`: the configured one, or the first of the usual places, or none.
+fn sandbox_shell(config: &Config) -> anyhow::Result<Option<PathBuf>> {
+    match &config.build.sandbox_shell {
+        Some(none) if none.as_os_str().is_empty() => Ok(None),
+        Some(shell) if shell.is_file() => Ok(Some(shell.clone())),
+        Some(shell) => bail!("the sandbox shell {} is not a file", shell.display()),
+        None => Ok(SHELLS.iter().map(PathBuf::from).find(|shell| shell.is_file())),
+    }
+}
+
+/// Takes the shell into the content store, so that a build key names its bytes and an upgrade of the host changes no running build.
+async fn keep_shell(content: &ContentStore, shell: &Path) -> anyhow::Result<NarHash> {
+    let mut file = tokio::fs::File::open(shell).await?;
+    let (staged, _) = content
+        .ingest_flat(&mut file, true, firn_nix::HashAlgo::Sha256, 256 << 20)
+        .await?;
+    let hash = staged.hash();
+    content.publish(vec![staged]).await?;
+    content.sync().await?;
+    Ok(hash)
+}

@@ -1,0 +1,201 @@
+//! A real, unmodified Nix with a store, a home and a configuration of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+/// One user's Nix.
+#[derive(Debug)]
+pub struct Nix {
+    dir: PathBuf,
+    environment: Vec<(String, String)>,
+}
+
+/// How a command went.
+#[derive(Debug)]
+pub struct Run {
+    /// Whether it succeeded.
+    pub ok: bool,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error: the build log among it.
+    pub stderr: String,
+    /// From start to end.
+    pub took: Duration,
+}
+
+impl Run {
+    /// The lines of standard output.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.stdout.lines().map(str::to_owned).collect()
+    }
+
+    /// The same, if it succeeded.
+    ///
+    /// # Errors
+    /// Quotes what it wrote when it failed.
+    pub fn success(self) -> anyhow::Result<Self> {
+        if self.ok {
+            return Ok(self);
+        }
+        bail!("it failed:\n{}\n{}", self.stdout, self.stderr)
+    }
+}
+
+impl Nix {
+    /// An empty store, home and configuration below `dir`.
+    ///
+    /// # Errors
+    /// When the folders cannot be made.
+    pub fn new(dir: &Path) -> anyhow::Result<Self> {
+        for folder in ["store", "home", "conf", "tmp"] {
+            std::fs::create_dir_all(dir.join(folder))?;
+        }
+        std::fs::write(
+            dir.join("conf/nix.conf"),
+            "substituters =\nbuild-users-group =\nexperimental-features = nix-command\nsandbox = true\nwarn-dirty = false\n",
+        )?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            environment: Vec::new(),
+        })
+    }
+
+    /// A variable for every command.
+    pub fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.environment.push((name.to_owned(), value.into()));
+    }
+
+    /// `local?root=…` of its store.
+    #[must_use]
+    pub fn store_uri(&self) -> String {
+        format!("local?root={}", self.dir.join("store").display())
+    }
+
+    /// Where a store path of this store stands on disk.
+    #[must_use]
+    pub fn on_disk(&self, store_path: &str) -> PathBuf {
+        self.dir.join("store").join(store_path.trim_start_matches('/'))
+    }
+
+    /// A folder of its own for expressions and the like.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A Nix program in this user's world. `store` says whether it works on this user's store.
+    #[must_use]
+    pub fn command(&self, program: &str, store: bool) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.dir.join("home"))
+            .env("NIX_CONF_DIR", self.dir.join("conf"))
+            .env("TMPDIR", self.dir.join("tmp"))
+            .env("LANG", "C")
+            .stdin(Stdio::null());
+        for (name, value) in &self.environment {
+            command.env(name, value);
+        }
+        if store {
+            command.env("NIX_REMOTE", self.store_uri());
+        }
+        command
+    }
+
+    /// Runs a Nix program on this user's store.
+    ///
+    /// # Errors
+    /// When it cannot be started; a failure of the program is in [`Run::ok`].
+    pub fn run(&self, program: &str, arguments: &[&str]) -> anyhow::Result<Run> {
+        run(self.command(program, true).args(arguments))
+    }
+
+    /// Writes an expression to a file of this user.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn expression(&self, text: &str) -> anyhow::Result<PathBuf> {
+        let file = self.dir.join(format!("{:016x}.nix", fingerprint(text)));
+        std::fs::write(&file, text)?;
+        Ok(file)
+    }
+
+    /// Paths of the derivations that an expression file evaluates to.
+    ///
+    /// # Errors
+    /// When the evaluation fails.
+    pub fn instantiate(&self, file: &Path, arguments: &[&str]) -> anyhow::Result<Vec<String>> {
+        let file = file.to_str().context("expression file")?;
+        let run = self
+            .run("nix-instantiate", &[&[file], arguments].concat())?
+            .success()?;
+        Ok(run
+            .lines()
+            .into_iter()
+            .map(|l| l.split('!').next().unwrap_or_default().to_owned())
+            .collect())
+    }
+
+    /// NAR hash of a valid path.
+    ///
+    /// # Errors
+    /// When it is not valid.
+    pub fn nar_hash(&self, store_path: &str) -> anyhow::Result<String> {
+        Ok(self
+            .run("nix-store", &["--query", "--hash", store_path])?
+            .success()?
+            .stdout
+            .trim()
+            .to_owned())
+    }
+
+    /// Output paths of a derivation.
+    ///
+    /// # Errors
+    /// When the derivation is not valid.
+    pub fn outputs(&self, drv: &str) -> anyhow::Result<Vec<String>> {
+        Ok(self
+            .run("nix-store", &["--query", "--outputs", drv])?
+            .success()?
+            .lines())
+    }
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<Run> {
+    let begun = Instant::now();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command
+        .output()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    Ok(Run {
+        ok: status.success(),
+        stdout: text(&stdout),
+        stderr: text(&stderr),
+        took: begun.elapsed(),
+    })
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "output of programs, for people and assertions"
+)]
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn fingerprint(text: &str) -> u64 {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
