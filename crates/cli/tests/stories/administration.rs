@@ -1,0 +1,93 @@
+//! `firn account`, `firn key`, `firn doctor`, the configuration: while the server runs.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::server;
+
+#[test]
+fn accounts_and_keys_come_and_go() {
+    let Some(server) = server() else { return };
+    let firn = |arguments: &[&str]| server.firn(arguments).unwrap();
+    assert!(firn(&["account", "list"]).stdout.contains("no accounts"));
+    server.client("alice").unwrap();
+    let again = firn(&["account", "add", "alice"]);
+    assert!(
+        !again.ok && again.stderr.contains("account 'alice' exists already"),
+        "{}",
+        again.stderr
+    );
+    let bad = firn(&["account", "add", "../alice"]);
+    assert!(
+        !bad.ok && bad.stderr.contains("is not an account name"),
+        "{}",
+        bad.stderr
+    );
+    firn(&["account", "add", "bob"]).success().unwrap();
+
+    let key = server.data_dir().join("../clients/alice/id_ed25519.pub");
+    let key = key.to_str().unwrap();
+    let taken = firn(&["key", "add", "bob", key]);
+    assert!(
+        !taken.ok && taken.stderr.contains("belongs to an account already"),
+        "{}",
+        taken.stderr
+    );
+    let private = firn(&["key", "add", "bob", key.trim_end_matches(".pub")]);
+    assert!(
+        !private.ok && private.stderr.contains("private key"),
+        "{}",
+        private.stderr
+    );
+    let nobody = firn(&["key", "list", "nobody"]);
+    assert!(
+        !nobody.ok && nobody.stderr.contains("there is no account 'nobody'"),
+        "{}",
+        nobody.stderr
+    );
+
+    firn(&["account", "remove", "alice"]).success().unwrap();
+    firn(&["key", "add", "bob", key]).success().unwrap();
+    assert!(firn(&["account", "list"]).stdout.contains("bob"));
+}
+
+#[test]
+fn only_the_owner_reaches_the_socket_and_the_data() {
+    let Some(server) = server() else { return };
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&server.data_dir()), 0o700);
+    assert_eq!(mode(&server.data_dir().join("admin.sock")), 0o600);
+    assert_eq!(mode(&server.data_dir().join("ssh_host_ed25519_key")), 0o600);
+}
+
+#[test]
+fn a_second_server_on_the_same_data_stops_with_the_reason() {
+    let Some(server) = server() else { return };
+    let second = server.firn(&["serve", "--listen", "127.0.0.1:0"]).unwrap();
+    assert!(
+        !second.ok && second.stderr.contains("is in use by another"),
+        "{}",
+        second.stderr
+    );
+}
+
+#[test]
+fn unknown_settings_are_refused() {
+    let Some(server) = server() else { return };
+    server
+        .configure("[ssh]\nlisten = \"127.0.0.1:0\"\nport = 22\n")
+        .unwrap();
+    let run = server.firn(&["status"]).unwrap();
+    assert!(
+        !run.ok && run.stderr.contains("unknown field `port`"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn the_doctor_says_what_there_is() {
+    let Some(server) = server() else { return };
+    let run = server.firn(&["doctor"]).unwrap();
+    assert!(run.ok, "{}\n{}", run.stdout, run.stderr);
+    assert!(run.stdout.contains("user namespaces"), "{}", run.stdout);
+}

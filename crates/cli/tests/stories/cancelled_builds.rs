@@ -1,0 +1,74 @@
+//! A build ends when nobody waits for it, and only then.
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::{Client, Server, answers, derivation, server};
+
+fn start(client: &Client, expression: &str) -> Child {
+    let nix = &client.nix;
+    let drv = nix
+        .instantiate(&nix.expression(expression).unwrap(), &[])
+        .unwrap()
+        .remove(0);
+    let builders = "ssh-ng://firn x86_64-linux - 32 1 - - -";
+    let mut command = nix.command("nix-store", true);
+    command.args(["--realise", "--max-jobs", "0", "--builders", builders, &drv]);
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn running(server: &Server) -> u64 {
+    let run = server.firn(&["status", "--json"]).unwrap().success().unwrap();
+    serde_json::from_str::<serde_json::Value>(&run.stdout).unwrap()["running_builds"]
+        .as_u64()
+        .unwrap()
+}
+
+fn wait_for(what: &str, holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "never: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn the_last_client_that_leaves_ends_the_build() {
+    let Some(server) = server() else { return };
+    let (alice, bob) = (server.client("alice").unwrap(), server.client("bob").unwrap());
+    let marker = format!("{}", 100_000 + std::process::id());
+    let expression = derivation("endless", &format!("sleep {marker}"));
+    let mut first = start(&alice, &expression);
+    wait_for("the build runs", || running(&server) == 1);
+    let mut second = start(&bob, &expression);
+    // Bob's interest shows only in what happens next; give his client time to ask.
+    std::thread::sleep(Duration::from_secs(4));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(running(&server), 1, "bob still waits");
+    second.kill().unwrap();
+    second.wait().unwrap();
+    wait_for("the build ends", || running(&server) == 0);
+    wait_for("its processes are gone", || !process_with_argument(&marker));
+    wait_for("its files are gone", || {
+        std::fs::read_dir(server.data_dir().join("builds"))
+            .unwrap()
+            .next()
+            .is_none()
+    });
+    assert!(answers(&server, "alice").is_empty());
+}
+
+fn process_with_argument(marker: &str) -> bool {
+    std::fs::read_dir("/proc").unwrap().flatten().any(|process| {
+        std::fs::read(process.path().join("cmdline")).is_ok_and(|line| {
+            line.split(|&b| b == 0)
+                .any(|argument| argument == marker.as_bytes())
+        })
+    })
+}

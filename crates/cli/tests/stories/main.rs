@@ -1,0 +1,89 @@
+//! Stories with real Nix clients against a real Firn, one file each.
+
+mod administration;
+mod cancelled_builds;
+mod interrupted_server;
+mod joined_builds;
+mod legacy_protocol;
+mod many_contents;
+mod refused_builds;
+mod shared_builds;
+mod stdio_session;
+mod transfers;
+
+use std::path::Path;
+
+pub use firn_testkit::{Client, Run, Server};
+
+/// A server, or `None` with the reason printed when real Nix cannot run here.
+pub fn server() -> Option<Server> {
+    match firn_testkit::missing() {
+        Some(reason) => {
+            eprintln!("skipped: {reason}");
+            None
+        }
+        None => Some(Server::start(Path::new(env!("CARGO_BIN_EXE_firn"))).unwrap()),
+    }
+}
+
+/// A derivation whose builder is the sandbox's `/bin/sh`.
+pub fn derivation(name: &str, script: &str) -> String {
+    format!(
+        "derivation {{ name = \"{name}\"; system = \"x86_64-linux\"; builder = \"/bin/sh\"; args = [ \"-ec\" ''{script}'' ]; }}"
+    )
+}
+
+/// Builds an expression's derivations on this client's own machine.
+pub fn build_locally(client: &Client, expression: &str) -> Vec<String> {
+    let nix = &client.nix;
+    let drvs = nix
+        .instantiate(&nix.expression(expression).unwrap(), &[])
+        .unwrap();
+    let arguments = [
+        "--realise",
+        "--builders",
+        "",
+        "--max-jobs",
+        "2",
+        "--option",
+        "sandbox-paths",
+        "/bin/sh=/bin/busybox",
+    ];
+    let drvs: Vec<&str> = drvs.iter().map(String::as_str).collect();
+    let run = nix.run("nix-store", &[&arguments[..], &drvs].concat()).unwrap();
+    run.success().unwrap().lines()
+}
+
+/// Builds an expression on the server; the whole run, for its log.
+pub fn build(client: &Client, scheme: &str, expression: &str) -> Run {
+    let nix = &client.nix;
+    let drvs = nix
+        .instantiate(&nix.expression(expression).unwrap(), &[])
+        .unwrap();
+    client.realise(scheme, &drvs, &[]).unwrap()
+}
+
+/// What `firn builds` says of an account, oldest first: (rung or "failed", reason).
+pub fn answers(server: &Server, account: &str) -> Vec<(String, String)> {
+    let run = server
+        .firn(&["builds", account, "--json", "--limit", "1000"])
+        .unwrap()
+        .success()
+        .unwrap();
+    let rows: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let text = |row: &serde_json::Value, key: &str| row[key].as_str().unwrap_or("failed").to_owned();
+    rows.as_array()
+        .unwrap()
+        .iter()
+        .rev()
+        .map(|row| (text(row, "rung"), text(row, "reason")))
+        .collect()
+}
+
+/// The rungs alone.
+pub fn rungs(server: &Server, account: &str) -> Vec<String> {
+    answers(server, account)
+        .into_iter()
+        .map(|(rung, _)| rung)
+        .collect()
+}
