@@ -19,6 +19,7 @@ pub mod derivation;
 mod hash;
 mod path;
 mod path_info;
+pub mod refscan;
 
 pub use content_address::{CaMethod, ContentAddress, ContentAddressError};
 pub use derivation::{BasicDerivation, Derivation, DerivationOutput};
