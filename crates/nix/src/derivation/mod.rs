@@ -3,9 +3,15 @@
 //! Platform, builder, arguments and environment are bytes: Nix does not require UTF-8. Output names are text because they are parts
 //! of store path names.
 
+mod aterm;
+mod output;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{CaMethod, ContentAddress, HashAlgo, StorePath};
+
+pub use aterm::{AtermError, MAX_ATERM};
+pub use output::OutputFieldsError;
 
 /// What is known of an output before the build.
 #[derive(Clone, Debug, PartialEq, Eq)]
