@@ -20,6 +20,7 @@ mod hash;
 mod path;
 mod path_info;
 pub mod refscan;
+pub mod signature;
 
 pub use content_address::{CaMethod, ContentAddress, ContentAddressError};
 pub use derivation::{BasicDerivation, Derivation, DerivationOutput};

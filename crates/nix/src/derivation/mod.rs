@@ -4,6 +4,7 @@
 //! of store path names.
 
 mod aterm;
+mod check;
 mod output;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{CaMethod, ContentAddress, HashAlgo, StorePath};
 
 pub use aterm::{AtermError, MAX_ATERM};
+pub use check::{DerivationKind, InvalidDerivation, MAX_INPUTS, MAX_OUTPUTS, MAX_STRING_BYTES, MAX_STRINGS};
 pub use output::OutputFieldsError;
 
 /// What is known of an output before the build.
