@@ -17,8 +17,11 @@ pub mod base32;
 mod content_address;
 pub mod derivation;
 mod hash;
+pub mod json;
 mod path;
 mod path_info;
+pub mod refscan;
+pub mod signature;
 
 pub use content_address::{CaMethod, ContentAddress, ContentAddressError};
 pub use derivation::{BasicDerivation, Derivation, DerivationOutput};
