@@ -18,6 +18,7 @@ mod content_address;
 pub mod derivation;
 mod hash;
 pub mod json;
+pub mod nar;
 mod path;
 mod path_info;
 pub mod refscan;
