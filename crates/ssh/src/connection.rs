@@ -194,6 +194,10 @@ impl<F: FrontDoor> Handler for Connection<F> {
         Ok(())
     }
 
+    fn adjust_window(&mut self, _id: ChannelId, _current: u32) -> u32 {
+        self.link.window(self.channels.len())
+    }
+
     async fn channel_eof(&mut self, id: ChannelId, _ssh: &mut Ssh) -> Result<(), Self::Error> {
         if let Some(Channel::Started { stdin, .. }) = self.channels.get(&id) {
             stdin.eof();

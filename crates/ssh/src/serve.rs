@@ -18,12 +18,9 @@ use tracing::Instrument as _;
 use crate::algorithms::preferred;
 use crate::connection::Connection;
 use crate::slots::Slots;
-use crate::wire::{Link, Wire};
+use crate::wire::{Link, WIDE_WINDOW, Wire};
 use crate::{Config, FrontDoor, HostKey, SshError};
 
-/// What a client may send before more is granted, in bytes. Granted on arrival: this bounds throughput over a
-/// long way (16 MiB per round trip), not memory.
-const WINDOW: u32 = 16 * 1024 * 1024;
 /// The largest packet of data a client may send, in bytes.
 const PACKET: u32 = 64 * 1024;
 /// Packets of output between the sessions and the network.
@@ -101,7 +98,7 @@ fn protocol(key: &HostKey, config: &Config) -> Protocol {
         auth_rejection_time: Duration::ZERO,
         auth_rejection_time_initial: Some(Duration::ZERO),
         keys: vec![key.private().clone()],
-        window_size: WINDOW,
+        window_size: WIDE_WINDOW,
         maximum_packet_size: PACKET,
         event_buffer_size: OUTPUT_QUEUE,
         preferred: preferred(config.ciphers),

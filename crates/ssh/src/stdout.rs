@@ -6,7 +6,7 @@
 use std::io::{ErrorKind, Result};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWrite;
@@ -100,16 +100,18 @@ impl AsyncWrite for Output {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        ready!(self.as_mut().poll_flush(context))?;
-        Outbox(self.0.clone()).finish();
-        Poll::Ready(Ok(()))
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        self.poll_flush(context)
     }
 }
 
 impl Drop for Output {
     fn drop(&mut self) {
-        Outbox(self.0.clone()).finish();
+        let mut state = self.0.state();
+        state.due = true;
+        let sender = state.sender.take();
+        drop(state);
+        wake(sender);
     }
 }
 
@@ -136,7 +138,8 @@ impl Outbox {
         .await
     }
 
-    /// The session has written its last.
+    /// The session has ended: what it has written is all. Dropping the session's end is not enough, because a
+    /// session that panicked drops it before the last word is said.
     pub(crate) fn finish(&self) {
         let mut state = self.0.state();
         state.finished = true;

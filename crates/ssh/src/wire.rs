@@ -6,7 +6,8 @@
 //!
 //! There is one exception. A session may wait for the client to take output while it leaves its input alone; the
 //! client's permission to send more output then stands in line behind its data. While an output is so starved,
-//! reading goes on to a higher limit.
+//! reading goes on to a higher limit. And so that not much stands in that line, a client whose data is not taken
+//! as it comes is granted only a narrow window.
 
 use std::io::{Error, ErrorKind, Result};
 use std::pin::Pin;
@@ -23,6 +24,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 const ENOUGH: usize = 4 * 1024 * 1024;
 /// The same, while an output waits for the client.
 const ENOUGH_WHILE_STARVED: usize = 32 * 1024 * 1024;
+/// What a client may send ahead while the sessions take it as it comes, in bytes. It bounds the throughput over a
+/// long way, to this much per round trip.
+pub(crate) const WIDE_WINDOW: u32 = 16 * 1024 * 1024;
+/// What a client may send ahead while the sessions are slower than the network, in bytes.
+const NARROW_WINDOW: u32 = 256 * 1024;
 /// What is read from the network at a time, in bytes.
 const READ_SIZE: usize = 128 * 1024;
 /// How often a connection that is not read is asked whether its peer has closed it.
@@ -64,6 +70,16 @@ impl Link {
 
     pub(crate) fn taken(&self, bytes: usize) {
         self.change(|flow| flow.queued = flow.queued.saturating_sub(bytes));
+    }
+
+    /// What each of `channels` channels may send ahead from now on.
+    pub(crate) fn window(&self, channels: usize) -> u32 {
+        let flow = self.flow();
+        if flow.starved > 0 || flow.queued > ENOUGH / 2 {
+            return NARROW_WINDOW;
+        }
+        let channels = u32::try_from(channels).unwrap_or(u32::MAX);
+        (WIDE_WINDOW / channels.max(1)).max(NARROW_WINDOW)
     }
 
     /// Marks an output as waiting for the client until the guard is dropped.

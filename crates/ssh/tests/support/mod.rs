@@ -157,6 +157,10 @@ impl House {
     }
 
     pub async fn open_with(config: Config, folder: TempDir, keys: Vec<(Vec<u8>, &'static str)>) -> Self {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
         let host_key = HostKey::load_or_create(&folder.path().join("host")).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
