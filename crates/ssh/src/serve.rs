@@ -1,0 +1,210 @@
+//! Accepting connections, their limits, and the shutdown.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::server::{Config as Protocol, run_stream};
+use russh::{Disconnect, MethodKind, MethodSet, SshId};
+use rustix::net::sockopt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use crate::algorithms::preferred;
+use crate::connection::Connection;
+use crate::slots::Slots;
+use crate::wire::{Link, WIDE_WINDOW, Wire};
+use crate::{Config, FrontDoor, HostKey, SshError};
+
+/// The largest packet of data a client may send, in bytes.
+const PACKET: u32 = 64 * 1024;
+/// Packets of output between the sessions and the network.
+const OUTPUT_QUEUE: usize = 32;
+/// How long a client may take to leave by itself after its last session, when the service shuts down.
+const LEAVE_TIME: Duration = Duration::from_secs(2);
+/// The pause after a failed accept, which usually means that file descriptors ran out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+struct House<F: FrontDoor> {
+    door: Arc<F>,
+    config: Arc<Config>,
+    protocol: Arc<Protocol>,
+    slots: Arc<Slots>,
+    shutdown: CancellationToken,
+}
+
+/// Serves SSH on `listener` until `shutdown` is cancelled and the last connection has ended.
+///
+/// The shutdown closes the listener at once, lets running sessions end for at most [`Config::shutdown_grace`],
+/// then closes their connections.
+pub async fn serve<F: FrontDoor>(
+    listener: TcpListener,
+    key: HostKey,
+    config: Config,
+    door: Arc<F>,
+    shutdown: CancellationToken,
+) -> Result<(), SshError> {
+    let address = listener.local_addr().map_err(SshError::Listener)?;
+    tracing::info!(%address, host_key = key.fingerprint(), "SSH front door open");
+    let all = Arc::new(Semaphore::new(config.max_connections));
+    let strangers = Arc::new(Semaphore::new(config.max_unauthenticated));
+    let house = Arc::new(House {
+        door,
+        protocol: Arc::new(protocol(&key, &config)),
+        slots: Slots::new(config.max_sessions_per_account),
+        config: Arc::new(config),
+        shutdown,
+    });
+    let connections = TaskTracker::new();
+    while let Some(accepted) = house.shutdown.run_until_cancelled(listener.accept()).await {
+        let (tcp, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let places = (all.clone().try_acquire_owned(), strangers.clone().try_acquire_owned());
+        let (Ok(place), Ok(stranger)) = places else {
+            tracing::warn!(%peer, "too many connections: one was turned away");
+            continue;
+        };
+        let span = tracing::info_span!("connection", %peer);
+        let house = house.clone();
+        let connection = async move {
+            house.receive(tcp, peer, stranger).await;
+            drop(place);
+        };
+        connections.spawn(connection.instrument(span));
+    }
+    drop(listener);
+    tracing::info!(connections = connections.len(), "SSH front door closing");
+    connections.close();
+    connections.wait().await;
+    Ok(())
+}
+
+fn protocol(key: &HostKey, config: &Config) -> Protocol {
+    Protocol {
+        server_id: SshId::Standard("SSH-2.0-Firn".into()),
+        methods: MethodSet::from([MethodKind::PublicKey].as_slice()),
+        // A rejection says only that this key is not known; a delay would be paid once per key of an agent.
+        auth_rejection_time: Duration::ZERO,
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        keys: vec![key.private().clone()],
+        window_size: WIDE_WINDOW,
+        maximum_packet_size: PACKET,
+        event_buffer_size: OUTPUT_QUEUE,
+        preferred: preferred(config.ciphers),
+        max_auth_attempts: config.max_auth_attempts,
+        // A silent session is healthy. The questions are russh's, the judgement of silence is `Wire`'s.
+        inactivity_timeout: None,
+        keepalive_interval: Some(config.keepalive_interval),
+        keepalive_max: 0,
+        nodelay: true,
+        ..Protocol::default()
+    }
+}
+
+impl<F: FrontDoor> House<F> {
+    async fn receive(&self, tcp: TcpStream, peer: SocketAddr, stranger: OwnedSemaphorePermit) {
+        if let Err(error) = self.prepare(&tcp) {
+            tracing::debug!(%error, "the connection was gone at once");
+            return;
+        }
+        let deadline = Instant::now() + self.config.login_timeout;
+        let link = Arc::new(Link::default());
+        let sessions = TaskTracker::new();
+        let logged_in = CancellationToken::new();
+        let connection = Connection {
+            door: self.door.clone(),
+            config: self.config.clone(),
+            slots: self.slots.clone(),
+            link: link.clone(),
+            sessions: sessions.clone(),
+            places: Arc::new(Semaphore::new(self.config.max_channels_per_connection)),
+            login_deadline: deadline,
+            logged_in: logged_in.clone(),
+            shutdown: self.shutdown.clone(),
+            known: None,
+            account: None,
+            channels: HashMap::new(),
+            opened: 0,
+        };
+        let wire = Wire::new(tcp, link.clone(), self.config.patience());
+        let started = timeout_at(deadline, run_stream(self.protocol.clone(), wire, connection));
+        let mut running = match self.shutdown.run_until_cancelled(started).await {
+            Some(Ok(Ok(running))) => running,
+            Some(Ok(Err(error))) => return tracing::debug!(%error, "no SSH client"),
+            Some(Err(_)) => return tracing::debug!("no SSH client within the login time limit"),
+            None => return,
+        };
+        let ended = tokio::select! {
+            ended = &mut running => Some(ended),
+            () = logged_in.cancelled() => None,
+            () = self.shutdown.cancelled() => {
+                link.cut("the service is shutting down");
+                Some((&mut running).await)
+            }
+            () = sleep_until(deadline) => {
+                link.cut("the login took too long");
+                Some((&mut running).await)
+            }
+        };
+        drop(stranger);
+        let ended = match ended {
+            Some(ended) => ended,
+            None => tokio::select! {
+                ended = &mut running => ended,
+                () = self.shutdown.cancelled() => {
+                    let handle = running.handle();
+                    sessions.close();
+                    if timeout(self.config.shutdown_grace, sessions.wait()).await.is_err() {
+                        tracing::warn!(sessions = sessions.len(), "sessions cut off by the shutdown");
+                    } else if let Ok(ended) = timeout(LEAVE_TIME, &mut running).await {
+                        return report(peer, ended);
+                    }
+                    let notice = "the service is shutting down".to_owned();
+                    let told = handle.disconnect(Disconnect::ByApplication, notice, String::new());
+                    let _ = timeout(LEAVE_TIME, told).await;
+                    match timeout(LEAVE_TIME, &mut running).await {
+                        Ok(ended) => ended,
+                        Err(_) => {
+                            link.cut("the service is shutting down");
+                            (&mut running).await
+                        }
+                    }
+                }
+            },
+        };
+        report(peer, ended);
+        sessions.close();
+        sessions.wait().await;
+    }
+
+    fn prepare(&self, tcp: &TcpStream) -> std::io::Result<()> {
+        let patience = self.config.patience();
+        tcp.set_nodelay(true)?;
+        // For a peer that cannot be reached while nothing is read from it.
+        sockopt::set_socket_keepalive(tcp, true)?;
+        sockopt::set_tcp_keepidle(tcp, self.config.keepalive_interval.max(Duration::from_secs(1)))?;
+        sockopt::set_tcp_keepintvl(tcp, self.config.keepalive_interval.max(Duration::from_secs(1)))?;
+        sockopt::set_tcp_keepcnt(tcp, self.config.keepalive_misses.clamp(1, 100))?;
+        let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+        sockopt::set_tcp_user_timeout(tcp, millis)?;
+        Ok(())
+    }
+}
+
+fn report(peer: SocketAddr, ended: Result<(), russh::Error>) {
+    match ended {
+        Ok(()) => tracing::debug!(%peer, "connection ended"),
+        Err(error) => tracing::debug!(%peer, %error, "connection ended"),
+    }
+}
