@@ -1,1 +1,62 @@
-fn main() {}
+//! The repository's own commands: `cargo xtask demo | test | bench | corpus`.
+
+mod bench;
+mod corpus;
+mod demo;
+mod setup;
+mod sources;
+mod table;
+mod test;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  demo [--keep]          two accounts build real software on one Firn; shows what was reused and why
+  test                   everything that must pass: format, lints, tests, stories with real Nix
+  bench [--rounds N] [--only WORD]
+                         plain Nix and Firn side by side; writes bench/results/<date>.md
+  corpus DIR [--only NAME,…]
+                         builds the packages of a corpus folder (a copy of it is made in target/corpus) with plain Nix and
+                         on Firn, and compares every output
+  sources [DIR]          fetches the demo's sources only";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["demo"] => demo::demo(false),
+        ["demo", "--keep"] => demo::demo(true),
+        ["test"] => test::test(),
+        ["bench", options @ ..] => bench::bench(options),
+        ["corpus", dir, options @ ..] => corpus::corpus(Path::new(dir), options),
+        ["sources", rest @ ..] => {
+            let into = rest.first().map_or_else(|| target().join("demo-sources"), PathBuf::from);
+            sources::fetch(&root().join("demo/sources.json"), &into).and_then(|_| sources::seed(&into)).map(drop)
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The repository's folder.
+pub fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_owned()
+}
+
+/// Where cargo builds.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}

@@ -155,6 +155,28 @@ impl Nix {
             .to_owned())
     }
 
+    /// Makes what stands at a path of this store valid, as if it had been built here: other bytes than the derivation gives are fine.
+    ///
+    /// # Errors
+    /// When Nix refuses it.
+    pub fn register(&self, store_path: &str, references: &[String]) -> anyhow::Result<()> {
+        let tree = self.on_disk(store_path);
+        let tree = tree.to_str().context("store path")?;
+        let hash = run(self.command("nix-hash", false).args(["--type", "sha256", "--base16", tree]))?.success()?;
+        let nar = self.command("nix-store", false).args(["--dump", tree]).output()?;
+        let text = format!(
+            "{store_path}\n{}\n{}\n\n{}\n{}",
+            hash.stdout.trim(),
+            nar.stdout.len(),
+            references.len(),
+            references.iter().map(|r| format!("{r}\n")).collect::<String>(),
+        );
+        let file = self.dir.join("registration");
+        std::fs::write(&file, text)?;
+        let input = std::fs::File::open(&file)?;
+        run(self.command("nix-store", true).arg("--load-db").stdin(input))?.success().map(drop)
+    }
+
     /// Output paths of a derivation.
     ///
     /// # Errors

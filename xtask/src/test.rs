@@ -1,0 +1,36 @@
+//! `cargo xtask test`: everything that must pass.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::bail;
+
+use crate::setup;
+
+/// Runs all checks, the cheap ones first; stops at the first that fails.
+pub fn test() -> anyhow::Result<()> {
+    let begun = Instant::now();
+    if let Err(e) = setup::programs() {
+        println!("note: {e:#}; stories with real Nix will be skipped");
+    }
+    cargo(&["fmt", "--all", "--check"])?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])?;
+    if firn_testkit::find("cargo-deny").is_some() {
+        cargo(&["deny", "--log-level", "error", "check", "bans", "licenses"])?;
+    } else {
+        println!("note: cargo-deny is not installed; the test `licences` checks the same lists of deny.toml");
+    }
+    // One call, so that its closing lines count all tests.
+    cargo(&["test", "--workspace", "--no-fail-fast"])?;
+    println!("all checks passed in {:.0} s", begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
+    println!("── cargo {}", arguments.join(" "));
+    let status = Command::new(env!("CARGO")).args(arguments).current_dir(crate::root()).status()?;
+    if !status.success() {
+        bail!("cargo {} failed", arguments.join(" "));
+    }
+    Ok(())
+}
