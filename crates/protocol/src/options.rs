@@ -1,0 +1,47 @@
+//! What a session is told by whoever opens it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::wire::WireLimits;
+
+/// Bounds, deadlines and texts of a session.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// How much a client may make the session read.
+    pub limits: WireLimits,
+    /// Shown by `nix store info` as the version of the store; free text.
+    pub daemon_version: String,
+    /// Refuses the session with this text, as part of the handshake: clients print it and go on without this machine.
+    pub refusal: Option<String>,
+    /// Longest time from the first byte to the end of the handshake.
+    pub handshake_timeout: Duration,
+    /// Longest wait for the next bytes inside a request or an upload.
+    pub read_timeout: Duration,
+    /// Longest wait for a client that takes nothing of what is sent.
+    pub write_timeout: Duration,
+    /// Longest wait between operations; `None` waits for ever, as build hooks and remote stores need it.
+    pub idle_timeout: Option<Duration>,
+    /// High bits of the activity numbers, which must differ between the servers that one client talks to. `None`: random.
+    pub activity_base: Option<u64>,
+    /// Where archives of unknown size wait until their name is known (`nix-store --import` over `ssh://`, Hydra). Nothing stays there.
+    pub spool_dir: PathBuf,
+}
+
+impl SessionOptions {
+    /// Defaults: the limits of [`WireLimits::default`], 30 s for the handshake, 5 min for reads, 15 min for writes.
+    #[must_use]
+    pub fn new(daemon_version: impl Into<String>) -> Self {
+        Self {
+            limits: WireLimits::default(),
+            daemon_version: daemon_version.into(),
+            refusal: None,
+            handshake_timeout: Duration::from_secs(30),
+            read_timeout: Duration::from_secs(5 * 60),
+            write_timeout: Duration::from_secs(15 * 60),
+            idle_timeout: None,
+            activity_base: None,
+            spool_dir: std::env::temp_dir(),
+        }
+    }
+}

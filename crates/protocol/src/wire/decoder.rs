@@ -1,0 +1,242 @@
+//! Bytes to values.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use firn_nix::StorePath;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt};
+
+use super::WireLimits;
+
+/// Why a value could not be read. `field` is the protocol documentation's name for it.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// The bytes ended inside the value.
+    #[error("the data ends inside {field}")]
+    Ended {
+        /// Where.
+        field: &'static str,
+    },
+    /// The bytes are not such a value, or too many.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// Which value.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The transport failed or stalled.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl WireError {
+    pub(crate) fn invalid(field: &'static str, reason: impl ToString) -> Self {
+        Self::Invalid {
+            field,
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// Reads values from a buffered source, within limits. One decoder reads one request: what it reads in all is limited too.
+#[derive(Debug)]
+pub struct Decoder<'a, B> {
+    source: &'a mut B,
+    limits: &'a WireLimits,
+    left: u64,
+}
+
+impl<'a, B: AsyncBufRead + Unpin + Send> Decoder<'a, B> {
+    /// A decoder with the whole allowance of a request.
+    pub fn new(source: &'a mut B, limits: &'a WireLimits) -> Self {
+        Self {
+            source,
+            limits,
+            left: limits.request_bytes,
+        }
+    }
+
+    /// The limits it was made with.
+    #[must_use]
+    pub const fn limits(&self) -> &'a WireLimits {
+        self.limits
+    }
+
+    /// What it reads from.
+    pub fn source(&mut self) -> &mut B {
+        self.source
+    }
+
+    /// Eight bytes, little-endian.
+    ///
+    /// # Errors
+    /// [`WireError`], as for all methods.
+    pub async fn u64(&mut self, field: &'static str) -> Result<u64, WireError> {
+        let mut raw = [0; 8];
+        self.exact(&mut raw, field).await?;
+        Ok(u64::from_le_bytes(raw))
+    }
+
+    /// A boolean: zero is false, anything else true, as Nix reads it.
+    ///
+    /// # Errors
+    /// [`WireError`]
+    pub async fn bool(&mut self, field: &'static str) -> Result<bool, WireError> {
+        Ok(self.u64(field).await? != 0)
+    }
+
+    /// A number of items, at most `most`.
+    ///
+    /// # Errors
+    /// [`WireError`]
+    pub async fn count(&mut self, most: u64, field: &'static str) -> Result<u64, WireError> {
+        match self.u64(field).await? {
+            n if n <= most => Ok(n),
+            n => Err(WireError::invalid(
+                field,
+                format!("{n} items, at most {most} are accepted"),
+            )),
+        }
+    }
+
+    /// A padded string.
+    ///
+    /// # Errors
+    /// [`WireError`]
+    pub async fn bytes(&mut self, field: &'static str) -> Result<Vec<u8>, WireError> {
+        let most = self.limits.string_bytes.min(self.left);
+        let len = self.u64(field).await?;
+        let reason = || format!("{len} bytes, at most {most} are accepted");
+        let len = usize::try_from(len)
+            .ok()
+            .filter(|_| len <= most)
+            .ok_or_else(|| WireError::invalid(field, reason()))?;
+        // The stated length is only a claim: memory follows the bytes that come.
+        let mut out = Vec::with_capacity(len.min(64 << 10));
+        while out.len() < len {
+            let chunk = self.source.fill_buf().await?;
+            let n = chunk.len().min(len - out.len());
+            if n == 0 {
+                return Err(WireError::Ended { field });
+            }
+            out.extend_from_slice(chunk.get(..n).unwrap_or(&[]));
+            self.source.consume(n);
+        }
+        self.spend(len as u64, field)?;
+        self.padding(len as u64, field).await?;
+        Ok(out)
+    }
+
+    /// The zeros after a string of `len` bytes.
+    ///
+    /// # Errors
+    /// [`WireError`]
+    pub async fn padding(&mut self, len: u64, field: &'static str) -> Result<(), WireError> {
+        let mut zeros = [0; 8];
+        let n = usize::try_from((8 - len % 8) % 8).unwrap_or(0);
+        self.exact(zeros.get_mut(..n).unwrap_or(&mut []), field).await?;
+        if zeros == [0; 8] {
+            Ok(())
+        } else {
+            Err(WireError::invalid(field, "non-zero padding"))
+        }
+    }
+
+    /// A padded string that must be UTF-8.
+    ///
+    /// # Errors
+    /// [`WireError`]
+    pub async fn text(&mut self, field: &'static str) -> Result<String, WireError> {
+        String::from_utf8(self.bytes(field).await?).map_err(|_| WireError::invalid(field, "not UTF-8"))
+    }
+
+    /// A full store path.
+    ///
+    /// # Errors
+    /// [`WireError`]
+    pub async fn path(&mut self, field: &'static str) -> Result<StorePath, WireError> {
+        parse_path(&self.bytes(field).await?, field)
+    }
+
+    /// A full store path, or the empty string.
+    ///
+    /// # Errors
+    /// [`WireError`]
+    pub async fn optional_path(&mut self, field: &'static str) -> Result<Option<StorePath>, WireError> {
+        let raw = self.bytes(field).await?;
+        (!raw.is_empty()).then(|| parse_path(&raw, field)).transpose()
+    }
+
+    /// A set of store paths, in any order.
+    ///
+    /// # Errors
+    /// [`WireError`]
+    pub async fn paths(&mut self, field: &'static str) -> Result<BTreeSet<StorePath>, WireError> {
+        let mut paths = BTreeSet::new();
+        for _ in 0..self.count(self.limits.path_items, field).await? {
+            paths.insert(self.path(field).await?);
+        }
+        Ok(paths)
+    }
+
+    /// A set of texts, in any order.
+    ///
+    /// # Errors
+    /// [`WireError`]
+    pub async fn texts(&mut self, field: &'static str) -> Result<BTreeSet<String>, WireError> {
+        let mut texts = BTreeSet::new();
+        for _ in 0..self.count(self.limits.list_items, field).await? {
+            texts.insert(self.text(field).await?);
+        }
+        Ok(texts)
+    }
+
+    /// A fixed word.
+    ///
+    /// # Errors
+    /// [`WireError`]
+    pub async fn word(&mut self, expected: &str, field: &'static str) -> Result<(), WireError> {
+        let raw = self.bytes(field).await?;
+        if raw == expected.as_bytes() {
+            return Ok(());
+        }
+        let shown = raw.get(..raw.len().min(40)).unwrap_or(&raw).escape_ascii();
+        Err(WireError::invalid(
+            field,
+            format!("expected '{expected}', found '{shown}'"),
+        ))
+    }
+
+    async fn exact(&mut self, out: &mut [u8], field: &'static str) -> Result<(), WireError> {
+        let mut rest = &mut *out;
+        let wanted = rest.len() as u64;
+        while !rest.is_empty() {
+            let chunk = self.source.fill_buf().await?;
+            let n = chunk.len().min(rest.len());
+            if n == 0 {
+                return Err(WireError::Ended { field });
+            }
+            let (now, later) = rest.split_at_mut(n);
+            now.copy_from_slice(chunk.get(..n).unwrap_or(&[]));
+            self.source.consume(n);
+            rest = later;
+        }
+        self.spend(wanted, field)
+    }
+
+    fn spend(&mut self, n: u64, field: &'static str) -> Result<(), WireError> {
+        self.left = self.left.checked_sub(n).ok_or_else(|| {
+            let most = self.limits.request_bytes;
+            WireError::invalid(
+                field,
+                format!("the request is longer than the {most} bytes that are accepted"),
+            )
+        })?;
+        Ok(())
+    }
+}
+
+pub(crate) fn parse_path(raw: &[u8], field: &'static str) -> Result<StorePath, WireError> {
+    StorePath::parse(raw).map_err(|e| WireError::invalid(field, e))
+}

@@ -1,0 +1,84 @@
+//! A request's events as activities of the client's logger.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+
+use super::{Field, StderrMessage, Version};
+use crate::LogEvent;
+use crate::wire::Encoder;
+
+const INFO: u64 = 3;
+const BUILD: u64 = 105;
+const BUILD_LOG_LINE: u64 = 101;
+const SET_PHASE: u64 = 104;
+
+/// Gives builds their activity numbers, unique for the client: it may talk to several servers at once.
+#[derive(Debug)]
+pub(crate) struct Activities {
+    version: Version,
+    next: u64,
+    /// Activities of the current request by the number of the build in it.
+    running: BTreeMap<u64, u64>,
+}
+
+impl Activities {
+    pub(crate) fn new(version: Version, base: Option<u64>) -> Self {
+        let random = || RandomState::new().build_hasher().finish() & !0xffff_ffff;
+        Self {
+            version,
+            next: base.unwrap_or_else(random),
+            running: BTreeMap::new(),
+        }
+    }
+
+    /// Writes what the event means for the client. Events of builds that are not running mean nothing.
+    pub(crate) fn render(&mut self, event: LogEvent, out: &mut Encoder) {
+        if let Some(message) = self.message(event) {
+            message.encode(self.version, out);
+        }
+    }
+
+    /// Stops what the request left running.
+    pub(crate) fn finish(&mut self, out: &mut Encoder) {
+        for activity in std::mem::take(&mut self.running).into_values() {
+            StderrMessage::StopActivity(activity).encode(self.version, out);
+        }
+    }
+
+    fn message(&mut self, event: LogEvent) -> Option<StderrMessage> {
+        let result = |activity: Option<&u64>, kind, text: Vec<u8>| {
+            activity.map(|&id| StderrMessage::Result {
+                id,
+                kind,
+                fields: vec![Field::Text(text)],
+            })
+        };
+        match event {
+            LogEvent::Message(text) => Some(StderrMessage::Next(format!("{text}\n").into_bytes())),
+            LogEvent::BuildStarted { id, drv_path } => {
+                let activity = self.next;
+                self.next += 1;
+                self.running.insert(id, activity);
+                let drv_path = drv_path.to_string();
+                Some(StderrMessage::StartActivity {
+                    id: activity,
+                    level: INFO,
+                    kind: BUILD,
+                    text: format!("building '{drv_path}'").into_bytes(),
+                    fields: vec![
+                        Field::Text(drv_path.into_bytes()),
+                        Field::Text(Vec::new()),
+                        Field::Int(1),
+                        Field::Int(1),
+                    ],
+                    parent: 0,
+                })
+            }
+            LogEvent::BuildLine { id, line } => result(self.running.get(&id), BUILD_LOG_LINE, line),
+            LogEvent::BuildPhase { id, phase } => {
+                result(self.running.get(&id), SET_PHASE, phase.into_bytes())
+            }
+            LogEvent::BuildStopped { id } => self.running.remove(&id).map(StderrMessage::StopActivity),
+        }
+    }
+}

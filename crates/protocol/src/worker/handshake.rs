@@ -1,0 +1,81 @@
+//! Agreeing on a version, or refusing the session.
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{CLIENT_MAGIC, SERVER_MAGIC, StderrMessage, Version};
+use crate::wire::{Decoder, WireError, WireReader, WireWriter};
+use crate::{SessionError, SessionOptions};
+
+pub(super) const HANDSHAKE: &str = "the handshake";
+/// What a trusted client is told; see `docs/trust.md` for what Firn makes of it.
+const TRUSTED: u64 = 1;
+
+pub(super) async fn shake_hands<R, W>(
+    reader: &mut WireReader<R>,
+    writer: &mut WireWriter<W>,
+    options: &SessionOptions,
+) -> Result<Version, SessionError>
+where
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin,
+{
+    let wire = |e| SessionError::from_wire(HANDSHAKE, e);
+    let io = |e| SessionError::from_io(HANDSHAKE, e);
+    let mut d = Decoder::new(reader, &options.limits);
+    if d.u64("magic").await.map_err(wire)? != CLIENT_MAGIC {
+        return Err(wire(WireError::invalid("magic", "not a Nix client")));
+    }
+    // Clients up to 2.18 send their version only after they have seen this.
+    writer.out().u64(SERVER_MAGIC).u64(Version::NEWEST.to_wire());
+    writer.flush().await.map_err(io)?;
+    let stated = d.u64("version").await.map_err(wire)?;
+    let Some(client) = Version::from_wire(stated) else {
+        let text = format!("worker protocol version {stated:#x} is not served, only 1.x");
+        return refuse(writer, Version::OLDEST, text).await;
+    };
+    let version = client.min(Version::NEWEST);
+    if version.has_features() {
+        // Nothing is offered, so nothing is agreed on whatever the client knows.
+        d.texts("features").await.map_err(wire)?;
+        writer.out().len(0);
+        writer.flush().await.map_err(io)?;
+    }
+    if version.has_cpu_affinity() && d.bool("cpuAffinity").await.map_err(wire)? {
+        d.u64("cpuAffinity").await.map_err(wire)?;
+    }
+    if version.has_reserve_space() {
+        d.bool("reserveSpace").await.map_err(wire)?;
+    }
+    if version.has_daemon_version() {
+        writer.out().text(&options.daemon_version);
+    }
+    if version.has_trust() {
+        writer.out().u64(TRUSTED);
+    }
+    if let Some(text) = &options.refusal {
+        return refuse(writer, version, text.clone()).await;
+    }
+    if version < Version::OLDEST {
+        let text = format!(
+            "worker protocol {version} is too old: {} and later are served (Nix 2.3)",
+            Version::OLDEST
+        );
+        return refuse(writer, version, text).await;
+    }
+    StderrMessage::Last.encode(version, writer.out());
+    writer.flush().await.map_err(io)?;
+    Ok(version)
+}
+
+async fn refuse<W: AsyncWrite + Unpin>(
+    writer: &mut WireWriter<W>,
+    version: Version,
+    text: String,
+) -> Result<Version, SessionError> {
+    StderrMessage::Error(text.clone().into_bytes()).encode(version, writer.out());
+    writer
+        .flush()
+        .await
+        .map_err(|e| SessionError::from_io(HANDSHAKE, e))?;
+    Err(SessionError::Refused(text))
+}

@@ -1,0 +1,107 @@
+//! Protocol versions and what depends on them.
+
+use std::fmt;
+
+use crate::codec::ResultFormat;
+
+/// A version of the worker protocol, `1.<minor>`: what client and server agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    minor: u8,
+}
+
+impl Version {
+    /// What Nix 2.3 speaks, the oldest that is served.
+    pub const OLDEST: Self = Self { minor: 21 };
+    /// What Nix 2.24 and later speak, the newest there is.
+    pub const NEWEST: Self = Self { minor: 38 };
+
+    /// `1.<minor>`.
+    #[must_use]
+    pub const fn new(minor: u8) -> Self {
+        Self { minor }
+    }
+
+    /// From the number on the wire, `major << 8 | minor`; `None` unless the major version is 1.
+    #[must_use]
+    pub fn from_wire(number: u64) -> Option<Self> {
+        let [minor, 1, 0, 0, 0, 0, 0, 0] = number.to_le_bytes() else {
+            return None;
+        };
+        Some(Self { minor })
+    }
+
+    /// The number on the wire.
+    #[must_use]
+    pub const fn to_wire(self) -> u64 {
+        1 << 8 | self.minor as u64
+    }
+
+    const fn since(self, minor: u8) -> bool {
+        self.minor >= minor
+    }
+
+    pub(crate) const fn has_reserve_space(self) -> bool {
+        self.since(11)
+    }
+
+    pub(crate) const fn has_cpu_affinity(self) -> bool {
+        self.since(14)
+    }
+
+    pub(crate) const fn has_substitutable_map(self) -> bool {
+        self.since(22)
+    }
+
+    pub(crate) const fn has_framed_nar(self) -> bool {
+        self.since(23)
+    }
+
+    pub(crate) const fn has_framed_add(self) -> bool {
+        self.since(25)
+    }
+
+    pub(crate) const fn has_structured_errors(self) -> bool {
+        self.since(26)
+    }
+
+    pub(crate) const fn has_substitute_flag(self) -> bool {
+        self.since(27)
+    }
+
+    pub(crate) const fn has_plain_derivations(self) -> bool {
+        self.since(30)
+    }
+
+    pub(crate) const fn has_json_realisations(self) -> bool {
+        self.since(31)
+    }
+
+    pub(crate) const fn has_daemon_version(self) -> bool {
+        self.since(33)
+    }
+
+    pub(crate) const fn has_trust(self) -> bool {
+        self.since(35)
+    }
+
+    pub(crate) const fn has_features(self) -> bool {
+        self.since(38)
+    }
+
+    /// The form of build results.
+    #[must_use]
+    pub const fn result_format(self) -> ResultFormat {
+        ResultFormat {
+            times: self.since(29),
+            cpu: self.since(37),
+            outputs: self.since(28),
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "1.{}", self.minor)
+    }
+}
