@@ -34,6 +34,7 @@ const KEY_EXCHANGES: &[kex::Name] = &[
 const ANY_CIPHER: &[cipher::Name] = &[
     cipher::CHACHA20_POLY1305,
     cipher::AES_256_GCM,
+    cipher::AES_128_GCM,
     cipher::AES_256_CTR,
     cipher::AES_192_CTR,
     cipher::AES_128_CTR,

@@ -180,7 +180,7 @@ async fn one_connection_carries_several_sessions() {
     let socket = house.folder.path().join("master");
     let control = format!("-oControlPath={}", socket.display());
     let mut master = house.ssh("alice");
-    master.args([&control, "-oControlMaster=yes", "-N", "127.0.0.1"]);
+    master.args([&control, "-oSendEnv=FIRN_TEST", "-oControlMaster=yes", "-N", "127.0.0.1"]);
     let mut master = master.spawn().unwrap();
     timeout(PATIENCE, async {
         while !socket.exists() {
@@ -191,7 +191,7 @@ async fn one_connection_carries_several_sessions() {
     .unwrap();
     let slave = |script: &str| {
         let mut ssh = house.ssh("mallory");
-        // The master applies its own SetEnv, but passes on what SendEnv names.
+        // A master sends no SetEnv of the others, only what SendEnv names on both sides.
         ssh.args([&control, "-oSendEnv=FIRN_TEST", "127.0.0.1", "nix-daemon --stdio"]);
         ssh.env("FIRN_TEST", script);
         ssh
