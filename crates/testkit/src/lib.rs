@@ -1,1 +1,3 @@
-//! firn-testkit
+//! What tests need and no program does.
+
+pub mod postgres;
