@@ -1,1 +1,44 @@
-//! firn-db
+//! Metadata: accounts, evidence and build results in SQLite or PostgreSQL.
+//!
+//! Implements the ports [`Accounts`](firn_service::ports::Accounts), [`Views`](firn_service::ports::Views) and
+//! [`Builds`](firn_service::ports::Builds). A method is one transaction: when it has answered, the answer is on disk, and when it has
+//! failed, nothing happened. It refuses to know what rows *mean*: which claim an account should believe is `firn-core`'s to say,
+//! and where bytes lie is `firn-content`'s.
+//!
+//! Every query has one text for both databases; what must differ is in `dialect.rs`. The tables are in `migrations/`.
+//!
+//! ```
+//! use firn_core::AccountName;
+//! use firn_db::SqliteDatabase;
+//! use firn_service::ports::Accounts as _;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! let database = SqliteDatabase::open(&directory.path().join("firn.sqlite")).await?;
+//! let account = database.create_account(&AccountName::parse("alice")?, 1_700_000_000).await?;
+//! assert_eq!(database.account(&account.name).await?, Some(account));
+//! database.close().await;
+//! # Ok(())
+//! # }
+//! # tokio::runtime::Runtime::new()?.block_on(example())?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod accounts;
+mod builds;
+mod claim_batch;
+mod contents;
+mod decode;
+mod dialect;
+mod driver;
+mod error;
+mod objects;
+mod postgres;
+mod query;
+mod sqlite;
+mod views;
+
+pub use driver::Repository;
+pub use error::OpenError;
+pub use postgres::{Postgres, PostgresDatabase};
+pub use sqlite::{Sqlite, SqliteDatabase};

@@ -14,6 +14,7 @@
 
 mod layers;
 mod nix;
+pub mod postgres;
 mod server;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,145 @@
+//! SQLite, for one machine: many readers, and one writer that commits for several at once.
+
+mod file;
+mod writer;
+
+use std::path::Path;
+use std::time::Duration;
+
+use firn_service::ports::DatabaseError;
+use sqlx::migrate::Migrator;
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, SqliteConnection, SqlitePool};
+
+use crate::decode::Fields;
+use crate::dialect::Connection as _;
+use crate::driver::{Driver, Repository, Work};
+use crate::error::{OpenError, backend};
+use crate::query::Query;
+use writer::{Durability, Writer};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// How long a write waits for another process, as an `attach`ed one or a backup.
+const BUSY: Duration = Duration::from_secs(30);
+/// How long to wait for a free reader.
+const ACQUIRE: Duration = Duration::from_secs(30);
+/// Each is a thread and a cache.
+const READERS: u32 = 4;
+
+/// Connections to a SQLite file.
+#[derive(Clone, Debug)]
+pub struct Sqlite {
+    readers: SqlitePool,
+    writer: Writer,
+}
+
+/// The metadata ports on SQLite.
+pub type SqliteDatabase = Repository<Sqlite>;
+
+impl SqliteDatabase {
+    /// Opens the file for a server, and makes it (mode 0600, in a directory that exists) when it is missing. Until
+    /// [`close`](Self::close), or until the last clone is dropped, no other process can do the same: `<path>.lock` is locked.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Backend`] with [`OpenError`] when the file is in use or cannot be made, or with the database's own error.
+    pub async fn open(path: &Path) -> Result<Self, DatabaseError> {
+        let lock = file::lock(path).map_err(backend)?;
+        file::create(path).map_err(backend)?;
+        let mut connection = options(path).connect().await.map_err(backend)?;
+        MIGRATIONS.run(&mut connection).await.map_err(backend)?;
+        Self::start(path, connection, Some(lock)).await
+    }
+
+    /// Opens the file beside the server that may have it open, for an administrator's command. The file and its tables must be there and up to date.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Backend`] with [`OpenError`] or the database's own error.
+    pub async fn attach(path: &Path) -> Result<Self, DatabaseError> {
+        file::check(path).map_err(backend)?;
+        let mut connection = options(path).connect().await.map_err(backend)?;
+        let wanted = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
+        let found = version(&mut connection).await?;
+        if found != wanted {
+            let path = path.to_owned();
+            return Err(backend(OpenError::Version { path, found, wanted }));
+        }
+        Self::start(path, connection, None).await
+    }
+
+    async fn start(
+        path: &Path,
+        connection: SqliteConnection,
+        lock: Option<std::fs::File>,
+    ) -> Result<Self, DatabaseError> {
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(ACQUIRE)
+            .test_before_acquire(false)
+            .connect_with(options(path).pragma("query_only", "ON"))
+            .await
+            .map_err(backend)?;
+        let writer = Writer::start(connection, lock);
+        Ok(Self {
+            driver: Sqlite { readers, writer },
+        })
+    }
+
+    /// Finishes what was given to it, also by other clones, and closes the file; it can be opened again then.
+    pub async fn close(&self) {
+        self.driver.readers.close().await;
+        self.driver.writer.close().await;
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY)
+        // Kibibytes, when negative.
+        .pragma("cache_size", "-32768")
+        // The log shrinks to this many bytes after a burst.
+        .pragma("journal_size_limit", "67108864")
+        .row_buffer_size(1024)
+        .disable_statement_logging()
+}
+
+/// The last migration of the file; 0 when it has none.
+async fn version(connection: &mut SqliteConnection) -> Result<i64, DatabaseError> {
+    let table = Query::new("SELECT name FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'");
+    if connection.fetch(table).await.map_err(backend)?.is_empty() {
+        return Ok(0);
+    }
+    let newest = Query::new("SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success");
+    let rows = connection.fetch(newest).await.map_err(backend)?;
+    rows.first()
+        .map_or(Ok(0), |row| Fields::new("_sqlx_migrations", row).int("version"))
+}
+
+impl Driver for Sqlite {
+    type Connection = SqliteConnection;
+    type Reader = PoolConnection<sqlx::Sqlite>;
+
+    async fn reader(&self) -> Result<Self::Reader, DatabaseError> {
+        self.readers.acquire().await.map_err(backend)
+    }
+
+    async fn write<T: Send + 'static>(&self, work: Work<SqliteConnection, T>) -> Result<T, DatabaseError> {
+        self.writer.write(Durability::Now, work).await
+    }
+
+    async fn write_soon(&self, work: Work<SqliteConnection, ()>) -> Result<(), DatabaseError> {
+        self.writer.write_soon(work).await
+    }
+
+    async fn settle(&self) -> Result<(), DatabaseError> {
+        // The writer takes one after the other, and answers when all before is committed.
+        let nothing: Work<SqliteConnection, ()> = Box::new(|_| Box::pin(async { Ok(()) }));
+        self.writer.write(Durability::Soon, nothing).await
+    }
+}
