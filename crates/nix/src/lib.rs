@@ -19,6 +19,8 @@ pub mod derivation;
 mod hash;
 mod path;
 mod path_info;
+pub mod refscan;
+pub mod signature;
 
 pub use content_address::{CaMethod, ContentAddress, ContentAddressError};
 pub use derivation::{BasicDerivation, Derivation, DerivationOutput};

@@ -3,9 +3,17 @@
 //! Platform, builder, arguments and environment are bytes: Nix does not require UTF-8. Output names are text because they are parts
 //! of store path names.
 
+mod aterm;
+mod check;
+mod output;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{CaMethod, ContentAddress, HashAlgo, StorePath};
+
+pub use aterm::{AtermError, MAX_ATERM};
+pub use check::{DerivationKind, InvalidDerivation, MAX_INPUTS, MAX_OUTPUTS, MAX_STRING_BYTES, MAX_STRINGS};
+pub use output::OutputFieldsError;
 
 /// What is known of an output before the build.
 #[derive(Clone, Debug, PartialEq, Eq)]
