@@ -1,62 +1,51 @@
 //! Which paths a derivation is to produce, and which derivations are refused before anything runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use firn_core::InputMapping;
-use firn_nix::{BasicDerivation, DerivationOutput, StorePath};
+use firn_nix::derivation::{DerivationKind, Options};
+use firn_nix::{BasicDerivation, StorePath};
 use firn_service::ports::RunFailure;
 
-/// Where each output goes, by output name. The stated path of a fixed output must be the one that its hash gives.
+/// Where each output goes, by output name.
 ///
 /// # Errors
-/// [`RunFailure::InputRejected`] for outputs whose path is known only after the build, for a fixed output among others, and for a path
-/// that is given twice or is an input.
+/// [`RunFailure::InputRejected`] for a malformed derivation, for outputs whose path is known only after the build, for builders that are
+/// part of Nix, for derivations that ask to be run without a sandbox, and for an output that is an input.
 pub fn output_paths(
     drv_path: &StorePath,
     drv: &BasicDerivation,
+    options: &Options,
     inputs: &InputMapping,
 ) -> Result<BTreeMap<String, StorePath>, RunFailure> {
-    let refused = |why: String| Err(RunFailure::InputRejected(why));
-    if drv.outputs.is_empty() {
-        return refused(format!("derivation '{drv_path}' has no outputs"));
+    let refused = |why: String| RunFailure::InputRejected(format!("derivation '{drv_path}': {why}"));
+    match drv.check(drv_path).map_err(|e| refused(e.to_string()))? {
+        DerivationKind::InputAddressed | DerivationKind::Fixed => {}
+        DerivationKind::Floating | DerivationKind::Deferred => {
+            return Err(refused("content-addressed derivations are not supported yet".to_owned()));
+        }
+        DerivationKind::Impure => {
+            return Err(refused("impure derivations are not supported: their results cannot be reused".to_owned()));
+        }
     }
+    if drv.builder.starts_with(b"builtin:") {
+        return Err(refused(format!(
+            "builtin builders ('{}') are not supported yet; build it locally, e.g. with preferLocalBuild",
+            drv.builder.escape_ascii()
+        )));
+    }
+    if options.no_chroot {
+        return Err(refused("it has '__noChroot' set, but every build here runs in a sandbox".to_owned()));
+    }
+    let drv_name = drv_path.derivation_name().unwrap_or_default();
     let mut paths = BTreeMap::new();
     for (name, output) in &drv.outputs {
-        let path = match output {
-            DerivationOutput::InputAddressed(path) => path.clone(),
-            DerivationOutput::Fixed { .. } if drv.outputs.len() > 1 || name != "out" => {
-                return refused(format!(
-                    "derivation '{drv_path}' must have 'out' as its only output, since that is fixed"
-                ));
-            }
-            DerivationOutput::Fixed { path, ca } => {
-                let drv_name = drv_path.derivation_name().unwrap_or_else(|| drv_path.name());
-                let computed = StorePath::make_content_addressed(drv_name, ca, &BTreeSet::new(), false)
-                    .map_err(|e| RunFailure::InputRejected(format!("derivation '{drv_path}': {e}")))?;
-                if let Some(stated) = path.as_ref().filter(|stated| **stated != computed) {
-                    return refused(format!(
-                        "derivation '{drv_path}' states '{stated}' for its fixed output, but the hash gives '{computed}'"
-                    ));
-                }
-                computed
-            }
-            DerivationOutput::Floating { .. }
-            | DerivationOutput::Deferred
-            | DerivationOutput::Impure { .. } => {
-                return refused(format!(
-                    "output '{name}' of '{drv_path}' has no path before the build: \
-                     content-addressed derivations are not supported yet"
-                ));
-            }
-        };
-        paths.insert(name.clone(), path);
+        if let Some(path) = output.known_path(drv_name, name).map_err(|e| refused(e.to_string()))? {
+            paths.insert(name.clone(), path);
+        }
     }
-    let distinct: BTreeSet<_> = paths.values().collect();
-    if distinct.len() != paths.len() {
-        return refused(format!("derivation '{drv_path}' has two outputs with one path"));
-    }
-    match inputs.objects().find(|input| distinct.contains(&input.path)) {
-        Some(input) => refused(format!("derivation '{drv_path}' has its own output '{}' as input", input.path)),
+    match inputs.objects().find(|input| paths.values().any(|path| *path == input.path)) {
+        Some(input) => Err(refused(format!("its output '{}' is an input of it", input.path))),
         None => Ok(paths),
     }
 }
