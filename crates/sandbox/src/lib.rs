@@ -1,1 +1,46 @@
-//! firn-sandbox
+//! Run one command in an isolated root, with nothing but the files it is given.
+//!
+//! Linux namespaces, in a separate single-threaded process: [`run`] starts the helper executable, hands it a [`SandboxSpec`], passes the
+//! output on and returns the [`Exit`] when everything in the sandbox is gone. What the command sees is what the Nix
+//! daemon of Linux shows to a build (Nix manual, "Builder execution"; uid 1000, process 1, a terminal in raw mode as
+//! output), a little tightened where tenants could reach each other.
+//!
+//! This crate refuses to know what is run and why: no store, no build formats, no policy. It mounts what it is told to
+//! mount, and it trusts its caller about which host paths those are. It is the only crate with `unsafe`.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use firn_sandbox::{HelperCommand, SandboxSpec, run};
+//!
+//! # async fn example(spec: SandboxSpec) -> Result<(), firn_sandbox::SandboxError> {
+//! let (log, mut lines) = tokio::sync::mpsc::channel(16);
+//! tokio::spawn(async move { while let Some(bytes) = lines.recv().await { print!("{}", bytes.escape_ascii()) } });
+//! let helper = HelperCommand::new("/proc/self/exe").arg("sandbox-exec");
+//! let exit = run(&helper, &spec, log, std::future::pending()).await?;
+//! println!("{:?} after {:?}", exit.status, exit.wall);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Life and death: the helper lives as long as its standard input is open. When the caller ends, is killed, cancels or
+//! drops the future, it kills the first process of the sandbox, and the kernel takes down the rest with it. When the helper itself
+//! is killed, the kernel kills the first process (`PR_SET_PDEATHSIG`). Mounts exist only in namespaces of the sandbox.
+
+mod error;
+mod exec;
+mod exit;
+mod latin1;
+pub mod probe;
+mod run;
+mod seccomp;
+mod spec;
+mod sys;
+mod validate;
+mod wire;
+
+pub use error::SandboxError;
+pub use exec::sandbox_exec_main;
+pub use exit::{Exit, ExitKind};
+pub use run::{HelperCommand, run};
+pub use spec::{FileSpec, Input, Limits, Network, SandboxSpec};
+pub use wire::MAX_SPEC_BYTES;

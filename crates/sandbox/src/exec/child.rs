@@ -1,0 +1,112 @@
+//! The child, from the clone to the command: the order of the steps.
+
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::io_ext::Named;
+use super::spawn::{self, FAILED, GO, MAP, NO_EXEC, READY};
+use super::{confine, root};
+use crate::{Network, SandboxSpec, seccomp, sys};
+
+/// What goes wrong is told in words, with the kind of message it is.
+struct Failure(u8, String);
+
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self(FAILED, text)
+    }
+}
+
+/// Become the command, or say why not.
+pub(super) fn enter(spec: &SandboxSpec, helper: OwnedFd, terminal: OwnedFd) -> ! {
+    let outcome = catch_unwind(AssertUnwindSafe(|| steps(spec, &helper, terminal)));
+    let Failure(kind, text) = match outcome {
+        Ok(Err(failure)) => failure,
+        Ok(Ok(never)) => match never {},
+        Err(_) => Failure(FAILED, "the child panicked".to_owned()),
+    };
+    let _ = spawn::tell(&helper, kind, &text);
+    sys::exit_now(1)
+}
+
+fn steps(spec: &SandboxSpec, helper: &OwnedFd, terminal: OwnedFd) -> Result<Infallible, Failure> {
+    confine::die_with_helper(helper)?;
+    await_go(helper)?;
+    // After the control groups were joined, so that they are its root.
+    sys::unshare(libc::CLONE_NEWCGROUP).named(|| "unshare the control group namespace")?;
+    rustix::process::umask(Mode::empty());
+
+    root::enter(spec)?;
+    rustix::system::sethostname(spec.hostname.as_bytes()).named(|| "sethostname")?;
+    rustix::system::setdomainname(spec.domainname.as_bytes()).named(|| "setdomainname")?;
+    match spec.network {
+        Network::Loopback => sys::loopback_up().named(|| "bring the loopback device up")?,
+        Network::Host => {}
+    }
+    rustix::process::setsid().named(|| "setsid")?;
+    connect(terminal)?;
+
+    if spawn::privileged() {
+        rustix::thread::set_thread_groups(&[]).named(|| "setgroups")?;
+        sys::unshare(libc::CLONE_NEWUSER).named(|| "unshare the user namespace")?;
+        spawn::tell(helper, MAP, "").named(|| "ask for id maps")?;
+        await_go(helper)?;
+    }
+    confine::no_user_namespaces();
+    confine::become_user(spec.uid, spec.gid)?;
+    if spec.network == Network::Host {
+        // Best effort: older kernels cannot.
+        let _ = confine::no_new_privileges().and_then(|()| {
+            sys::scope_abstract_sockets().named(|| "Landlock").map(drop)
+        });
+    }
+    confine::plain_process(spec.i686)?;
+    rustix::process::chdir(&spec.cwd).named(|| format!("enter the working directory {}", spec.cwd.display()))?;
+    confine::die_with_helper(helper)?;
+    Err(execute(spec, helper)?)
+}
+
+fn await_go(helper: &OwnedFd) -> Result<(), String> {
+    match spawn::hear(helper).named(|| "hear from the helper")? {
+        Some((GO, _)) => Ok(()),
+        _ => Err("the helper is gone".to_owned()),
+    }
+}
+
+/// Standard input reads nothing; standard output and error are the terminal.
+fn connect(terminal: OwnedFd) -> Result<(), String> {
+    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .named(|| "open /dev/null")?;
+    rustix::stdio::dup2_stdin(&null).named(|| "dup2")?;
+    rustix::stdio::dup2_stdout(&terminal).named(|| "dup2")?;
+    rustix::stdio::dup2_stderr(&terminal).named(|| "dup2")
+}
+
+/// Returns only the reason for which there was nothing to execute.
+fn execute(spec: &SandboxSpec, helper: &OwnedFd) -> Result<Failure, String> {
+    let text = |bytes: &[u8]| CString::new(bytes).named(|| "NUL in a string");
+    let program = text(&spec.program)?;
+    let argv = spec.argv.iter().map(|arg| text(arg)).collect::<Result<Vec<_>, _>>()?;
+    let envp = spec
+        .env
+        .iter()
+        .map(|(name, value)| text(&[name.as_slice(), b"=", value].concat()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let pointers = |strings: &[CString]| {
+        strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
+    };
+    let (argv_ptrs, envp_ptrs) = (pointers(&argv), pointers(&envp));
+    let filter = seccomp::program();
+    spawn::tell(helper, READY, "").named(|| "talk to the helper")?;
+    sys::close_on_exec_from(3).named(|| "close_range")?;
+    sys::install_filter(&filter).named(|| "install the seccomp filter")?;
+    let error = sys::execve(&program, &argv_ptrs, &envp_ptrs);
+    let name = Path::new(OsStr::from_bytes(&spec.program));
+    Ok(Failure(NO_EXEC, format!("execute {}: {error}", name.display())))
+}

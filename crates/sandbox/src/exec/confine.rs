@@ -1,0 +1,60 @@
+//! What the command must not keep of the helper.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Gid, Mode, Uid};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use super::io_ext::Named;
+use crate::sys;
+
+/// Have the kernel kill this process when the helper ends, and make sure that it has not ended before. A change of ids undoes the
+/// former, so this is done again after each.
+pub(super) fn die_with_helper(helper: &OwnedFd) -> Result<(), String> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).named(|| "PR_SET_PDEATHSIG")?;
+    let mut fds = [PollFd::new(helper, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).named(|| "poll")?;
+    if fds.iter().any(|fd| fd.revents().contains(PollFlags::HUP)) {
+        return Err("the helper is gone".to_owned());
+    }
+    Ok(())
+}
+
+/// No user namespaces inside this one. Best effort: without it the kernel's own defences remain.
+pub(super) fn no_user_namespaces() {
+    let _ = fs::write("/proc/sys/user/max_user_namespaces", "0");
+}
+
+/// Take the ids of the command and give up every capability.
+pub(super) fn become_user(uid: u32, gid: u32) -> Result<(), String> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    rustix::thread::set_thread_res_gid(gid, gid, gid).named(|| format!("setresgid {gid}"))?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).named(|| format!("setresuid {uid}"))?;
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    rustix::thread::clear_ambient_capability_set().named(|| "clear the ambient capabilities")?;
+    rustix::thread::set_capabilities(None, none).named(|| "capset")
+}
+
+pub(super) fn no_new_privileges() -> Result<(), String> {
+    rustix::thread::set_no_new_privs(true).named(|| "PR_SET_NO_NEW_PRIVS")
+}
+
+/// The state of a process that nobody has changed.
+pub(super) fn plain_process(i686: bool) -> Result<(), String> {
+    const ADDR_NO_RANDOMIZE: libc::c_ulong = 0x004_0000;
+    const PER_LINUX32: libc::c_ulong = 0x0008;
+    no_new_privileges()?;
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    let core = getrlimit(Resource::Core);
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: core.maximum })
+        .named(|| "setrlimit RLIMIT_CORE")?;
+    sys::reset_signals();
+    sys::personality(ADDR_NO_RANDOMIZE | if i686 { PER_LINUX32 } else { 0 }).named(|| "personality")
+}

@@ -1,0 +1,43 @@
+//! `/dev`: a few devices of the host, a terminal multiplexer and shared memory of its own.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use rustix::mount::{MountFlags, mount};
+
+use super::io_ext::Named;
+use super::root::{HARMLESS, bind, make_dirs, make_file};
+
+const DEVICES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
+
+const LINKS: [(&str, &str); 5] = [
+    ("dev/fd", "/proc/self/fd"),
+    ("dev/stdin", "/proc/self/fd/0"),
+    ("dev/stdout", "/proc/self/fd/1"),
+    ("dev/stderr", "/proc/self/fd/2"),
+    ("dev/ptmx", "/dev/pts/ptmx"),
+];
+
+/// Furnish `dev` in the root under construction.
+pub(super) fn make() -> Result<(), String> {
+    make_dirs(Path::new("/dev/pts"))?;
+    make_dirs(Path::new("/dev/shm"))?;
+    for name in DEVICES {
+        let path = Path::new("/dev").join(name);
+        make_file(&Path::new("dev").join(name), 0o666, b"")?;
+        bind(&path, &path, HARMLESS)?;
+    }
+    for (path, target) in LINKS {
+        symlink(target, path).named(|| format!("make the link /{path}"))?;
+    }
+    mount("none", "dev/shm", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"size=50%,mode=1777")
+        .named(|| "mount a tmpfs at /dev/shm")?;
+    mount(
+        "none",
+        "dev/pts",
+        "devpts",
+        MountFlags::NOSUID | MountFlags::NOEXEC,
+        c"newinstance,mode=0620,ptmxmode=0666",
+    )
+    .named(|| "mount a new devpts at /dev/pts")
+}

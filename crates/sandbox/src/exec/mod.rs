@@ -1,0 +1,47 @@
+//! The helper process: single-threaded, so that it may fork; lives exactly as long as one sandbox.
+//!
+//! It stays in the namespaces of its caller and keeps the caller's rights, writes the id maps, carries the log, watches the clock and
+//! kills. Everything else happens in its only child ([`child`]), which turns into the command.
+
+mod child;
+mod confine;
+mod dev;
+mod idmap;
+mod io_ext;
+mod output;
+mod pty;
+mod root;
+mod spawn;
+mod supervise;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use crate::wire::{self, Report};
+use crate::{Exit, ExitKind};
+
+/// The body of the helper executable: takes a specification from standard input, runs it, reports. Must be the first
+/// thing the process does: it relies on being single-threaded.
+///
+/// The exit status is 0 when there was a report, whatever became of the command.
+#[must_use]
+pub fn sandbox_exec_main() -> ExitCode {
+    let spec = match wire::decode(std::io::stdin()) {
+        Ok(spec) => spec,
+        Err(error) => {
+            eprintln!("reading the sandbox specification: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let report = supervise::run(&spec)
+        .unwrap_or_else(|why| Report::Ended(Exit::unstarted(ExitKind::SetupFailed(why))));
+    let sent = report_line(&report);
+    root::clear_mount_points(&spec);
+    if sent { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn report_line(report: &Report) -> bool {
+    let Ok(mut line) = serde_json::to_vec(report) else { return false };
+    line.push(b'\n');
+    std::io::stderr().write_all(&line).is_ok()
+}

@@ -1,0 +1,118 @@
+//! What to run, and in which surroundings.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// One command and everything it may see. Plain data; it travels to the helper process as JSON.
+///
+/// "Inside" means a path as the command sees it, "host" a path of the calling process. All paths are absolute and have
+/// no `.` or `..` components.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxSpec {
+    /// Host: an existing, empty directory owned by the caller. The helper makes `root` (mount point of the new root) and
+    /// `tmp` (what the command sees as `/tmp`, may be large) in it; the caller removes it afterwards.
+    #[serde(with = "crate::latin1")]
+    pub scratch: PathBuf,
+    /// Inside: the directory in which the outputs are made, for example `/nix/store`.
+    #[serde(with = "crate::latin1")]
+    pub store_dir: PathBuf,
+    /// Host: an empty directory, mounted writable at `store_dir`. As root the helper makes it `root:gid 01775`, so that
+    /// the command can add entries and cannot remove those of others. Outputs are found here afterwards.
+    #[serde(with = "crate::latin1")]
+    pub store_scratch: PathBuf,
+    /// Inside: the working area, for example `/build`.
+    #[serde(with = "crate::latin1")]
+    pub build_dir: PathBuf,
+    /// Host: mounted writable at `build_dir`. The caller makes it 0700 and owned by the host uid of the command.
+    #[serde(with = "crate::latin1")]
+    pub build_scratch: PathBuf,
+    /// Read-only inputs. One of them may not lie inside another.
+    pub inputs: Vec<Input>,
+    /// The same for everything else, for example `/bin/sh`.
+    pub extra: Vec<Input>,
+    /// Small files of the new root, for example `/etc/passwd`. Nothing in the root can be written by the command.
+    pub files: Vec<FileSpec>,
+    /// Inside: the executable.
+    #[serde(with = "crate::latin1")]
+    pub program: Vec<u8>,
+    /// All arguments, `argv[0]` included.
+    #[serde(with = "crate::latin1")]
+    pub argv: Vec<Vec<u8>>,
+    /// The whole environment, in this order.
+    #[serde(with = "crate::latin1")]
+    pub env: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Inside: the working directory.
+    #[serde(with = "crate::latin1")]
+    pub cwd: PathBuf,
+    /// Inside: user of the command.
+    pub uid: u32,
+    /// Inside: group of the command.
+    pub gid: u32,
+    /// Host user and group that `uid` and `gid` stand for. Required (and neither may be 0) when the helper runs as root:
+    /// use a distinct pair for every command that runs at the same time. `None` when it runs as an ordinary user,
+    /// who then is the only user there is.
+    pub host_ids: Option<(u32, u32)>,
+    /// Host name inside.
+    pub hostname: String,
+    /// NIS domain name inside; the kernel's own default is `(none)`.
+    pub domainname: String,
+    /// Present a 32-bit x86 machine to the command (`uname -m` is `i686`).
+    pub i686: bool,
+    /// What of the network the command can reach.
+    pub network: Network,
+    /// Host: control group directories (of any version) that the command is put into before it runs. Made, limited and
+    /// removed by the caller.
+    #[serde(with = "crate::latin1")]
+    pub cgroups: Vec<PathBuf>,
+    /// When to stop it.
+    pub limits: Limits,
+}
+
+/// A host file, directory or symbolic link that the command can read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// Inside: where it appears.
+    #[serde(with = "crate::latin1")]
+    pub target: PathBuf,
+    /// Host: a directory or regular file is mounted (read-only, nosuid, nodev; mounts below it are not followed); a symbolic link is
+    /// recreated with the same target text.
+    #[serde(with = "crate::latin1")]
+    pub source: PathBuf,
+}
+
+/// A file that is written into the new root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSpec {
+    /// Inside. Missing parent directories are made with mode 0755.
+    #[serde(with = "crate::latin1")]
+    pub path: PathBuf,
+    /// The bytes.
+    #[serde(with = "crate::latin1")]
+    pub contents: Vec<u8>,
+    /// Permission bits, for example `0o644`.
+    pub mode: u32,
+}
+
+/// What of the network the command can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Network {
+    /// A loopback device of its own (127.0.0.1 and ::1), nothing else.
+    #[default]
+    Loopback,
+    /// The network of the host, for commands whose result is checked against a known hash. Abstract unix sockets of the
+    /// host stay out of reach where the kernel can do that (Landlock ABI 6, Linux 6.12).
+    Host,
+}
+
+/// When to stop the command. `None` is no limit.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// Longest run.
+    pub wall: Option<Duration>,
+    /// Longest time without any output. Time in which output waits for a slow reader does not count.
+    pub silent: Option<Duration>,
+    /// Most bytes of output; exactly so many are delivered before the command is stopped.
+    pub log_bytes: Option<u64>,
+}
