@@ -9,13 +9,37 @@ pub const fn encoded_len(n: usize) -> usize {
     (n * 8).div_ceil(5)
 }
 
+/// Marks a byte that is no digit.
+pub(crate) const NO_DIGIT: u8 = 0xff;
+
+/// Value of each byte as a digit, or [`NO_DIGIT`].
+static DIGITS: [u8; 256] = digit_table();
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "evaluated at compile time; the digits are below 256"
+)]
+const fn digit_table() -> [u8; 256] {
+    let mut table = [NO_DIGIT; 256];
+    let mut value = 0u8;
+    while value < 32 {
+        table[ALPHABET[value as usize] as usize] = value;
+        value += 1;
+    }
+    table
+}
+
+/// Value of a digit, or [`NO_DIGIT`].
+#[inline]
+pub(crate) fn raw_digit(byte: u8) -> u8 {
+    DIGITS.get(usize::from(byte)).copied().unwrap_or(NO_DIGIT)
+}
+
 /// Value of a digit, or `None` when the byte is not in the alphabet.
 #[must_use]
+#[inline]
 pub fn digit(byte: u8) -> Option<u8> {
-    ALPHABET
-        .iter()
-        .position(|&c| c == byte)
-        .and_then(|i| u8::try_from(i).ok())
+    Some(raw_digit(byte)).filter(|&value| value != NO_DIGIT)
 }
 
 /// Encodes bytes; the result has [`encoded_len`] digits.

@@ -17,6 +17,7 @@ pub mod base32;
 mod content_address;
 pub mod derivation;
 mod hash;
+pub mod json;
 mod path;
 mod path_info;
 pub mod refscan;

@@ -5,30 +5,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::{StorePath, base32};
+use crate::StorePath;
+use crate::base32::{NO_DIGIT, raw_digit};
 
 /// Digits of a hash part.
 const WINDOW: usize = 32;
 /// Base-32 digits that index the filter, and its size in bits.
 const FILTER_DIGITS: usize = 4;
 const FILTER_BITS: usize = 1 << (5 * FILTER_DIGITS);
-
-/// Value of each byte as a base-32 digit; 0xff when it is none.
-static DIGIT: [u8; 256] = digit_table();
-
-#[expect(
-    clippy::indexing_slicing,
-    reason = "evaluated at compile time; the digits are below 256"
-)]
-const fn digit_table() -> [u8; 256] {
-    let mut table = [0xff; 256];
-    let mut value = 0u8;
-    while value < 32 {
-        table[base32::ALPHABET[value as usize] as usize] = value;
-        value += 1;
-    }
-    table
-}
 
 /// Looks for the hash parts of a set of store paths in bytes that come in chunks.
 ///
@@ -123,7 +107,7 @@ impl RefScanner {
         let mut known = 0;
         while let Some(window) = data.get(start..).and_then(<[u8]>::first_chunk::<WINDOW>) {
             let unknown = window.get(known..).unwrap_or_default();
-            match unknown.iter().rposition(|&b| digit(b) == 0xff) {
+            match unknown.iter().rposition(|&b| raw_digit(b) == NO_DIGIT) {
                 Some(at) => {
                     let skip = known + at + 1;
                     start += skip;
@@ -157,11 +141,6 @@ impl RefScanner {
     }
 }
 
-#[inline]
-fn digit(byte: u8) -> u8 {
-    DIGIT.get(usize::from(byte)).copied().unwrap_or(0xff)
-}
-
 /// Word and bit of the filter for a window of digits: its last digits are the most random part of what precedes a dash.
 #[inline]
 fn filter_slot(window: &[u8; WINDOW]) -> (usize, u64) {
@@ -169,6 +148,6 @@ fn filter_slot(window: &[u8; WINDOW]) -> (usize, u64) {
         .iter()
         .rev()
         .take(FILTER_DIGITS)
-        .fold(0usize, |n, &b| n << 5 | usize::from(digit(b) & 31));
+        .fold(0usize, |n, &b| n << 5 | usize::from(raw_digit(b) & 31));
     (index / 64, 1 << (index % 64))
 }

@@ -5,6 +5,7 @@
 
 mod aterm;
 mod check;
+mod modulo;
 mod output;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use crate::{CaMethod, ContentAddress, HashAlgo, StorePath};
 
 pub use aterm::{AtermError, MAX_ATERM};
 pub use check::{DerivationKind, InvalidDerivation, MAX_INPUTS, MAX_OUTPUTS, MAX_STRING_BYTES, MAX_STRINGS};
+pub use modulo::{DrvHash, Modulo, ModuloError};
 pub use output::OutputFieldsError;
 
 /// What is known of an output before the build.
