@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use firn_core::Object;
 use firn_nix::StorePath;
-use firn_nix::derivation::Options;
+use firn_nix::derivation::DerivationOptions;
 use firn_sandbox::{ExitKind, Network, SandboxError, SandboxSpec};
 use firn_service::ports::{BuiltFile, Job, Outcome, RunFailure, RunReport};
 use tokio::sync::mpsc;
@@ -21,7 +21,7 @@ use crate::outputs::output_paths;
 use crate::scratch::Scratch;
 use crate::slots::Slot;
 use crate::tail::LogTail;
-use crate::{failure, graph};
+use crate::failure;
 
 /// Chunks of log between sandbox and client; few, because a slow client is meant to slow the build.
 const LOG_CHUNKS: usize = 4;
@@ -37,7 +37,7 @@ pub(crate) struct Attempt {
 /// What is known before the run.
 struct Prepared {
     outputs: BTreeMap<String, StorePath>,
-    options: Options,
+    options: DerivationOptions,
     environment: Environment,
 }
 
@@ -83,7 +83,7 @@ impl Attempt {
                 let collection = Arc::clone(&prepared);
                 let store = scratch.dirs.store.clone();
                 self.blocking(move |it| {
-                    let owner = host_ids.map(|(uid, _)| uid);
+                    let owner = host_ids.map_or_else(|| rustix::process::geteuid().as_raw(), |(uid, _)| uid);
                     it.collection(&collection, &store, owner).collect()
                 })
                 .await
@@ -97,11 +97,14 @@ impl Attempt {
     /// What is refused is refused here, before anything is made.
     fn prepare(&self) -> Result<Prepared, RunFailure> {
         let Job { drv_path, drv, inputs, class, .. } = &*self.job;
-        let options = Options::of(drv)
+        let options = DerivationOptions::of(drv)
             .map_err(|e| RunFailure::InputRejected(format!("derivation '{drv_path}': {e}")))?;
         let outputs = output_paths(drv_path, drv, &options, inputs)?;
         let request = Request { drv_path, drv, options: &options, outputs: &outputs, inputs, class };
-        let read = |object: &Object| graph::read_file(&self.shared.config.content, object);
+        let read = |object: &Object| {
+            let path = self.shared.config.content.tree(&object.content);
+            std::fs::read(path).map_err(|e| RunFailure::Infrastructure(format!("reading input '{}': {e}", object.path)))
+        };
         let environment = Environment::new(&request, &read)?;
         Ok(Prepared { outputs, options, environment })
     }
@@ -160,7 +163,7 @@ impl Attempt {
         &'a self,
         prepared: &'a Prepared,
         store: &'a std::path::Path,
-        owner: Option<u32>,
+        owner: u32,
     ) -> Collection<'a> {
         Collection {
             job: &self.job,

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use firn_core::{EnvironmentClass, InputMapping};
-use firn_nix::derivation::options::Options;
+use firn_nix::derivation::{DerivationOptions, pass_as_file_name};
 use firn_nix::rewrite::{placeholder, rewrite_strings};
-use firn_nix::{BasicDerivation, DerivationOutput, Hash, STORE_DIR, StorePath};
+use firn_nix::{BasicDerivation, DerivationOutput, STORE_DIR, StorePath};
 use firn_service::ports::RunFailure;
 
-use crate::graph::{self, ReadDerivation};
+use crate::graph::{self, ReadFile};
 
 /// Working directory of every build, as the build sees it.
 pub const BUILD_DIR: &str = "/build";
@@ -35,7 +35,7 @@ pub struct Request<'a> {
     /// What to run.
     pub drv: &'a BasicDerivation,
     /// Its attributes.
-    pub options: &'a Options,
+    pub options: &'a DerivationOptions,
     /// Where each output goes.
     pub outputs: &'a BTreeMap<String, StorePath>,
     /// The whole input closure.
@@ -55,12 +55,12 @@ impl Environment {
     ///
     /// # Errors
     /// [`RunFailure::InputRejected`] for attributes that cannot be followed; whatever `read` fails with.
-    pub fn new(request: &Request<'_>, read: &ReadDerivation<'_>) -> Result<Self, RunFailure> {
+    pub fn new(request: &Request<'_>, read: &ReadFile<'_>) -> Result<Self, RunFailure> {
         let Request { drv, outputs, .. } = request;
-        let rewrites: BTreeMap<Vec<u8>, Vec<u8>> = outputs
-            .iter()
-            .map(|(name, path)| (placeholder(name).into(), path.to_string().into()))
-            .collect();
+        let mut rewrites: Vec<(String, String)> =
+            outputs.iter().map(|(name, path)| (placeholder(name), path.to_string())).collect();
+        // Nix goes by the order of placeholders, which shows only where one is put into another.
+        rewrites.sort();
         let rewrite = |bytes: &[u8]| rewrite_strings(bytes, &rewrites);
 
         let mut env = Env::new();
@@ -71,14 +71,14 @@ impl Environment {
 
         let mut files = BTreeMap::new();
         if let Some(attrs) = graph::structured_attrs(request, read)? {
-            files.insert(".attrs.json".to_owned(), rewrite(&attrs.json));
-            files.insert(".attrs.sh".to_owned(), rewrite(&attrs.sh));
+            files.insert(".attrs.json".to_owned(), attrs.json);
+            files.insert(".attrs.sh".to_owned(), attrs.sh);
             put(&mut env, "NIX_ATTRS_JSON_FILE", &format!("{BUILD_DIR}/.attrs.json"));
             put(&mut env, "NIX_ATTRS_SH_FILE", &format!("{BUILD_DIR}/.attrs.sh"));
         } else {
             for (name, value) in &drv.env {
                 if request.options.pass_as_file.contains(name) {
-                    let file = format!(".attr-{}", Hash::sha256(name).nix32());
+                    let file = pass_as_file_name(name);
                     let path = format!("{BUILD_DIR}/{file}");
                     env.insert([name, &b"Path"[..]].concat(), path.into());
                     files.insert(file, rewrite(value));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use firn_core::InputMapping;
-use firn_nix::derivation::{DerivationKind, Options};
+use firn_nix::derivation::{DerivationKind, DerivationOptions};
 use firn_nix::{BasicDerivation, StorePath};
 use firn_service::ports::RunFailure;
 
@@ -15,7 +15,7 @@ use firn_service::ports::RunFailure;
 pub fn output_paths(
     drv_path: &StorePath,
     drv: &BasicDerivation,
-    options: &Options,
+    options: &DerivationOptions,
     inputs: &InputMapping,
 ) -> Result<BTreeMap<String, StorePath>, RunFailure> {
     let refused = |why: String| RunFailure::InputRejected(format!("derivation '{drv_path}': {why}"));
@@ -33,6 +33,13 @@ pub fn output_paths(
             "builtin builders ('{}') are not supported yet; build it locally, e.g. with preferLocalBuild",
             drv.builder.escape_ascii()
         )));
+    }
+    options.check_outputs(drv).map_err(|e| refused(e.to_string()))?;
+    if options.impure {
+        return Err(refused("it has '__impure' set, but its outputs are not".to_owned()));
+    }
+    if let Some(path) = options.impure_host_deps.first() {
+        return Err(refused(format!("it asks for path '{}' of the host", path.escape_ascii())));
     }
     if options.no_chroot {
         return Err(refused("it has '__noChroot' set, but every build here runs in a sandbox".to_owned()));

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use firn_nix::{Derivation, StorePath};
+use firn_nix::{ContentAddress, Derivation, StorePath};
 use tempfile::TempDir;
 
 /// What both sides say `NIX_BUILD_CORES` is.
@@ -105,6 +105,13 @@ impl Nix {
         let hash = self.ask(&["--query", "--hash", &path]);
         let hash = self.hex(hash.trim());
         (hash, paths(&self.ask(&["--query", "--references", &path])))
+    }
+
+    /// What a valid path commits to.
+    pub fn ca(&self, path: &StorePath) -> Option<ContentAddress> {
+        let output = self.run("nix", &["path-info", "--json", &path.to_string(), "--extra-experimental-features", "nix-command"]);
+        let info: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        info[0]["ca"].as_str().map(|ca| ContentAddress::parse(ca).unwrap())
     }
 
     fn hex(&self, hash: &str) -> String {
