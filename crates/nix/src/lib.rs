@@ -16,12 +16,15 @@
 pub mod base32;
 mod content_address;
 pub mod derivation;
+pub mod graph;
 mod hash;
 pub mod json;
 mod path;
 mod path_info;
 pub mod refscan;
+pub mod rewrite;
 pub mod signature;
+pub mod structured_attrs;
 
 pub use content_address::{CaMethod, ContentAddress, ContentAddressError};
 pub use derivation::{BasicDerivation, Derivation, DerivationOutput};

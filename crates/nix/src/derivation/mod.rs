@@ -4,8 +4,10 @@
 //! of store path names.
 
 mod aterm;
+mod attribute;
 mod check;
 mod modulo;
+mod options;
 mod output;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +17,7 @@ use crate::{CaMethod, ContentAddress, HashAlgo, StorePath};
 pub use aterm::{AtermError, MAX_ATERM};
 pub use check::{DerivationKind, InvalidDerivation, MAX_INPUTS, MAX_OUTPUTS, MAX_STRING_BYTES, MAX_STRINGS};
 pub use modulo::{DrvHash, Modulo, ModuloError};
+pub use options::{DerivationOptions, OptionsError, OutputChecks, OutputReference, pass_as_file_name};
 pub use output::OutputFieldsError;
 
 /// What is known of an output before the build.

@@ -1,0 +1,180 @@
+//! Builds with the Nix of this machine, in a store of its own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use firn_nix::{ContentAddress, Derivation, NarHash, PathInfo, StorePath};
+
+const BUSYBOX: &str = "/bin/busybox";
+
+/// A Nix store in a temporary folder, with a shell to build with.
+pub struct Nix {
+    root: tempfile::TempDir,
+}
+
+impl Nix {
+    /// A new store; `None`, after saying why, where Nix cannot build.
+    pub fn new() -> Option<Self> {
+        if Command::new("nix-build").arg("--version").output().is_err() {
+            eprintln!("skipped: no nix-build on this machine");
+            return None;
+        }
+        let applets = Command::new(BUSYBOX).arg("--list").output();
+        if !applets.is_ok_and(|o| o.stdout.split(|&b| b == b'\n').any(|a| a == b"cp")) {
+            eprintln!("skipped: no {BUSYBOX}");
+            return None;
+        }
+        let nix = Self {
+            root: tempfile::tempdir().unwrap(),
+        };
+        let shell = nix.root.path().join("shell");
+        std::fs::create_dir(&shell).unwrap();
+        std::fs::copy(BUSYBOX, shell.join("busybox")).unwrap();
+        let probe = nix.build("out", "", "$bb touch @out@");
+        if !probe.1.status.success() {
+            let stderr = probe.1.stderr.escape_ascii().to_string();
+            eprintln!("skipped: Nix cannot build here: {stderr}");
+            return None;
+        }
+        Some(nix)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        let home = self.root.path().join("home");
+        command
+            .args(["--store", &format!("local?root={}", self.root.path().join("store").display())])
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", home)
+            .env(
+                "NIX_CONFIG",
+                "build-users-group =\nsubstitute = false\nexperimental-features = nix-command\nsandbox = true",
+            );
+        command
+    }
+
+    /// Builds `derivation { …; ${attributes} }`, whose script sees busybox as `$bb`; `@out@` is its output. Returns the expression
+    /// file and what happened.
+    fn build(&self, outputs: &str, attributes: &str, script: &str) -> (PathBuf, Output) {
+        let shell = self.root.path().join("shell");
+        let script = script.replace("@out@", "${builtins.placeholder \"out\"}");
+        let outputs: String = outputs.split(' ').map(|o| format!("\"{o}\" ")).collect();
+        let text = format!(
+            "let bb = builtins.path {{ path = {shell}; name = \"busybox\"; }};\n\
+             in derivation ({{ name = \"x\"; system = builtins.currentSystem; builder = \"${{bb}}/busybox\";\n\
+             outputs = [ {outputs} ];\n\
+             args = [ \"sh\" \"-e\" \"-c\" ''bb=${{bb}}/busybox; {script}'' ]; }} // (with builtins; {{ {attributes} }}))\n",
+            shell = shell.display(),
+        );
+        let file = self.root.path().join("default.nix");
+        std::fs::write(&file, text).unwrap();
+        let mut command = self.command("nix-build");
+        let output = command.arg("--no-out-link").arg(&file).output().unwrap();
+        (file, output)
+    }
+
+    /// Builds; returns the derivation and, by output, its path.
+    pub fn built(
+        &self,
+        outputs: &str,
+        attributes: &str,
+        script: &str,
+    ) -> (Derivation, BTreeMap<String, StorePath>) {
+        let (file, output) = self.build(outputs, attributes, script);
+        assert!(output.status.success(), "{}", output.stderr.escape_ascii());
+        let output = self.command("nix-instantiate").arg(&file).output().unwrap();
+        let drv = std::str::from_utf8(&output.stdout).unwrap();
+        let drv = drv.trim().split('!').next().unwrap();
+        let drv = Derivation::parse(&std::fs::read(self.real(Path::new(drv))).unwrap()).unwrap();
+        let paths = drv.basic.outputs.iter();
+        let paths = paths
+            .map(|(o, v)| (o.clone(), v.path().unwrap().clone()))
+            .collect();
+        (drv, paths)
+    }
+
+    /// Where a store path's bytes are.
+    pub fn real(&self, path: &Path) -> PathBuf {
+        self.root
+            .path()
+            .join("store")
+            .join(path.strip_prefix("/").unwrap())
+    }
+
+    /// What Nix knows of the closure of these paths.
+    pub fn closure(&self, paths: &[StorePath]) -> BTreeMap<StorePath, PathInfo> {
+        let (drvs, others): (Vec<_>, Vec<_>) = paths.iter().partition(|p| p.is_derivation());
+        // Without the flag, a derivation's path means its outputs.
+        let mut infos = self.path_info(&["-r", "--derivation"], &drvs);
+        infos.extend(self.path_info(&["-r"], &others));
+        infos
+    }
+
+    fn path_info(&self, flags: &[&str], paths: &[&StorePath]) -> BTreeMap<StorePath, PathInfo> {
+        if paths.is_empty() {
+            return BTreeMap::new();
+        }
+        let mut command = self.command("nix");
+        command.args(["path-info", "--json"]).args(flags);
+        let output = command
+            .args(paths.iter().map(ToString::to_string))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", output.stderr.escape_ascii());
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        // A list of objects with "path", or an object by path, depending on the version.
+        let entries: Vec<(String, &serde_json::Value)> = match &json {
+            serde_json::Value::Array(items) => items
+                .iter()
+                .map(|v| (v["path"].as_str().unwrap().to_owned(), v))
+                .collect(),
+            other => other
+                .as_object()
+                .unwrap()
+                .iter()
+                .map(|(k, v)| (k.clone(), v))
+                .collect(),
+        };
+        let path = |text: &str| StorePath::parse(text.as_bytes()).unwrap();
+        entries
+            .into_iter()
+            .map(|(name, value)| {
+                let references = value["references"].as_array().unwrap().iter();
+                let info = PathInfo {
+                    path: path(&name),
+                    deriver: None,
+                    nar_hash: NarHash::parse(value["narHash"].as_str().unwrap()).unwrap(),
+                    references: references.map(|r| path(r.as_str().unwrap())).collect(),
+                    registration_time: 0,
+                    nar_size: value["narSize"].as_u64().unwrap(),
+                    ultimate: false,
+                    signatures: Default::default(),
+                    ca: value["ca"].as_str().map(|ca| ContentAddress::parse(ca).unwrap()),
+                };
+                (info.path.clone(), info)
+            })
+            .collect()
+    }
+}
+
+impl Drop for Nix {
+    /// Store paths are read-only; what is in them can be removed only when their folders are writable.
+    fn drop(&mut self) {
+        fn make_writable(path: &Path) {
+            use std::os::unix::fs::PermissionsExt as _;
+            let Ok(metadata) = std::fs::symlink_metadata(path) else {
+                return;
+            };
+            if !metadata.is_dir() {
+                return;
+            }
+            let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700));
+            for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+                make_writable(&entry.path());
+            }
+        }
+        make_writable(self.root.path());
+    }
+}
