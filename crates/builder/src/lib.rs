@@ -1,1 +1,119 @@
-//! firn-builder
+//! One build on this machine: lay out its inputs, run it in a sandbox, collect, scan, check and ingest its outputs.
+//!
+//! What a builder sees and what becomes of its outputs is decided here, bit for bit as Nix does it: environment and files
+//! ([`environment`]), the sandbox's furniture ([`layout`]), and after the run the rules for outputs: which may be there, what they may
+//! refer to, and which hash a fixed one must have.
+//!
+//! It refuses to know about accounts, evidence, reuse, queues and databases: it is handed a derivation together with the content of every
+//! input, and gives back contents.
+//!
+//! ```no_run
+//! use firn_builder::{Config, LocalBuilder};
+//! use firn_service::ports::{Builder as _, Job};
+//!
+//! # async fn example(config: Config, job: Job) -> Result<(), Box<dyn std::error::Error>> {
+//! let builder = LocalBuilder::new(config)?;
+//! builder.sweep()?;
+//! let (log, mut lines) = tokio::sync::mpsc::channel(16);
+//! let outcome = builder.run(job, log, tokio_util::sync::CancellationToken::new()).await;
+//! println!("{:?}", outcome.result);
+//! # Ok(())
+//! # }
+//! ```
+
+mod attempt;
+mod checks;
+mod collect;
+pub mod environment;
+mod failure;
+mod fixed;
+mod flat;
+mod graph;
+pub mod layout;
+mod order;
+mod outputs;
+mod remove;
+mod scratch;
+mod slots;
+mod tail;
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use firn_content::ContentStore;
+use firn_sandbox::{HelperCommand, Network};
+use firn_service::ports::{Builder, Job, Outcome, RunFailure, RunReport};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use attempt::Attempt;
+use slots::Slots;
+
+pub use slots::DEFAULT_FIRST_UID;
+
+/// What a [`LocalBuilder`] needs from its machine.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Directory for running builds; made when absent. On a disk with room for the largest build.
+    pub scratch_dir: PathBuf,
+    /// Where inputs come from and outputs go.
+    pub content: ContentStore,
+    /// Executable whose `main` is [`firn_sandbox::sandbox_exec_main`].
+    pub helper: HelperCommand,
+    /// A statically linked shell that every build finds as `/bin/sh`.
+    pub shell: Option<PathBuf>,
+    /// First host user of builds, when this process is root's. No one else may use these.
+    pub first_uid: u32,
+    /// Number of host users: most builds at a time, when this process is root's.
+    pub uids: u32,
+    /// What fixed-output builds can reach.
+    pub fixed_network: Network,
+}
+
+/// Runs builds in namespaces of this machine. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LocalBuilder(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    config: Config,
+    /// None when this process is an ordinary user's: builds then run as that user.
+    slots: Option<Slots>,
+}
+
+impl LocalBuilder {
+    /// Makes the scratch directory.
+    ///
+    /// # Errors
+    /// When that cannot be made.
+    pub fn new(config: Config) -> io::Result<Self> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.scratch_dir)?;
+        let root = rustix::process::geteuid().is_root();
+        let slots = root.then(|| Slots::new(config.first_uid, config.uids));
+        Ok(Self(Arc::new(Shared { config, slots })))
+    }
+
+    /// Removes what builds of an earlier process left behind; for the start, before the first run. Gives their number.
+    ///
+    /// # Errors
+    /// The first failure; what could be removed before it is gone.
+    pub fn sweep(&self) -> io::Result<usize> {
+        scratch::sweep(&self.0.config.scratch_dir)
+    }
+}
+
+impl Builder for LocalBuilder {
+    async fn run(&self, job: Job, log: mpsc::Sender<Bytes>, cancel: CancellationToken) -> Outcome {
+        // A task of its own, so that a dropped future still ends the build in order: processes, then directories, then its user.
+        let cancel = cancel.child_token();
+        let _stop = cancel.clone().drop_guard();
+        let attempt = Attempt::new(Arc::clone(&self.0), job, cancel);
+        tokio::spawn(attempt.run(log)).await.unwrap_or_else(|e| Outcome {
+            result: Err(RunFailure::Infrastructure(format!("the build's task ended early: {e}"))),
+            report: RunReport::default(),
+        })
+    }
+}

@@ -1,0 +1,214 @@
+//! One run from start to end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use firn_core::Object;
+use firn_nix::StorePath;
+use firn_nix::derivation::DerivationOptions;
+use firn_sandbox::{ExitKind, Network, SandboxError, SandboxSpec};
+use firn_service::ports::{BuiltFile, Job, Outcome, RunFailure, RunReport};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::Shared;
+use crate::collect::Collection;
+use crate::environment::{Environment, Request, is_fixed};
+use crate::layout::{Surroundings, sandbox_spec};
+use crate::outputs::output_paths;
+use crate::scratch::Scratch;
+use crate::slots::Slot;
+use crate::tail::LogTail;
+use crate::failure;
+
+/// Chunks of log between sandbox and client; few, because a slow client is meant to slow the build.
+const LOG_CHUNKS: usize = 4;
+
+/// A job on this machine. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    shared: Arc<Shared>,
+    job: Arc<Job>,
+    cancel: CancellationToken,
+}
+
+/// What is known before the run.
+struct Prepared {
+    outputs: BTreeMap<String, StorePath>,
+    options: DerivationOptions,
+    environment: Environment,
+}
+
+type Built = BTreeMap<String, BuiltFile>;
+
+impl Attempt {
+    pub(crate) fn new(shared: Arc<Shared>, job: Job, cancel: CancellationToken) -> Self {
+        Self { shared, job: Arc::new(job), cancel }
+    }
+
+    pub(crate) async fn run(self, log: mpsc::Sender<Bytes>) -> Outcome {
+        let start = Instant::now();
+        let mut report = RunReport::default();
+        let result = self.build(log, &mut report).await;
+        report.wall_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Outcome { result, report }
+    }
+
+    async fn build(&self, log: mpsc::Sender<Bytes>, report: &mut RunReport) -> Result<Built, RunFailure> {
+        let prepared = Arc::new(self.blocking(Self::prepare).await?);
+        let mut slot = self.slot()?;
+        let host_ids = slot.as_ref().map(|slot| (slot.uid(), slot.uid()));
+        let environment = Arc::clone(&prepared);
+        let scratch = self.blocking(move |it| it.create(&environment.environment, host_ids)).await?;
+        let spec = self.spec(&scratch, &prepared.environment, host_ids);
+        let (exit, tail) = self.sandbox(&spec, log).await;
+        let exit = match exit {
+            Ok(exit) => exit,
+            Err(error) => {
+                let failure = Err(failure::of_sandbox(&self.job.drv_path, &error));
+                if matches!(error, SandboxError::Unkillable { .. }) {
+                    // Its user and directories may still be in use; the next start sweeps.
+                    slot.iter_mut().for_each(Slot::spoil);
+                    return failure;
+                }
+                return self.end(scratch, failure).await;
+            }
+        };
+        report.cpu_user_us = micros(exit.user);
+        report.cpu_system_us = micros(exit.system);
+        let result = match failure::of_exit(&self.job.drv_path, exit.status, &self.job.limits, tail) {
+            None => {
+                let collection = Arc::clone(&prepared);
+                let store = scratch.dirs.store.clone();
+                self.blocking(move |it| {
+                    let owner = host_ids.map_or_else(|| rustix::process::geteuid().as_raw(), |(uid, _)| uid);
+                    it.collection(&collection, &store, owner).collect()
+                })
+                .await
+            }
+            Some(failure @ RunFailure::Builder(_)) => Err(self.unless_disk_full(failure)),
+            Some(failure) => Err(failure),
+        };
+        self.end(scratch, result).await
+    }
+
+    /// What is refused is refused here, before anything is made.
+    fn prepare(&self) -> Result<Prepared, RunFailure> {
+        let Job { drv_path, drv, inputs, class, .. } = &*self.job;
+        let options = DerivationOptions::of(drv)
+            .map_err(|e| RunFailure::InputRejected(format!("derivation '{drv_path}': {e}")))?;
+        let outputs = output_paths(drv_path, drv, &options, inputs)?;
+        let request = Request { drv_path, drv, options: &options, outputs: &outputs, inputs, class };
+        let read = |object: &Object| {
+            let path = self.shared.config.content.tree(&object.content);
+            std::fs::read(path).map_err(|e| RunFailure::Infrastructure(format!("reading input '{}': {e}", object.path)))
+        };
+        let environment = Environment::new(&request, &read)?;
+        Ok(Prepared { outputs, options, environment })
+    }
+
+    fn slot(&self) -> Result<Option<Slot>, RunFailure> {
+        let Some(slots) = &self.shared.slots else { return Ok(None) };
+        match slots.take() {
+            None => Err(RunFailure::Infrastructure("every user for builds on this machine is in use".to_owned())),
+            slot => Ok(slot),
+        }
+    }
+
+    fn create(&self, environment: &Environment, owner: Option<(u32, u32)>) -> Result<Scratch, RunFailure> {
+        let parent = &self.shared.config.scratch_dir;
+        Scratch::create(parent, self.job.id, environment, owner).map_err(|e| {
+            RunFailure::Infrastructure(format!("making the directories of a build in {}: {e}", parent.display()))
+        })
+    }
+
+    fn spec(&self, scratch: &Scratch, environment: &Environment, host_ids: Option<(u32, u32)>) -> SandboxSpec {
+        let config = &self.shared.config;
+        let around = Surroundings {
+            shell: config.shell.as_deref(),
+            i686: self.job.drv.platform == b"i686-linux",
+            network: if is_fixed(&self.job.drv) { config.fixed_network } else { Network::Loopback },
+            host_ids,
+            limits: self.job.limits,
+        };
+        sandbox_spec(&scratch.dirs, environment, &self.job.inputs, |hash| config.content.tree(hash), &around)
+    }
+
+    /// Runs it, and keeps the end of its log.
+    async fn sandbox(
+        &self,
+        spec: &SandboxSpec,
+        log: mpsc::Sender<Bytes>,
+    ) -> (Result<firn_sandbox::Exit, SandboxError>, LogTail) {
+        let (sender, mut receiver) = mpsc::channel::<Bytes>(LOG_CHUNKS);
+        let forward = async move {
+            let mut tail = LogTail::default();
+            while let Some(chunk) = receiver.recv().await {
+                tail.push(&chunk);
+                // Nobody has to listen, and who stopped the build need not read on.
+                tokio::select! {
+                    _ = log.send(chunk) => {}
+                    () = self.cancel.cancelled() => {}
+                }
+            }
+            tail
+        };
+        let run = firn_sandbox::run(&self.shared.config.helper, spec, sender, self.cancel.cancelled());
+        tokio::join!(run, forward)
+    }
+
+    fn collection<'a>(
+        &'a self,
+        prepared: &'a Prepared,
+        store: &'a std::path::Path,
+        owner: u32,
+    ) -> Collection<'a> {
+        Collection {
+            job: &self.job,
+            outputs: &prepared.outputs,
+            options: &prepared.options,
+            content: &self.shared.config.content,
+            store,
+            owner,
+            cancel: &self.cancel,
+        }
+    }
+
+    /// A builder that fails on a full disk is not to blame.
+    fn unless_disk_full(&self, failure: RunFailure) -> RunFailure {
+        let config = &self.shared.config;
+        match failure::full_disk([config.scratch_dir.as_path()]) {
+            Some(path) => RunFailure::Infrastructure(format!(
+                "{failure}\nnote: the failure may come from lack of free disk space in {}",
+                path.display()
+            )),
+            None => failure,
+        }
+    }
+
+    async fn end(&self, scratch: Scratch, result: Result<Built, RunFailure>) -> Result<Built, RunFailure> {
+        let removed = tokio::task::spawn_blocking(move || scratch.remove()).await;
+        if let Err(error) = removed.map_err(std::io::Error::other).flatten() {
+            tracing::warn!(build = %self.job.id, %error, "the directories of a build were not removed");
+        }
+        result
+    }
+
+    /// Runs what reads and writes files away from the tasks.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, RunFailure> + Send + 'static,
+    ) -> Result<T, RunFailure> {
+        let this = self.clone();
+        match tokio::task::spawn_blocking(move || work(&this)).await {
+            Ok(result) => result,
+            Err(e) => Err(RunFailure::Infrastructure(format!("a step of the build ended early: {e}"))),
+        }
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,196 @@
+//! From a finished builder's directory to contents: which outputs are there, what they refer to, and whether they may be accepted.
+//!
+//! Every process of the build is gone. Nothing is published before every output has passed every check.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+
+use firn_content::{ContentError, ContentStore, IngestError, Staged, WalkError, WalkLimits, WalkPolicy, WalkProblem};
+use firn_core::Object;
+use firn_nix::derivation::DerivationOptions;
+use firn_nix::refscan::RefScanner;
+use firn_nix::{ContentAddress, DerivationOutput, Hash, StorePath};
+use firn_service::ports::{Job, RunFailure};
+use tokio_util::sync::CancellationToken;
+
+use crate::checks::check_outputs;
+use crate::fixed::FixedHash;
+use crate::order;
+
+/// What is needed to collect the outputs of a job.
+pub(crate) struct Collection<'a> {
+    pub(crate) job: &'a Job,
+    pub(crate) outputs: &'a BTreeMap<String, StorePath>,
+    pub(crate) options: &'a DerivationOptions,
+    pub(crate) content: &'a ContentStore,
+    /// Directory that was the builder's `/nix/store`.
+    pub(crate) store: &'a Path,
+    /// Host user that all files of outputs must belong to.
+    pub(crate) owner: u32,
+    pub(crate) cancel: &'a CancellationToken,
+}
+
+impl Collection<'_> {
+    /// Ingests, checks and publishes every output.
+    pub(crate) fn collect(&self) -> Result<BTreeMap<String, Object>, RunFailure> {
+        // A missing output is reported before anything about another one.
+        for (name, path) in self.outputs {
+            self.look(name, path)?;
+        }
+        let candidates: BTreeSet<StorePath> =
+            self.job.inputs.objects().map(|input| &input.path).chain(self.outputs.values()).cloned().collect();
+        let mut objects = BTreeMap::new();
+        let mut trees = Vec::new();
+        let mut left = self.job.limits.output_bytes;
+        for (name, path) in self.outputs {
+            let (object, tree) = self.ingest(name, path, &candidates, left)?;
+            left = left.saturating_sub(object.nar_size);
+            objects.insert(name.clone(), object);
+            trees.push(tree);
+        }
+        self.refuse_circles(&objects)?;
+        check_outputs(self.options, &objects, &self.job.inputs).map_err(RunFailure::OutputRejected)?;
+        for tree in trees {
+            self.content.publish(tree).map_err(|e| self.machine(&e))?;
+        }
+        Ok(objects)
+    }
+
+    fn look(&self, name: &str, path: &StorePath) -> Result<(), RunFailure> {
+        let drv_path = &self.job.drv_path;
+        match self.store.join(path.base_name()).symlink_metadata() {
+            Ok(_) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(RunFailure::OutputRejected(format!(
+                "builder for '{drv_path}' failed to produce output path for output '{name}' at '{path}'"
+            ))),
+            Err(e) => Err(RunFailure::Infrastructure(format!("output '{name}' of '{drv_path}': {e}"))),
+        }
+    }
+
+    /// One pass over an output: its content, references and, when it is fixed, its hash.
+    fn ingest(
+        &self,
+        name: &str,
+        path: &StorePath,
+        candidates: &BTreeSet<StorePath>,
+        left: u64,
+    ) -> Result<(Object, Staged), RunFailure> {
+        if self.cancel.is_cancelled() {
+            return Err(RunFailure::Cancelled);
+        }
+        let expected = match self.job.drv.outputs.get(name) {
+            Some(DerivationOutput::Fixed { ca, .. }) => Some(ca),
+            _ => None,
+        };
+        let mut scan = RefScanner::new(candidates);
+        let mut fixed = expected.and_then(FixedHash::new);
+        let policy = WalkPolicy::BuildOutput { owner: self.owner };
+        let limits = WalkLimits { bytes: left, ..WalkLimits::default() };
+        let tree = self
+            .content
+            .ingest_tree(&self.store.join(path.base_name()), policy, limits, |chunk| {
+                scan.push(chunk);
+                if let Some(fixed) = &mut fixed {
+                    fixed.push(chunk);
+                }
+            })
+            .map_err(|e| self.not_ingested(name, path, e))?;
+        let references =
+            if self.options.unsafe_discard_references.contains(name) { BTreeSet::new() } else { scan.found() };
+        if let Some(ca) = expected {
+            self.check_fixed(path, ca, fixed, &references)?;
+        }
+        let object =
+            Object { path: path.clone(), content: tree.hash(), nar_size: tree.size(), references, ca: expected.copied() };
+        Ok((object, tree))
+    }
+
+    fn check_fixed(
+        &self,
+        path: &StorePath,
+        expected: &ContentAddress,
+        hash: Option<FixedHash>,
+        references: &BTreeSet<StorePath>,
+    ) -> Result<(), RunFailure> {
+        let drv_path = &self.job.drv_path;
+        let rejected = |why: String| Err(RunFailure::OutputRejected(why));
+        let Some(hash) = hash else {
+            return Err(RunFailure::InputRejected(format!(
+                "derivation '{drv_path}' has a Git hash as expected hash, which is not supported"
+            )));
+        };
+        let Some(got) = hash.finish() else {
+            return rejected(format!(
+                "output path '{path}' should be a non-executable regular file since recursive hashing is not enabled \
+                 (outputHashMode=flat)"
+            ));
+        };
+        if got != expected.hash {
+            return rejected(hash_mismatch(drv_path, &expected.hash, &got));
+        }
+        match references.first() {
+            None => Ok(()),
+            Some(first) => rejected(format!(
+                "fixed-output derivations must not reference store paths: '{drv_path}' references {} distinct paths, \
+                 e.g. '{first}'",
+                references.len()
+            )),
+        }
+    }
+
+    fn refuse_circles(&self, objects: &BTreeMap<String, Object>) -> Result<(), RunFailure> {
+        let names: BTreeMap<&StorePath, &str> = self.outputs.iter().map(|(name, path)| (path, name.as_str())).collect();
+        let references = objects.iter().map(|(name, object)| {
+            let to = object.references.iter().filter_map(|path| names.get(path).copied());
+            (name.as_str(), to.collect())
+        });
+        match order::cycle(&references.collect()) {
+            None => Ok(()),
+            Some((to, from)) => Err(RunFailure::OutputRejected(format!(
+                "cycle detected in build of '{}' in the references of output '{to}' from output '{from}'",
+                self.job.drv_path
+            ))),
+        }
+    }
+
+    fn not_ingested(&self, name: &str, path: &StorePath, error: IngestError) -> RunFailure {
+        match error {
+            IngestError::Tree(WalkError { problem: WalkProblem::Io(errno), .. }) => {
+                RunFailure::Infrastructure(format!("reading output '{path}' of '{}': {errno}", self.job.drv_path))
+            }
+            IngestError::Tree(error) => RunFailure::OutputRejected(self.rejected(name, path, &error)),
+            IngestError::TooLarge { .. } => RunFailure::OutputRejected(self.too_large()),
+            IngestError::Store(error) => self.machine(&error),
+            error => RunFailure::OutputRejected(format!("output '{path}': {error}")),
+        }
+    }
+
+    /// In Nix's words, where Nix refuses it as well.
+    fn rejected(&self, name: &str, path: &StorePath, error: &WalkError) -> String {
+        let place = if error.path.is_empty() { String::new() } else { format!("/{}", error.path.escape_ascii()) };
+        match &error.problem {
+            WalkProblem::FileType(kind) => format!("file '{path}{place}' has an unsupported type ({kind})"),
+            WalkProblem::Owner { .. } | WalkProblem::Writable(_) if place.is_empty() => {
+                format!("suspicious ownership or permission on '{path}' for output '{name}'; rejecting this build output")
+            }
+            WalkProblem::Owner { .. } => format!("invalid ownership on file '{path}{place}'"),
+            WalkProblem::Bytes(_) => self.too_large(),
+            problem => format!("output '{path}{place}' cannot be stored: {problem}"),
+        }
+    }
+
+    fn too_large(&self) -> String {
+        let limit = self.job.limits.output_bytes;
+        format!("outputs of '{}' are larger than {limit} bytes together", self.job.drv_path)
+    }
+
+    fn machine(&self, error: &ContentError) -> RunFailure {
+        RunFailure::Infrastructure(format!("storing the outputs of '{}': {error}", self.job.drv_path))
+    }
+}
+
+fn hash_mismatch(drv_path: &StorePath, specified: &Hash, got: &Hash) -> String {
+    let (specified, got) = (specified.sri(), got.sri());
+    format!("hash mismatch in fixed-output derivation '{drv_path}':\n  specified: {specified}\n     got:    {got}")
+}

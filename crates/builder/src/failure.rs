@@ -1,0 +1,89 @@
+//! How an ended sandbox is told to the client, in Nix's words.
+
+use std::path::Path;
+use std::time::Duration;
+
+use firn_nix::StorePath;
+use firn_sandbox::{ExitKind, SandboxError};
+use firn_service::ports::{JobLimits, RunFailure};
+
+use crate::tail::LogTail;
+
+/// Below this much free disk a failure is not held against the builder (the value is Nix's).
+const FULL: u64 = 8 << 20;
+/// Cannot be sent by a process of the sandbox to its first one, which the builder is.
+const SIGKILL: i32 = 9;
+
+/// Why a builder that ended like this has no outputs; none when it exited with status 0.
+pub(crate) fn of_exit(drv_path: &StorePath, kind: ExitKind, limits: &JobLimits, tail: LogTail) -> Option<RunFailure> {
+    let builder = |what: String| RunFailure::Builder(format!("builder for '{drv_path}' {what}{}", tail.message()));
+    Some(match kind {
+        ExitKind::Exited(0) => return None,
+        ExitKind::Exited(status) => builder(format!("failed with exit code {status}")),
+        ExitKind::Signalled(SIGKILL) => RunFailure::Infrastructure(format!(
+            "builder for '{drv_path}' was killed from outside of its sandbox, probably for lack of memory"
+        )),
+        ExitKind::Signalled(signal) => builder(format!("failed due to signal {signal} ({})", signal_text(signal))),
+        ExitKind::NotExecutable(why) => builder(format!("could not be executed: {why}")),
+        ExitKind::TimedOut => {
+            RunFailure::TimedOut(format!("building of '{drv_path}' timed out after {} seconds", seconds(limits.wall)))
+        }
+        ExitKind::SilentTimedOut => RunFailure::TimedOut(format!(
+            "building of '{drv_path}' timed out after {} seconds of silence",
+            seconds(limits.silent)
+        )),
+        ExitKind::LogLimit => RunFailure::LogLimit(format!(
+            "building of '{drv_path}' killed after writing more than {} bytes of log output",
+            limits.log_bytes
+        )),
+        ExitKind::Cancelled => RunFailure::Cancelled,
+        ExitKind::SetupFailed(why) => {
+            RunFailure::Infrastructure(format!("setting up the sandbox for '{drv_path}': {why}"))
+        }
+    })
+}
+
+/// Why a sandbox without a report has no outputs.
+pub(crate) fn of_sandbox(drv_path: &StorePath, error: &SandboxError) -> RunFailure {
+    let text = format!("running '{drv_path}': {error}");
+    match error {
+        SandboxError::SpecTooLarge(_) => RunFailure::InputRejected(text),
+        _ => RunFailure::Infrastructure(text),
+    }
+}
+
+/// The first of the file systems that is (nearly) full.
+pub(crate) fn full_disk<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Option<&'a Path> {
+    paths.into_iter().find(|path| {
+        rustix::fs::statvfs(*path).is_ok_and(|fs| fs.f_bavail.saturating_mul(fs.f_frsize) < FULL)
+    })
+}
+
+/// Rounded up, so that a limit below a second is not called none.
+fn seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+/// What glibc's `strsignal` says.
+fn signal_text(signal: i32) -> &'static str {
+    match signal {
+        1 => "Hangup",
+        2 => "Interrupt",
+        3 => "Quit",
+        4 => "Illegal instruction",
+        5 => "Trace/breakpoint trap",
+        6 => "Aborted",
+        7 => "Bus error",
+        8 => "Floating point exception",
+        10 => "User defined signal 1",
+        11 => "Segmentation fault",
+        12 => "User defined signal 2",
+        13 => "Broken pipe",
+        14 => "Alarm clock",
+        15 => "Terminated",
+        24 => "CPU time limit exceeded",
+        25 => "File size limit exceeded",
+        31 => "Bad system call",
+        _ => "signal",
+    }
+}

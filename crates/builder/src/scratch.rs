@@ -1,0 +1,77 @@
+//! The directories of a running build.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use firn_core::BuildId;
+
+use crate::environment::Environment;
+use crate::layout::Directories;
+use crate::remove::remove_tree;
+
+/// One build's directory, named by the build's id. Must be removed by [`Scratch::remove`].
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    dir: PathBuf,
+    /// The parts.
+    pub(crate) dirs: Directories,
+}
+
+impl Scratch {
+    /// Makes the directories, and the files that the builder finds in its working directory. `owner` is the host user and group of the
+    /// builder when they are not this process's.
+    pub(crate) fn create(
+        parent: &Path,
+        id: BuildId,
+        environment: &Environment,
+        owner: Option<(u32, u32)>,
+    ) -> io::Result<Self> {
+        let dir = parent.join(id.to_string());
+        std::fs::DirBuilder::new().mode(0o700).create(&dir)?;
+        let made = Self { dirs: Directories::below(&dir), dir };
+        match made.fill(environment, owner) {
+            Ok(()) => Ok(made),
+            Err(e) => {
+                made.remove()?;
+                Err(e)
+            }
+        }
+    }
+
+    fn fill(&self, environment: &Environment, owner: Option<(u32, u32)>) -> io::Result<()> {
+        let Directories { scratch, store, build } = &self.dirs;
+        for dir in [scratch, store, build] {
+            std::fs::DirBuilder::new().mode(0o700).create(dir)?;
+        }
+        let own = |path: &Path| match owner {
+            Some((uid, gid)) => chown(path, Some(uid), Some(gid)),
+            None => Ok(()),
+        };
+        for (name, contents) in &environment.files {
+            let path = build.join(name);
+            std::fs::write(&path, contents)?;
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644))?;
+            own(&path)?;
+        }
+        own(build)
+    }
+
+    pub(crate) fn remove(self) -> io::Result<()> {
+        remove_tree(&self.dir)
+    }
+}
+
+/// Removes what builds of a process that is gone left behind. Gives their number.
+pub(crate) fn sweep(parent: &Path) -> io::Result<usize> {
+    let mut removed = 0;
+    for entry in std::fs::read_dir(parent)? {
+        let entry = entry?;
+        let is_build = |name: &[u8]| name.len() == 32 && name.iter().all(u8::is_ascii_hexdigit);
+        if is_build(entry.file_name().as_encoded_bytes()) && entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}

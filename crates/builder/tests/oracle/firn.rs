@@ -1,0 +1,135 @@
+//! Our side: a content store, a builder, and what Nix's store has, brought over.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use firn_builder::{Config, DEFAULT_FIRST_UID, LocalBuilder};
+use firn_content::{ContentStore, WalkLimits, WalkPolicy};
+use firn_core::{BuildId, EnvironmentClass, InputMapping, Object};
+use firn_nix::{Derivation, StorePath};
+use firn_sandbox::{HelperCommand, Network};
+use firn_service::ports::{Builder as _, Job, JobLimits, RunFailure};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::nix::{CORES, Nix, SHELL};
+
+/// A builder with a content store of its own.
+pub struct Firn {
+    dir: TempDir,
+    content: ContentStore,
+    pub builder: LocalBuilder,
+}
+
+impl Firn {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let content = ContentStore::open(&dir.path().join("content")).unwrap();
+        let builder = LocalBuilder::new(Config {
+            scratch_dir: dir.path().join("scratch"),
+            content: content.clone(),
+            helper: helper(),
+            shell: Some(SHELL.into()),
+            // Tests run at the same time, in this process and in others.
+            first_uid: DEFAULT_FIRST_UID + std::process::id() % 10_000 * 1000 + next(),
+            uids: 4,
+            fixed_network: Network::Loopback,
+        });
+        Self { dir, content, builder: builder.unwrap() }
+    }
+
+    /// Brings the input closure of a derivation over from Nix's store.
+    pub fn import(&self, nix: &Nix, drv: &Derivation) -> InputMapping {
+        InputMapping::new(nix.inputs(drv).into_iter().map(|path| {
+            let tree = self
+                .content
+                .ingest_tree(&nix.real(&path), WalkPolicy::Own, WalkLimits::default(), |_| {})
+                .unwrap();
+            let (content, nar_size) = (tree.hash(), tree.size());
+            let (hash, references) = nix.info(&path);
+            assert_eq!(content.hex(), hash);
+            self.content.publish(tree).unwrap();
+            Object { ca: nix.ca(&path), path, content, nar_size, references }
+        }))
+    }
+
+    /// A job with generous limits.
+    pub fn job(&self, path: &StorePath, drv: &Derivation, inputs: InputMapping) -> Job {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&u64::from(next()).to_be_bytes());
+        Job {
+            id: BuildId(id),
+            drv_path: path.clone(),
+            drv: drv.basic.clone(),
+            inputs,
+            class: EnvironmentClass {
+                system: "x86_64-linux".into(),
+                sandbox: "test".into(),
+                extra: BTreeMap::new(),
+                cores: CORES,
+            },
+            limits: JobLimits {
+                wall: Duration::from_secs(300),
+                silent: Duration::from_secs(300),
+                log_bytes: 1 << 20,
+                output_bytes: 1 << 30,
+            },
+        }
+    }
+
+    /// Builds and gives the outputs.
+    pub async fn build(
+        &self,
+        path: &StorePath,
+        drv: &Derivation,
+        inputs: InputMapping,
+    ) -> Result<BTreeMap<String, Object>, RunFailure> {
+        self.run(self.job(path, drv, inputs)).await
+    }
+
+    /// Runs a job, and prints its log in case the test fails.
+    pub async fn run(&self, job: Job) -> Result<BTreeMap<String, Object>, RunFailure> {
+        let (log, mut chunks) = mpsc::channel::<bytes::Bytes>(4);
+        let print = async {
+            while let Some(chunk) = chunks.recv().await {
+                print!("{}", chunk.utf8_chunks().map(|c| c.valid()).collect::<String>());
+            }
+        };
+        let (outcome, ()) = tokio::join!(self.builder.run(job, log, CancellationToken::new()), print);
+        println!("{:?}", outcome.report);
+        outcome.result
+    }
+
+    /// Where an output's content is.
+    pub fn tree(&self, object: &Object) -> PathBuf {
+        self.content.tree(&object.content)
+    }
+
+    /// Whether nothing is left of any build.
+    pub fn is_tidy(&self) -> bool {
+        std::fs::read_dir(self.dir.path().join("scratch")).unwrap().next().is_none()
+    }
+}
+
+/// A number that no other call of this process gets.
+fn next() -> u32 {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(4, Ordering::Relaxed)
+}
+
+/// The example of this package that is only the helper; `cargo test` builds it.
+fn helper() -> HelperCommand {
+    let test = std::env::current_exe().unwrap();
+    let example = test.ancestors().nth(2).unwrap().join("examples/builder-sandbox-exec");
+    assert!(example.exists(), "{} is built by `cargo build --examples`", example.display());
+    HelperCommand::new(example)
+}
+
+/// Prints how two trees differ.
+pub fn show_difference(name: &str, expected: &Path, got: &Path) {
+    let output = std::process::Command::new("diff").arg("-r").args([expected, got]).output().unwrap();
+    println!("output '{name}', Nix and Firn:\n{}", output.stdout.escape_ascii().to_string().replace("\\n", "\n"));
+}

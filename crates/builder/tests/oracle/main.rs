@@ -1,0 +1,70 @@
+//! The same derivations built by the installed Nix (2.8) and here: outputs must have the same bytes and references, and what one
+//! refuses the other must refuse, in the same words where a client sees them.
+
+mod environment;
+mod failures;
+mod firn;
+mod fixed;
+mod graphs;
+mod nix;
+mod outputs;
+
+use std::collections::BTreeMap;
+
+use firn_service::ports::RunFailure;
+
+use firn::Firn;
+use nix::Nix;
+
+/// Both builders.
+struct Pair {
+    nix: Nix,
+    firn: Firn,
+}
+
+impl Pair {
+    fn new() -> Option<Self> {
+        Nix::new().map(|nix| Self { nix, firn: Firn::new() })
+    }
+
+    /// Builds with both, which must succeed and agree. Gives the contents of the files that the outputs are.
+    async fn agree(&self, expression: &str) -> BTreeMap<String, Vec<u8>> {
+        let (path, drv) = self.nix.instantiate(expression);
+        let inputs = self.firn.import(&self.nix, &drv);
+        let expected = self.nix.build(&path, &drv).unwrap();
+        let built = self.firn.build(&path, &drv, inputs).await.unwrap();
+        let got: BTreeMap<_, _> = built
+            .iter()
+            .map(|(name, object)| (name.clone(), (object.content.hex(), object.references.clone())))
+            .collect();
+        if got != expected {
+            for (name, object) in &built {
+                let known = self.nix.real(&object.path);
+                firn::show_difference(name, &known, &self.firn.tree(object));
+            }
+        }
+        assert_eq!(got, expected);
+        let contents = |object| std::fs::read(self.firn.tree(object)).ok();
+        built.iter().filter_map(|(name, object)| Some((name.clone(), contents(object)?))).collect()
+    }
+
+    /// Builds with both, which must refuse. Gives what both said, Nix first.
+    async fn refuse(&self, expression: &str) -> (String, RunFailure) {
+        let (path, drv) = self.nix.instantiate(expression);
+        let inputs = self.firn.import(&self.nix, &drv);
+        let said = self.nix.build(&path, &drv).unwrap_err();
+        let failure = self.firn.build(&path, &drv, inputs).await.unwrap_err();
+        assert!(self.firn.is_tidy(), "{failure}");
+        (said, failure)
+    }
+
+    /// As [`Pair::refuse`], and Nix's text contains every line of ours.
+    async fn refuse_alike(&self, expression: &str) -> RunFailure {
+        let (said, failure) = self.refuse(expression).await;
+        let said: Vec<&str> = said.lines().map(str::trim).collect();
+        for line in failure.to_string().lines().map(str::trim) {
+            assert!(said.iter().any(|theirs| theirs.contains(line)), "{line:?} is not in {said:#?}");
+        }
+        failure
+    }
+}
