@@ -1,6 +1,6 @@
 //! The sources of the demo's packages: fetched by name from package registries, through their ordinary clients, and checked by hash.
 //!
-//! The lock (`demo/sources.json`) is a list of `{registry, name, version, file, sha256}`, for wheels also `platform`. A file is in the
+//! The lock (`demo/sources.json`) is a list of `{registry, name, version, file, sha256}`, where `registry` is the client to ask (`cargo`, `pip`), for wheels also `platform`. A file is in the
 //! cache folder under its own name only after its SHA-256 was right, so a second call needs no network.
 
 use std::ffi::OsStr;
@@ -43,7 +43,7 @@ pub fn fetch(lock: &Path, into: &Path) -> Result<Vec<Fetched>> {
     let sources = read_lock(lock)?;
     fs::create_dir_all(into).with_context(|| format!("cannot create {}", into.display()))?;
     let missing: Vec<&Source> = sources.iter().filter(|source| !present(source, into)).collect();
-    for registry in ["crates.io", "pypi"] {
+    for registry in ["cargo", "pip"] {
         let wanted: Vec<&Source> = missing
             .iter()
             .copied()
@@ -52,7 +52,7 @@ pub fn fetch(lock: &Path, into: &Path) -> Result<Vec<Fetched>> {
         if wanted.is_empty() {
             continue;
         }
-        println!("fetching {} from {registry}", files(&wanted));
+        println!("fetching {} with {registry}", files(&wanted));
         if let Err(error) = fetch_from(registry, &wanted, into) {
             println!("retrying: {error:#}");
             fetch_from(registry, &wanted, into)?;
@@ -113,7 +113,7 @@ fn read_lock(lock: &Path) -> Result<Vec<Source>> {
             file: text("file")?,
             sha256: text("sha256")?,
         };
-        if !["crates.io", "pypi"].contains(&source.registry.as_str()) {
+        if !["cargo", "pip"].contains(&source.registry.as_str()) {
             bail!(
                 "{}: unknown registry {} in {}",
                 source.file,
@@ -181,7 +181,7 @@ fn fetch_from(registry: &str, sources: &[&Source], into: &Path) -> Result<()> {
         .canonicalize()
         .with_context(|| format!("cannot find {}", work.display()))?;
     let result = match registry {
-        "crates.io" => fetch_crates(sources, &work, into),
+        "cargo" => fetch_crates(sources, &work, into),
         _ => sources
             .iter()
             .try_for_each(|source| fetch_wheel(source, &work, into)),
@@ -225,7 +225,7 @@ fn fetch_crates(sources: &[&Source], work: &Path, into: &Path) -> Result<()> {
             .max_by_key(|file| sha256(file).is_ok_and(|digest| digest == source.sha256));
         let file = found.ok_or_else(|| {
             anyhow!(
-                "{}: not in {} after `cargo fetch`; is crates.io replaced by a vendored folder in Cargo's configuration?",
+                "{}: not in {} after `cargo fetch`; does its configuration replace the registry by a vendored folder?",
                 source.file,
                 cache.display()
             )
@@ -419,7 +419,7 @@ mod tests {
         let lock = folder.path().join("lock.json");
         fs::write(
             &lock,
-            r#"[{"registry":"pypi","name":"a","version":"1","file":"../a","sha256":""}]"#,
+            r#"[{"registry":"pip","name":"a","version":"1","file":"../a","sha256":""}]"#,
         )
         .unwrap();
         assert!(read_lock(&lock).err().unwrap().to_string().contains("../a"));
@@ -431,7 +431,7 @@ mod tests {
         let from = folder.path().join("download");
         fs::write(&from, "abc").unwrap();
         let mut source = Source {
-            registry: "pypi".into(),
+            registry: "pip".into(),
             name: "a".into(),
             version: "1".into(),
             platform: None,
