@@ -1,7 +1,8 @@
 //! The sources of the demo's packages: fetched by name from package registries, through their ordinary clients, and checked by hash.
 //!
-//! The lock (`demo/sources.json`) is a list of `{registry, name, version, file, sha256}`, where `registry` is the client to ask (`cargo`, `pip`), for wheels also `platform`. A file is in the
-//! cache folder under its own name only after its SHA-256 was right, so a second call needs no network.
+//! The lock (`demo/sources.json`) is a list of `{registry, name, version, file, sha256}`, for wheels also `platform`; `registry` is the
+//! client to ask, `cargo` or `pip`. A file is in the cache folder under its own name only after its SHA-256 was right, so a second call
+//! needs no network.
 
 use std::ffi::OsStr;
 use std::fs;
