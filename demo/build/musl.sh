@@ -1,5 +1,5 @@
-# The C library: musl as released, less the parts that no package here needs (sockets, message queues, crypt, …; libm is its own package),
-# and `cc`, which is Clang with this library.
+# The C library: musl as released, less what no package here needs (sockets, wide characters, message queues, crypt, …; libm is its own
+# package), and `cc`, which is Clang with this library.
 unzip -q "$src" 'ziglang/lib/libc/musl/*' 'ziglang/lib/libc/include/generic-musl/*' 'ziglang/lib/libc/include/x86_64-linux-musl/*' -d .
 cd ziglang/lib/libc
 mkdir -p "$out/include" "$out/lib" "$out/bin"
@@ -14,8 +14,17 @@ with='conf/* ctype/* dirent/* env/* errno/* exit/* fcntl/* internal/* locale/* m
   process/exec* process/*ork process/posix_spawn* process/system process/wait*
   thread/__* thread/clone thread/default_attr thread/pthread_*cancel* thread/pthread_*specific thread/pthread_cleanup* thread/pthread_key* thread/pthread_mutex_*
   thread/pthread_once* thread/pthread_rwlock* thread/pthread_self thread/pthread_sigmask thread/syscall_cp'
-without='ctype/isw* ctype/tow* errno/strerror_r locale/*textdomain locale/*wcs* locale/iconv* locale/strfmon misc/*domainname misc/sethostname mman/shm*
-  signal/*sigevent* stdio/*w[csp]* stdio/*wide* stdlib/wcs* string/w* time/timer_* unistd/set* unistd/tc*'
+without='conf/confstr conf/legacy ctype/isw* ctype/tow* ctype/wc* dirent/*dir_r dirent/scandir dirent/*sort errno/strerror_r
+  locale/*textdomain locale/bind* locale/cat* locale/dcn* locale/*locale_*d locale/freelocale locale/*wcs* locale/iconv* locale/newlocale locale/pleval locale/strfmon
+  locale/uselocale misc/*domainname misc/sethostname mman/*lock* mman/mincore mman/shm* multibyte/mb*c16 multibyte/mb*c32 multibyte/mbsn* prng/*48* prng/random
+  process/*chdir process/exec*p process/posix_spawnattr_get* process/posix_spawnattr_sched process/posix_spawnattr_setpgroup process/waitid
+  signal/*sigevent* signal/*itimer signal/kill* signal/ps* signal/sig*or* signal/sig*and* signal/sigalt* signal/sighold signal/sigignore signal/siginterrupt signal/sigpa* signal/sigpe* signal/sigq*
+  signal/sigr* signal/sigset signal/sigsuspend signal/sigt* signal/sigw* stat/__xstat stat/mk*at stat/mknod stat/mkfifo stat/statvfs
+  stdio/*w[csp]* stdio/*wide* stdio/[gp]etw stdio/[gp]utw stdio/__f*_ca stdio/dprintf stdio/ext* stdio/fgetln stdio/f*etpos stdio/fmemopen stdio/fopencookie stdio/open_*
+  stdio/tempnam stdio/tmpnam stdio/vdprintf stdlib/[efg]cvt stdlib/imax* stdlib/wcs* string/w* string/strs[ei]* string/strv* string/swab temp/mkdtemp temp/mktemp temp/mkstemps thread/pthread_mutex_*
+  thread/pthread_cancel thread/pthread_rwlockattr* time/asctime* time/clock_getcpu* time/clock_settime time/ctime* time/ftime time/getdate time/timer_* time/wcs*
+  unistd/*at unistd/acct unistd/alarm unistd/ctermid unistd/get*gid unistd/getgroups unistd/getlogin* unistd/getsid unistd/lchown unistd/nice unistd/pause
+  unistd/p*v unistd/set* unistd/sync unistd/tc* unistd/tty* unistd/ualarm'
 cd musl
 CC=clang
 compile $muslFlags -- $(parts "$with" "$without")
