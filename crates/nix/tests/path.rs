@@ -94,7 +94,7 @@ fn golden_path_infos_have_the_fingerprint_of_their_parts() {
     };
     assert_eq!(
         info.fingerprint(),
-        "1;/nix/store/n5wkd9frr45pa74if5gpz9j7mifg27fh-foo;sha256:1w1fff338fvdw53sqgamddn1b2xgds473pv6y13gizdbqjv4i5p3;34878;\
+        "1;/nix/store/n5wkd9frr45pa74if5gpz9j7mifg27fh-foo;sha256:09ymwqf5i9q7d4dm7x4pjjcqqj0qrcp5lnznbh42gfsci5hcbqqm;34878;\
          /nix/store/g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-bar,/nix/store/n5wkd9frr45pa74if5gpz9j7mifg27fh-foo"
     );
 }
