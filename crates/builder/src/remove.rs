@@ -53,7 +53,12 @@ fn remove_level(top: BorrowedFd<'_>, name: &CStr, moved: &mut u64) -> rustix::io
     rustix::fs::unlinkat(top, name, AtFlags::REMOVEDIR)
 }
 
-fn move_up(from: BorrowedFd<'_>, name: &CStr, top: BorrowedFd<'_>, moved: &mut u64) -> rustix::io::Result<()> {
+fn move_up(
+    from: BorrowedFd<'_>,
+    name: &CStr,
+    top: BorrowedFd<'_>,
+    moved: &mut u64,
+) -> rustix::io::Result<()> {
     loop {
         let to = format!(".removing-{moved}");
         *moved += 1;

@@ -17,10 +17,7 @@ pub struct Door<D, B> {
 impl<D: Database, B: Builder> Door<D, B> {
     /// In front of that house.
     pub fn new(house: Arc<House<D, B>>) -> Self {
-        let options = SessionOptions {
-            daemon_version: format!("firn {}", env!("CARGO_PKG_VERSION")),
-            ..SessionOptions::default()
-        };
+        let options = SessionOptions::new(format!("firn {}", env!("CARGO_PKG_VERSION")));
         Self { house, options }
     }
 

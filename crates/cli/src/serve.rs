@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use firn_builder::LocalBuilder;
-use firn_content::ContentStore;
+use firn_content::{ContentStore, FlatOptions};
 use firn_db::{PostgresDatabase, SqliteDatabase};
 use firn_nix::NarHash;
 use firn_service::ports::{Database, JobLimits};
@@ -227,11 +227,14 @@ fn sandbox_shell(config: &Config) -> anyhow::Result<Option<PathBuf>> {
 /// Takes the shell into the content store, so that a build key names its bytes and an upgrade of the host changes no running build.
 async fn keep_shell(content: &ContentStore, shell: &Path) -> anyhow::Result<NarHash> {
     let mut file = tokio::fs::File::open(shell).await?;
-    let (staged, _) = content
-        .ingest_flat(&mut file, true, firn_nix::HashAlgo::Sha256, 256 << 20)
-        .await?;
+    let options = FlatOptions {
+        executable: true,
+        max_size: 256 << 20,
+        algorithms: Vec::new(),
+    };
+    let (staged, _) = content.ingest_flat(&mut file, options, None).await?;
     let hash = staged.hash();
-    content.publish(vec![staged]).await?;
+    content.publish([staged]).await?;
     content.sync().await?;
     Ok(hash)
 }

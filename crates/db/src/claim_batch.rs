@@ -58,10 +58,7 @@ impl ClaimBatch {
                 }
             }
         }
-        Ok(Self {
-            objects,
-            claims: new,
-        })
+        Ok(Self { objects, claims: new })
     }
 
     /// Whether there is nothing to do.

@@ -112,13 +112,7 @@ impl<D: Driver> Views for Repository<D> {
         let query = Query::new(sql)
             .int(account.0)
             .text(format!("%{}%", path.hash_part()));
-        let rows = self
-            .driver
-            .reader()
-            .await?
-            .fetch(query)
-            .await
-            .map_err(backend)?;
+        let rows = self.driver.reader().await?.fetch(query).await.map_err(backend)?;
         let mut referrers = BTreeSet::new();
         for row in &rows {
             match decode::object(&mut Fields::new("object", row))? {
@@ -163,9 +157,9 @@ impl<D: Driver> Views for Repository<D> {
         let (path, signatures) = (path.clone(), signatures.clone());
         self.driver
             .write(Box::new(move |connection| {
-                Box::pin(async move {
-                    claim_batch::add_signatures(connection, account, &path, &signatures).await
-                })
+                Box::pin(
+                    async move { claim_batch::add_signatures(connection, account, &path, &signatures).await },
+                )
             }))
             .await
     }

@@ -35,7 +35,10 @@ pub struct HelperCommand {
 impl HelperCommand {
     /// An executable, for example `/proc/self/exe`.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), args: Vec::new() }
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+        }
     }
 
     /// One more argument.
@@ -56,7 +59,10 @@ impl HelperCommand {
             // A Ctrl-C in a terminal is the service's to handle.
             .process_group(0)
             .spawn()
-            .map_err(|source| SandboxError::Spawn { program: self.program.clone(), source })
+            .map_err(|source| SandboxError::Spawn {
+                program: self.program.clone(),
+                source,
+            })
     }
 }
 
@@ -82,9 +88,15 @@ pub async fn run(
     let (Some(mut stdin), Some(stdout), Some(stderr)) =
         (process.stdin.take(), process.stdout.take(), process.stderr.take())
     else {
-        return Err(SandboxError::Helper { what: "pipes", source: std::io::ErrorKind::BrokenPipe.into() });
+        return Err(SandboxError::Helper {
+            what: "pipes",
+            source: std::io::ErrorKind::BrokenPipe.into(),
+        });
     };
-    let mut heard = Heard { helper: process.id(), ..Heard::default() };
+    let mut heard = Heard {
+        helper: process.id(),
+        ..Heard::default()
+    };
     let mut cancelled = false;
     {
         let mut listen = pin!(heard.listen(stderr));
@@ -122,7 +134,10 @@ pub async fn run(
         _ if cancelled => Ok(Exit::unstarted(ExitKind::Cancelled)),
         (_, Ok(Err(source))) => Err(SandboxError::Helper { what: "wait", source }),
         (_, status) => Err(SandboxError::HelperDied {
-            status: status.ok().and_then(Result::ok).map_or("killed".to_owned(), |status| status.to_string()),
+            status: status
+                .ok()
+                .and_then(Result::ok)
+                .map_or("killed".to_owned(), |status| status.to_string()),
             diagnostics: heard.diagnostics.escape_ascii().to_string(),
         }),
     }
@@ -192,7 +207,12 @@ impl Heard {
     fn hold(&self, pid: i32) -> Option<OwnedFd> {
         let handle = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
         let stat = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let parent = stat.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok();
+        let parent = stat
+            .lines()
+            .find_map(|line| line.strip_prefix("PPid:"))?
+            .trim()
+            .parse()
+            .ok();
         (parent.is_some() && parent == self.helper).then_some(handle)
     }
 }
@@ -207,7 +227,10 @@ async fn gone(first: &OwnedFd, pid: i32) -> Result<(), SandboxError> {
             return Ok(());
         }
         if since.elapsed() > DEATH {
-            return Err(SandboxError::Unkillable { pid, seconds: DEATH.as_secs() });
+            return Err(SandboxError::Unkillable {
+                pid,
+                seconds: DEATH.as_secs(),
+            });
         }
         sleep(Duration::from_millis(5)).await;
     }

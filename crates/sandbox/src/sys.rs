@@ -15,7 +15,11 @@ pub(crate) const ATTR_NODEV: u64 = 0x4;
 pub(crate) const ATTR_NOEXEC: u64 = 0x8;
 
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 /// Which side of a [`clone`] this is.
@@ -37,7 +41,10 @@ pub(crate) unsafe fn clone(flags: libc::c_int) -> io::Result<Cloned> {
     match Pid::from_raw(check(pid)? as i32) {
         None => Ok(Cloned::Child),
         // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
-        Some(pid) => Ok(Cloned::Parent { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+        Some(pid) => Ok(Cloned::Parent {
+            pid,
+            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+        }),
     }
 }
 
@@ -62,7 +69,12 @@ pub(crate) fn mount_setattr(
         propagation: u64,
         userns_fd: u64,
     }
-    let attr = MountAttr { set, clear, propagation: 0, userns_fd: 0 };
+    let attr = MountAttr {
+        set,
+        clear,
+        propagation: 0,
+        userns_fd: 0,
+    };
     let mut flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH;
     if recursive {
         flags |= libc::AT_RECURSIVE;
@@ -85,7 +97,12 @@ pub(crate) fn mount_setattr(
 pub(crate) fn close_on_exec_from(first: libc::c_uint) -> io::Result<()> {
     // SAFETY: marks descriptors and closes none, so no owner of one is surprised.
     let result = unsafe {
-        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_uint)
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC as libc::c_uint,
+        )
     };
     check(result).map(drop)
 }
@@ -147,10 +164,19 @@ pub(crate) fn personality(persona: libc::c_ulong) -> io::Result<()> {
 /// Filter the system calls of this thread from now on. Needs `no_new_privs`.
 pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
     let len = u16::try_from(program.len()).map_err(|_| io::Error::other("seccomp program too long"))?;
-    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    let program = libc::sock_fprog {
+        len,
+        filter: program.as_ptr().cast_mut(),
+    };
     // SAFETY: `program` points to `len` instructions that outlive the call; the kernel copies and does not write them.
-    let result =
-        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const program,
+        )
+    };
     check(result).map(drop)
 }
 
@@ -166,10 +192,19 @@ pub(crate) fn scope_abstract_sockets() -> io::Result<bool> {
     if landlock_abi() < 6 {
         return Ok(false);
     }
-    let attr = RulesetAttr { handled_access_fs: 0, handled_access_net: 0, scoped: SCOPE_ABSTRACT_UNIX_SOCKET };
+    let attr = RulesetAttr {
+        handled_access_fs: 0,
+        handled_access_net: 0,
+        scoped: SCOPE_ABSTRACT_UNIX_SOCKET,
+    };
     // SAFETY: `attr` has the layout of struct landlock_ruleset_attr of ABI 6 and outlives the call.
     let ruleset = check(unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, &raw const attr, size_of::<RulesetAttr>(), 0)
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            &raw const attr,
+            size_of::<RulesetAttr>(),
+            0,
+        )
     })?;
     // SAFETY: the kernel has just made this descriptor for us.
     let ruleset = unsafe { OwnedFd::from_raw_fd(ruleset as i32) };
@@ -194,7 +229,11 @@ pub(crate) fn landlock_abi() -> i64 {
 }
 
 /// Become another program. Returns only to say why not.
-pub(crate) fn execve(program: &CStr, argv: &[*const libc::c_char], envp: &[*const libc::c_char]) -> io::Error {
+pub(crate) fn execve(
+    program: &CStr,
+    argv: &[*const libc::c_char],
+    envp: &[*const libc::c_char],
+) -> io::Error {
     debug_assert!(argv.last().is_some_and(|p| p.is_null()) && envp.last().is_some_and(|p| p.is_null()));
     // SAFETY: the caller passes arrays of C strings that end with a null pointer (asserted above), alive during the call.
     unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
@@ -222,5 +261,6 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     }
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_LOOPBACK | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: SIOCSIFFLAGS reads an ifreq, which outlives the call.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) }.into()).map(drop)
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) }.into())
+        .map(drop)
 }

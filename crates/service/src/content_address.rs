@@ -1,20 +1,11 @@
 //! Content addresses are recomputed, never believed.
 
-use std::io::Read as _;
-use std::path::PathBuf;
-
 use firn_content::Staged;
-use firn_nix::{CaMethod, ContentAddress, Hash, HashAlgo, Hasher, PathInfo, StorePath};
+use firn_nix::{CaMethod, HashAlgo, PathInfo, StorePath};
 use firn_protocol::StoreError;
 
-/// Bytes of the largest flat file that is hashed at upload to check its content address.
-const MAX_FLAT: u64 = 64 << 30;
-
-/// Bytes read at once.
-const CHUNK: usize = 256 * 1024;
-
 /// Checks the content address that an uploaded path claims: its hash against the bytes, and the path against the hash.
-pub(crate) async fn check(info: &PathInfo, staged: &Staged) -> Result<(), StoreError> {
+pub(crate) fn check(info: &PathInfo, staged: &Staged) -> Result<(), StoreError> {
     let Some(ca) = info.ca else { return Ok(()) };
     let mut references = info.references.clone();
     let to_itself = references.remove(&info.path);
@@ -34,7 +25,10 @@ pub(crate) async fn check(info: &PathInfo, staged: &Staged) -> Result<(), StoreE
             ));
         }
         CaMethod::Nar if ca.hash.algo() == HashAlgo::Sha256 => staged.hash().to_hash(),
-        CaMethod::Text | CaMethod::Flat => flat(info, ca, staged.tree()).await?,
+        CaMethod::Text | CaMethod::Flat => {
+            tokio::task::block_in_place(|| staged.hash_file(ca.hash.algo()))
+                .map_err(|_| refused(info, "it is not a single file, as its content address demands"))?
+        }
         CaMethod::Nar | CaMethod::Git => {
             return Err(refused(
                 info,
@@ -56,30 +50,4 @@ pub(crate) async fn check(info: &PathInfo, staged: &Staged) -> Result<(), StoreE
 
 fn refused(info: &PathInfo, why: &str) -> StoreError {
     StoreError::new(format!("cannot add '{}': {why}", info.path))
-}
-
-async fn flat(info: &PathInfo, ca: ContentAddress, tree: PathBuf) -> Result<Hash, StoreError> {
-    let meta = std::fs::symlink_metadata(&tree).map_err(|e| refused(info, &e.to_string()))?;
-    if !meta.is_file() || meta.len() > MAX_FLAT {
-        return Err(refused(
-            info,
-            "it is not a single file, as its content address demands",
-        ));
-    }
-    let algo = ca.hash.algo();
-    let digest = move || -> std::io::Result<Hash> {
-        let mut file = std::fs::File::open(tree)?;
-        let mut hasher = Hasher::new(algo);
-        let mut chunk = vec![0; CHUNK];
-        loop {
-            match file.read(&mut chunk)? {
-                0 => return Ok(hasher.finish()),
-                n => hasher.update(chunk.get(..n).unwrap_or_default()),
-            }
-        }
-    };
-    tokio::task::spawn_blocking(digest)
-        .await
-        .map_err(|e| refused(info, &e.to_string()))?
-        .map_err(|e: std::io::Error| refused(info, &e.to_string()))
 }

@@ -1,13 +1,24 @@
 //! Requests that are refused before anything is looked up.
 
+use firn_nix::derivation::DerivationOptions;
 use firn_nix::{BasicDerivation, StorePath};
 
 use crate::Settings;
 
 /// Why this derivation cannot be built here, with the next step; `None` when it can.
 pub(crate) fn refusal(drv_path: &StorePath, drv: &BasicDerivation, settings: &Settings) -> Option<String> {
-    if let Err(e) = firn_nix::derivation::check(drv_path, drv) {
-        return Some(e.to_string());
+    if let Err(e) = drv.check(drv_path) {
+        return Some(format!("cannot build '{drv_path}': {e}"));
+    }
+    let options = match DerivationOptions::of(drv) {
+        Ok(options) => options,
+        Err(e) => return Some(format!("cannot build '{drv_path}': {e}")),
+    };
+    if options.impure || options.no_chroot {
+        let attribute = if options.impure { "__impure" } else { "__noChroot" };
+        return Some(format!(
+            "cannot build '{drv_path}': it sets {attribute}, and every build here runs in the sandbox"
+        ));
     }
     let platform = drv.platform.escape_ascii().to_string();
     if drv.platform == b"builtin" || drv.builder.starts_with(b"builtin:") {
@@ -22,8 +33,10 @@ pub(crate) fn refusal(drv_path: &StorePath, drv: &BasicDerivation, settings: &Se
             settings.systems.join(", ")
         ));
     }
-    let missing: Vec<String> = required_features(drv)
-        .into_iter()
+    let missing: Vec<String> = options
+        .required_system_features
+        .iter()
+        .map(|feature| feature.escape_ascii().to_string())
         .filter(|feature| !settings.features.contains(feature))
         .collect();
     (!missing.is_empty()).then(|| {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use firn_content::{FlatOptions, IngestOptions};
 use firn_core::View;
 use firn_nix::{BasicDerivation, CaMethod, ContentAddress, Derivation, HashAlgo, PathInfo, StorePath};
 use firn_protocol::{
@@ -235,14 +236,25 @@ impl<D: Database, B: Builder> Store for AccountStore<D, B> {
         let max = self.house.settings.max_nar_size;
         let mut body = body;
         let (staged, hash) = match (method, algo) {
-            (CaMethod::Text, HashAlgo::Sha256) | (CaMethod::Flat, _) => self
-                .house
-                .content
-                .ingest_flat(&mut body, algo, max)
-                .await
-                .map_err(|e| refused(e.to_string()))?,
+            (CaMethod::Text, HashAlgo::Sha256) | (CaMethod::Flat, _) => {
+                let options = FlatOptions {
+                    executable: false,
+                    max_size: max,
+                    algorithms: vec![algo],
+                };
+                let (staged, hashes) = self
+                    .house
+                    .content
+                    .ingest_flat(&mut body, options, None)
+                    .await
+                    .map_err(|e| refused(e.to_string()))?;
+                let hash = hashes
+                    .get(algo)
+                    .ok_or_else(|| refused("its hash was not computed".into()))?;
+                (staged, hash)
+            }
             (CaMethod::Nar, HashAlgo::Sha256) => {
-                let options = firn_content::IngestOptions {
+                let options = IngestOptions {
                     expected_size: None,
                     expected_hash: None,
                     max_size: max,

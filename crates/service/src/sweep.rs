@@ -27,7 +27,8 @@ impl<D: Database, B: Builder> House<D, B> {
         let content = self.content.clone();
         tokio::task::spawn_blocking(move || {
             let mut swept = Swept::default();
-            for hash in content.list().map_err(|e| e.to_string())? {
+            for hash in content.list() {
+                let hash = hash.map_err(|e| e.to_string())?;
                 if wanted.contains(&hash) {
                     swept.kept += 1;
                 } else {

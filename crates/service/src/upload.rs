@@ -1,9 +1,9 @@
 //! Uploads: bytes are checked as they come, and become valid together or not at all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use firn_content::{IngestOptions, Staged};
+use firn_content::{Arriving, IngestOptions, Staged};
 use firn_core::{Claim, EvidenceKind, Object};
 use firn_nix::{PathInfo, StorePath};
 use firn_protocol::{StoreError, Upload};
@@ -17,12 +17,17 @@ use crate::resolve::{failed, view};
 /// Most paths of one upload.
 const MAX_PATHS: usize = 100_000;
 
+/// Contents of one upload that are being written while the next is read; each costs up to 1 MiB.
+const MAX_ARRIVING: usize = 8;
+
 /// One account's upload.
 pub struct AccountUpload<D, B> {
     pub(crate) house: Arc<House<D, B>>,
     pub(crate) account: Account,
-    pub(crate) staged: Vec<Staged>,
-    pub(crate) claims: Vec<Claim>,
+    staged: Vec<Staged>,
+    claims: Vec<Claim>,
+    /// Read but not yet written: the next path is read meanwhile.
+    arriving: VecDeque<(PathInfo, Arriving)>,
 }
 
 impl<D: Database, B: Builder> AccountUpload<D, B> {
@@ -32,6 +37,7 @@ impl<D: Database, B: Builder> AccountUpload<D, B> {
             account,
             staged: Vec::new(),
             claims: Vec::new(),
+            arriving: VecDeque::new(),
         }
     }
 
@@ -58,8 +64,21 @@ impl<D: Database, B: Builder> AccountUpload<D, B> {
         self.staged.push(staged);
     }
 
+    /// Waits for contents to be written and checks them, until at most `open` are still on their way.
+    async fn settle(&mut self, open: usize) -> Result<(), StoreError> {
+        while self.arriving.len() > open {
+            let Some((info, arriving)) = self.arriving.pop_front() else {
+                break;
+            };
+            let staged = arriving.staged().await.map_err(|e| cannot_add(&info.path, &e))?;
+            check(&info, &staged)?;
+            self.push(staged, info);
+        }
+        Ok(())
+    }
+
     fn room(&self, info: &PathInfo) -> Result<(), StoreError> {
-        if self.claims.len() >= MAX_PATHS {
+        if self.claims.len() + self.arriving.len() >= MAX_PATHS {
             return Err(StoreError::new(format!(
                 "an upload takes at most {MAX_PATHS} paths; send the rest in another"
             )));
@@ -100,6 +119,10 @@ impl<D: Database, B: Builder> AccountUpload<D, B> {
     }
 }
 
+fn cannot_add(path: &StorePath, error: &firn_content::IngestError) -> StoreError {
+    StoreError::new(format!("cannot add '{path}': {error}"))
+}
+
 impl<D: Database, B: Builder> Upload for AccountUpload<D, B> {
     async fn add(
         &mut self,
@@ -112,17 +135,15 @@ impl<D: Database, B: Builder> Upload for AccountUpload<D, B> {
             expected_hash: Some(info.nar_hash),
             max_size: self.house.settings.max_nar_size,
         };
-        let path = info.path.clone();
         let mut nar = nar;
-        let staged = self
+        let arriving = self
             .house
             .content
-            .ingest(&mut nar, options, None)
+            .receive(&mut nar, options, None)
             .await
-            .map_err(|e| StoreError::new(format!("cannot add '{path}': {e}")))?;
-        check(&info, &staged).await?;
-        self.push(staged, info);
-        Ok(())
+            .map_err(|e| cannot_add(&info.path, &e))?;
+        self.arriving.push_back((info, arriving));
+        self.settle(MAX_ARRIVING).await
     }
 
     async fn add_unsized(
@@ -143,7 +164,7 @@ impl<D: Database, B: Builder> Upload for AccountUpload<D, B> {
             .content
             .ingest(&mut nar, options, None)
             .await
-            .map_err(|e| StoreError::new(format!("cannot add '{path}': {e}")))?;
+            .map_err(|e| cannot_add(&path, &e))?;
         let info = PathInfo {
             path,
             deriver,
@@ -161,6 +182,7 @@ impl<D: Database, B: Builder> Upload for AccountUpload<D, B> {
     }
 
     async fn commit(mut self) -> Result<(), StoreError> {
+        self.settle(0).await?;
         if self.claims.is_empty() {
             return Ok(());
         }

@@ -17,8 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-const CIPHERS: [&str; 4] =
-    ["chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com", "aes128-gcm@openssh.com", "aes128-ctr"];
+const CIPHERS: [&str; 4] = [
+    "chacha20-poly1305@openssh.com",
+    "aes256-gcm@openssh.com",
+    "aes128-gcm@openssh.com",
+    "aes128-ctr",
+];
 const CONNECTIONS: usize = 40;
 
 struct Bench {
@@ -56,7 +60,11 @@ impl FrontDoor for Bench {
                 let mut left = self.bytes;
                 while left > 0 {
                     let length = left.min(block.len());
-                    if stdout.write_all(block.get(..length).unwrap_or_default()).await.is_err() {
+                    if stdout
+                        .write_all(block.get(..length).unwrap_or_default())
+                        .await
+                        .is_err()
+                    {
                         return 1;
                     }
                     left -= length;
@@ -88,8 +96,13 @@ struct Server {
 impl Server {
     fn ssh(&self, folder: &Path, cipher: Option<&str>, command: &str) -> Process {
         let mut ssh = Process::new("ssh");
-        ssh.args(["-F", "none", "-x", "-a", "-T", "-p", &self.port.to_string(), "-i"]).arg(folder.join("key"));
-        ssh.args(["-oUserKnownHostsFile=/dev/null", "-oStrictHostKeyChecking=no", "-oLogLevel=ERROR"]);
+        ssh.args(["-F", "none", "-x", "-a", "-T", "-p", &self.port.to_string(), "-i"])
+            .arg(folder.join("key"));
+        ssh.args([
+            "-oUserKnownHostsFile=/dev/null",
+            "-oStrictHostKeyChecking=no",
+            "-oLogLevel=ERROR",
+        ]);
         ssh.args(["-oIdentitiesOnly=yes", "-oIdentityAgent=none", "-oBatchMode=yes"]);
         ssh.args(cipher.map(|cipher| format!("-oCiphers={cipher}")));
         ssh.args(["127.0.0.1", command]);
@@ -101,7 +114,11 @@ impl Server {
         let start = Instant::now();
         let status = ssh.status()?;
         let time = start.elapsed();
-        if status.success() { Ok(time) } else { Err(format!("{}: ssh ended with {status}", self.name).into()) }
+        if status.success() {
+            Ok(time)
+        } else {
+            Err(format!("{}: ssh ended with {status}", self.name).into())
+        }
     }
 }
 
@@ -141,11 +158,21 @@ fn measure(folder: &Path, bytes: usize, rounds: usize) -> Outcome<()> {
         empty: "shell".to_owned(),
     };
     let shutdown = CancellationToken::new();
-    let config = Config { shutdown_grace: Duration::ZERO, abandon_grace: Duration::ZERO, ..Config::default() };
-    let serving =
-        runtime.spawn(serve(listener, host_key, config, Arc::new(Bench { bytes }), shutdown.clone()));
+    let config = Config {
+        shutdown_grace: Duration::ZERO,
+        abandon_grace: Duration::ZERO,
+        ..Config::default()
+    };
+    let serving = runtime.spawn(serve(
+        listener,
+        host_key,
+        config,
+        Arc::new(Bench { bytes }),
+        shutdown.clone(),
+    ));
     let (mut daemon, sshd) = start_sshd(folder, bytes)?;
-    let compared = compare(folder, &[&firn, &sshd], bytes, rounds).and_then(|()| stall(folder, &firn, &source));
+    let compared =
+        compare(folder, &[&firn, &sshd], bytes, rounds).and_then(|()| stall(folder, &firn, &source));
     daemon.kill()?;
     daemon.wait()?;
     shutdown.cancel();
@@ -157,12 +184,19 @@ fn start_sshd(folder: &Path, bytes: usize) -> Outcome<(Child, Server)> {
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let text = |name: &str| folder.join(name).display().to_string();
     let config = [
-        format!("Port {port}\nListenAddress 127.0.0.1\nHostKey {}\n", text("sshd_host")),
+        format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\n",
+            text("sshd_host")
+        ),
         format!("AuthorizedKeysFile {}\n", text("key.pub")),
-        "StrictModes no\nUsePAM no\nPidFile none\nPermitRootLogin yes\nMaxStartups 100\nPrintMotd no\n".to_owned(),
+        "StrictModes no\nUsePAM no\nPidFile none\nPermitRootLogin yes\nMaxStartups 100\nPrintMotd no\n"
+            .to_owned(),
     ];
     std::fs::write(folder.join("sshd_config"), config.concat())?;
-    let daemon = Process::new("/usr/sbin/sshd").args(["-D", "-e", "-q", "-f"]).arg(folder.join("sshd_config")).spawn()?;
+    let daemon = Process::new("/usr/sbin/sshd")
+        .args(["-D", "-e", "-q", "-f"])
+        .arg(folder.join("sshd_config"))
+        .spawn()?;
     std::thread::sleep(Duration::from_millis(500));
     let server = Server {
         name: "sshd",
@@ -176,7 +210,10 @@ fn start_sshd(folder: &Path, bytes: usize) -> Outcome<(Child, Server)> {
 
 fn compare(folder: &Path, servers: &[&Server], bytes: usize, rounds: usize) -> Outcome<()> {
     let rate = |time: Duration| bytes as f64 / 1e6 / time.as_secs_f64();
-    println!("{:<32}{:>12}{:>12}{:>12}", "MB/s (best of rounds)", "", "download", "upload");
+    println!(
+        "{:<32}{:>12}{:>12}{:>12}",
+        "MB/s (best of rounds)", "", "download", "upload"
+    );
     for cipher in CIPHERS {
         for server in servers {
             let (mut down, mut up) = (Duration::MAX, Duration::MAX);
@@ -186,7 +223,12 @@ fn compare(folder: &Path, servers: &[&Server], bytes: usize, rounds: usize) -> O
                 upload.stdin(std::fs::File::open(folder.join("source"))?);
                 up = up.min(server.timed(upload)?);
             }
-            println!("{cipher:<32}{:>12}{:>12.0}{:>12.0}", server.name, rate(down), rate(up));
+            println!(
+                "{cipher:<32}{:>12}{:>12.0}{:>12.0}",
+                server.name,
+                rate(down),
+                rate(up)
+            );
         }
     }
     println!("\nwhole connection with an empty session, median of {CONNECTIONS}:");
@@ -194,11 +236,18 @@ fn compare(folder: &Path, servers: &[&Server], bytes: usize, rounds: usize) -> O
         let mut times = Vec::new();
         for _ in 0..CONNECTIONS {
             let start = Instant::now();
-            server.ssh(folder, None, &server.empty).stderr(Stdio::null()).status()?;
+            server
+                .ssh(folder, None, &server.empty)
+                .stderr(Stdio::null())
+                .status()?;
             times.push(start.elapsed());
         }
         times.sort();
-        println!("{:<32}{:>12.1?}", server.name, times.get(CONNECTIONS / 2).copied().unwrap_or_default());
+        println!(
+            "{:<32}{:>12.1?}",
+            server.name,
+            times.get(CONNECTIONS / 2).copied().unwrap_or_default()
+        );
     }
     Ok(())
 }
@@ -212,7 +261,10 @@ fn stall(folder: &Path, server: &Server, source: &Path) -> Outcome<()> {
         clients.push(ssh.stdin(std::fs::File::open(source)?).spawn()?);
     }
     std::thread::sleep(Duration::from_secs(5));
-    println!("\nresident memory: {before} kB, with 8 uploads that nobody reads: {} kB", resident()?);
+    println!(
+        "\nresident memory: {before} kB, with 8 uploads that nobody reads: {} kB",
+        resident()?
+    );
     for mut client in clients {
         client.kill()?;
         client.wait()?;
@@ -222,6 +274,9 @@ fn stall(folder: &Path, server: &Server, source: &Path) -> Outcome<()> {
 
 fn resident() -> Outcome<usize> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS")?;
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .ok_or("no VmRSS")?;
     Ok(line.split_whitespace().nth(1).ok_or("no VmRSS")?.parse()?)
 }

@@ -70,7 +70,10 @@ pub async fn serve<F: FrontDoor>(
                 continue;
             }
         };
-        let places = (all.clone().try_acquire_owned(), strangers.clone().try_acquire_owned());
+        let places = (
+            all.clone().try_acquire_owned(),
+            strangers.clone().try_acquire_owned(),
+        );
         let (Ok(place), Ok(stranger)) = places else {
             tracing::warn!(%peer, "too many connections: one was turned away");
             continue;

@@ -128,7 +128,12 @@ impl Link {
 
 impl Flow {
     fn is_full(&self) -> bool {
-        self.queued >= if self.starved == 0 { ENOUGH } else { ENOUGH_WHILE_STARVED }
+        self.queued
+            >= if self.starved == 0 {
+                ENOUGH
+            } else {
+                ENOUGH_WHILE_STARVED
+            }
     }
 
     fn check_cut(&self) -> Result<()> {
@@ -189,7 +194,10 @@ impl Wire {
             ready!(self.silence.as_mut().poll(context));
             let deadline = self.heard + self.patience;
             if deadline <= Instant::now() {
-                return Poll::Ready(Error::new(ErrorKind::TimedOut, "the client gives no sign of life"));
+                return Poll::Ready(Error::new(
+                    ErrorKind::TimedOut,
+                    "the client gives no sign of life",
+                ));
             }
             self.silence.as_mut().reset(deadline);
         }
@@ -212,7 +220,10 @@ impl Wire {
     fn peer_closed(&self) -> bool {
         let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
         let mut fds = [PollFd::new(&self.tcp, gone)];
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         poll(&mut fds, Some(&at_once)).is_ok() && fds.iter().any(|fd| fd.revents().intersects(gone))
     }
 }
@@ -236,7 +247,10 @@ impl AsyncRead for Wire {
         }
         if this.start == this.end {
             let mut fresh = ReadBuf::new(&mut this.buffer);
-            if Pin::new(&mut this.tcp).poll_read(context, &mut fresh)?.is_pending() {
+            if Pin::new(&mut this.tcp)
+                .poll_read(context, &mut fresh)?
+                .is_pending()
+            {
                 return this.poll_silence(context).map(Err);
             }
             this.start = 0;
@@ -264,7 +278,10 @@ impl AsyncWrite for Wire {
             this.write_deadline.as_mut().reset(Instant::now() + this.patience);
         }
         ready!(this.write_deadline.as_mut().poll(context));
-        Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client takes nothing of what it is sent")))
+        Poll::Ready(Err(Error::new(
+            ErrorKind::TimedOut,
+            "the client takes nothing of what it is sent",
+        )))
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {

@@ -162,7 +162,10 @@ impl Nix {
     pub fn register(&self, store_path: &str, references: &[String]) -> anyhow::Result<()> {
         let tree = self.on_disk(store_path);
         let tree = tree.to_str().context("store path")?;
-        let hash = run(self.command("nix-hash", false).args(["--type", "sha256", "--base16", tree]))?.success()?;
+        let hash = run(self
+            .command("nix-hash", false)
+            .args(["--type", "sha256", "--base16", tree]))?
+        .success()?;
         let nar = self.command("nix-store", false).args(["--dump", tree]).output()?;
         let text = format!(
             "{store_path}\n{}\n{}\n\n{}\n{}",
@@ -174,7 +177,9 @@ impl Nix {
         let file = self.dir.join("registration");
         std::fs::write(&file, text)?;
         let input = std::fs::File::open(&file)?;
-        run(self.command("nix-store", true).arg("--load-db").stdin(input))?.success().map(drop)
+        run(self.command("nix-store", true).arg("--load-db").stdin(input))?
+            .success()
+            .map(drop)
     }
 
     /// Output paths of a derivation.

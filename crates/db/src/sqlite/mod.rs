@@ -111,7 +111,8 @@ fn options(path: &Path) -> SqliteConnectOptions {
 
 /// The last migration of the file; 0 when it has none.
 async fn version(connection: &mut SqliteConnection) -> Result<i64, DatabaseError> {
-    let table = Query::new("SELECT name FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'");
+    let table =
+        Query::new("SELECT name FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'");
     if connection.fetch(table).await.map_err(backend)?.is_empty() {
         return Ok(0);
     }

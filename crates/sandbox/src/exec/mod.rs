@@ -37,11 +37,17 @@ pub fn sandbox_exec_main() -> ExitCode {
         .unwrap_or_else(|why| Report::Ended(Exit::unstarted(ExitKind::SetupFailed(why))));
     let sent = report_line(&report);
     root::clear_mount_points(&spec);
-    if sent { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if sent {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn report_line(report: &Report) -> bool {
-    let Ok(mut line) = serde_json::to_vec(report) else { return false };
+    let Ok(mut line) = serde_json::to_vec(report) else {
+        return false;
+    };
     line.push(b'\n');
     std::io::stderr().write_all(&line).is_ok()
 }

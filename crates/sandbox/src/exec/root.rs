@@ -27,8 +27,14 @@ pub(super) fn enter(spec: &SandboxSpec) -> Result<(), String> {
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
         .named(|| "make all mounts private")?;
     make_dir(&host_root, 0o755)?;
-    mount("root", &host_root, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=0755")
-        .named(|| format!("mount a tmpfs at {}", host_root.display()))?;
+    mount(
+        "root",
+        &host_root,
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        c"mode=0755",
+    )
+    .named(|| format!("mount a tmpfs at {}", host_root.display()))?;
     rustix::process::chdir(&host_root).named(|| format!("enter {}", host_root.display()))?;
 
     make_dirs(&spec.store_dir)?;
@@ -39,7 +45,10 @@ pub(super) fn enter(spec: &SandboxSpec) -> Result<(), String> {
 
     let tmp = spec.scratch.join("tmp");
     make_dir(&tmp, 0o1777)?;
-    for (source, target) in [(tmp.as_path(), Path::new("/tmp")), (&spec.build_scratch, &spec.build_dir)] {
+    for (source, target) in [
+        (tmp.as_path(), Path::new("/tmp")),
+        (&spec.build_scratch, &spec.build_dir),
+    ] {
         make_dirs(target)?;
         bind(source, target, ATTR_NOSUID | ATTR_NODEV)?;
     }
@@ -90,7 +99,10 @@ fn mount_inputs(spec: &SandboxSpec) -> Result<(), String> {
         } else if kind.is_file() {
             make_file(&point, 0o644, b"")?;
         } else {
-            return Err(format!("{} is no file, directory or symbolic link", input.source.display()));
+            return Err(format!(
+                "{} is no file, directory or symbolic link",
+                input.source.display()
+            ));
         }
         mounts.push((input, point));
     }
@@ -121,8 +133,12 @@ fn make_files(spec: &SandboxSpec) -> Result<(), String> {
 /// outputs by name.
 pub(super) fn clear_mount_points(spec: &SandboxSpec) {
     for input in &spec.inputs {
-        let Ok(name) = input.target.strip_prefix(&spec.store_dir) else { continue };
-        let Some(top) = name.components().next() else { continue };
+        let Ok(name) = input.target.strip_prefix(&spec.store_dir) else {
+            continue;
+        };
+        let Some(top) = name.components().next() else {
+            continue;
+        };
         let point = spec.store_scratch.join(top);
         if top.as_os_str() == name.as_os_str() && fs::remove_dir(&point).is_err() {
             let _ = fs::remove_file(&point);
@@ -131,7 +147,9 @@ pub(super) fn clear_mount_points(spec: &SandboxSpec) {
 }
 
 fn kind(path: &Path) -> Result<FileType, String> {
-    Ok(fs::symlink_metadata(path).named(|| format!("look at {}", path.display()))?.file_type())
+    Ok(fs::symlink_metadata(path)
+        .named(|| format!("look at {}", path.display()))?
+        .file_type())
 }
 
 /// The path below the root under construction, which is the working directory.
@@ -148,11 +166,21 @@ pub(super) fn make_dirs(path: &Path) -> Result<(), String> {
 }
 
 fn make_dir(path: &Path, mode: u32) -> Result<(), String> {
-    DirBuilder::new().mode(mode).create(path).named(|| format!("make the directory {}", path.display()))
+    DirBuilder::new()
+        .mode(mode)
+        .create(path)
+        .named(|| format!("make the directory {}", path.display()))
 }
 
 pub(super) fn make_file(path: &Path, mode: u32, contents: &[u8]) -> Result<(), String> {
-    let write = || OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?.write_all(contents);
+    let write = || {
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(path)?
+            .write_all(contents)
+    };
     write().named(|| format!("make the file {}", path.display()))
 }
 
@@ -161,19 +189,29 @@ pub(super) fn bind(source: &Path, target: &Path, attrs: u64) -> Result<(), Strin
     let what = || format!("mount {} at {}", source.display(), target.display());
     let point = inside(target);
     mount_bind(source, &point).named(what)?;
-    if attrs == 0 { Ok(()) } else { attributes(&point, false, attrs, 0) }
+    if attrs == 0 {
+        Ok(())
+    } else {
+        attributes(&point, false, attrs, 0)
+    }
 }
 
 fn mount_bind(source: &Path, point: &Path) -> rustix::io::Result<()> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
     let tree = open_tree(CWD, source, flags)?;
     move_mount(&tree, c"", CWD, point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 fn attributes(point: &Path, recursive: bool, set: u64, clear: u64) -> Result<(), String> {
     let what = || format!("mount_setattr (Linux 5.12) on {}", point.display());
-    let dir = rustix::fs::open(point, rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
-        .named(what)?;
+    let dir = rustix::fs::open(
+        point,
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .named(what)?;
     let fd: BorrowedFd<'_> = dir.as_fd();
     sys::mount_setattr(fd, c"", recursive, set, clear).named(what)
 }

@@ -59,7 +59,10 @@ pub(super) fn run(spec: &SandboxSpec) -> Result<Report, String> {
     };
     if !run.until_dead()? {
         let pid = run.child.pid.as_raw_nonzero().get();
-        return Ok(Report::Unkillable { pid, seconds: DEATH.as_secs() });
+        return Ok(Report::Unkillable {
+            pid,
+            seconds: DEATH.as_secs(),
+        });
     }
     run.finish()
 }
@@ -103,10 +106,14 @@ impl Run<'_> {
             return Some((self.began + SETUP, ExitKind::SetupFailed(why)));
         }
         let limits = &self.spec.limits;
-        let wall = limits.wall.and_then(|limit| self.began.checked_add(limit)).map(|at| (at, ExitKind::TimedOut));
+        let wall = limits
+            .wall
+            .and_then(|limit| self.began.checked_add(limit))
+            .map(|at| (at, ExitKind::TimedOut));
         let silent = limits.silent.filter(|_| !self.output.waiting());
-        let silent =
-            silent.and_then(|limit| self.last_output.checked_add(limit)).map(|at| (at, ExitKind::SilentTimedOut));
+        let silent = silent
+            .and_then(|limit| self.last_output.checked_add(limit))
+            .map(|at| (at, ExitKind::SilentTimedOut));
         wall.into_iter().chain(silent).min_by_key(|(at, _)| *at)
     }
 
@@ -124,7 +131,15 @@ impl Run<'_> {
         };
         let live = self.stopped.is_none();
         let control = add(live, stdin, PollFlags::IN);
-        let reader = add(live, stdout, if self.output.waiting() { PollFlags::OUT } else { PollFlags::empty() });
+        let reader = add(
+            live,
+            stdout,
+            if self.output.waiting() {
+                PollFlags::OUT
+            } else {
+                PollFlags::empty()
+            },
+        );
         let message = self.setting_up.then(|| {
             fds.push(PollFd::new(&self.child.socket, PollFlags::IN));
             fds.len() - 1
@@ -133,12 +148,17 @@ impl Run<'_> {
             fds.push(PollFd::from_borrowed_fd(source, PollFlags::IN));
             fds.len() - 1
         });
-        let timeout = self.deadline().map(|(at, _)| timespec(at.saturating_duration_since(Instant::now())));
+        let timeout = self
+            .deadline()
+            .map(|(at, _)| timespec(at.saturating_duration_since(Instant::now())));
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(format!("poll: {error}")),
         }
-        let events = |at: Option<usize>| at.and_then(|at| fds.get(at)).map_or(PollFlags::empty(), |fd| fd.revents());
+        let events = |at: Option<usize>| {
+            at.and_then(|at| fds.get(at))
+                .map_or(PollFlags::empty(), |fd| fd.revents())
+        };
         Ok(Ready {
             dead: !events(Some(0)).is_empty(),
             caller_gone: !events(control).is_empty() || events(reader).contains(PollFlags::ERR),
@@ -158,7 +178,9 @@ impl Run<'_> {
             Ok(Some((NO_EXEC, why))) => self.stop(ExitKind::NotExecutable(why)),
             Ok(Some((_, why))) => self.stop(ExitKind::SetupFailed(why)),
             Ok(None) | Err(_) if !self.ready => {
-                self.stop(ExitKind::SetupFailed("the child was killed during setup".to_owned()));
+                self.stop(ExitKind::SetupFailed(
+                    "the child was killed during setup".to_owned(),
+                ));
             }
             Ok(None) | Err(_) => {
                 self.setting_up = false;
@@ -241,5 +263,8 @@ impl Run<'_> {
 }
 
 fn timespec(duration: Duration) -> Timespec {
-    Timespec { tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: duration.subsec_nanos().into() }
+    Timespec {
+        tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
 }

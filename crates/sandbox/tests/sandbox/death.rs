@@ -15,7 +15,8 @@ const FOREVER: &str = "trap '' HUP INT TERM
 #[tokio::test]
 async fn daemons_die_with_the_command() {
     let Some(mut it) = Fixture::new() else { return };
-    it.output("(setsid sh -c 'while true; do echo x >> /build/alive; sleep 0.02; done' &) ; sleep 0.1").await;
+    it.output("(setsid sh -c 'while true; do echo x >> /build/alive; sleep 0.02; done' &) ; sleep 0.1")
+        .await;
     assert!(it.at("build/alive").exists());
     assert_eq!(it.processes().unwrap_or_default(), Vec::<String>::new());
 }
@@ -73,9 +74,18 @@ async fn a_helper_that_is_killed_takes_everything_with_it() {
             let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             line.split(|&b| b == 0).nth(1) == Some(marker.as_bytes())
         });
-        let pid = helper.unwrap().file_name().into_string().unwrap().parse().unwrap();
-        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
+        let pid = helper
+            .unwrap()
+            .file_name()
+            .into_string()
+            .unwrap()
+            .parse()
             .unwrap();
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(pid).unwrap(),
+            rustix::process::Signal::KILL,
+        )
+        .unwrap();
     });
     assert!(matches!(exit, Err(SandboxError::HelperDied { .. })), "{exit:?}");
     assert_eq!(it.processes().unwrap_or_default(), Vec::<String>::new());
@@ -86,7 +96,12 @@ async fn a_helper_that_is_none_is_named() {
     let Some(mut it) = Fixture::new() else { return };
     it.helper = firn_sandbox::HelperCommand::new("/does/not/exist");
     assert!(matches!(it.try_run().await.0, Err(SandboxError::Spawn { .. })));
-    it.helper = firn_sandbox::HelperCommand::new("/bin/sh").arg("-c").arg("echo oops >&2; exit 3");
+    it.helper = firn_sandbox::HelperCommand::new("/bin/sh")
+        .arg("-c")
+        .arg("echo oops >&2; exit 3");
     let (exit, _) = it.try_run().await;
-    assert!(matches!(&exit, Err(SandboxError::HelperDied { diagnostics, .. }) if diagnostics == "oops"), "{exit:?}");
+    assert!(
+        matches!(&exit, Err(SandboxError::HelperDied { diagnostics, .. }) if diagnostics == "oops"),
+        "{exit:?}"
+    );
 }

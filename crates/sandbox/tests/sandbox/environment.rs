@@ -85,7 +85,16 @@ hostname stays
 
 fn same(log: &str) {
     // The shell itself handles some signals.
-    let seen: Vec<_> = log.lines().map(|l| if l.starts_with("SigCgt") { "SigCgt:\t0000000000000000" } else { l }).collect();
+    let seen: Vec<_> = log
+        .lines()
+        .map(|l| {
+            if l.starts_with("SigCgt") {
+                "SigCgt:\t0000000000000000"
+            } else {
+                l
+            }
+        })
+        .collect();
     let expected: Vec<_> = EXPECTED.lines().collect();
     for (seen, expected) in seen.iter().zip(&expected) {
         assert_eq!(seen, expected, "\n{log}");
@@ -101,7 +110,9 @@ async fn is_that_of_a_nix_build() {
 
 #[tokio::test]
 async fn is_the_same_for_an_ordinary_user() {
-    let Some(mut it) = Fixture::ordinary_user() else { return };
+    let Some(mut it) = Fixture::ordinary_user() else {
+        return;
+    };
     same(&it.output(SCRIPT).await);
 }
 
@@ -109,14 +120,22 @@ async fn is_the_same_for_an_ordinary_user() {
 async fn can_be_that_of_a_32_bit_machine() {
     let Some(mut it) = Fixture::new() else { return };
     it.spec.i686 = true;
-    assert_eq!(it.output("uname -m; cat /proc/self/personality").await, "i686\n00040008\n");
+    assert_eq!(
+        it.output("uname -m; cat /proc/self/personality").await,
+        "i686\n00040008\n"
+    );
 }
 
 #[tokio::test]
 async fn arguments_and_variables_are_bytes() {
     let Some(mut it) = Fixture::new() else { return };
     it.sh(r#"printf '%s|' "$0" "$@" "$odd"; printf 'a\r\n\000\377'"#);
-    it.spec.argv.extend([b"zero".to_vec(), b"\xff\xfe".to_vec(), b"".to_vec(), b"new\nline".to_vec()]);
+    it.spec.argv.extend([
+        b"zero".to_vec(),
+        b"\xff\xfe".to_vec(),
+        b"".to_vec(),
+        b"new\nline".to_vec(),
+    ]);
     it.spec.env.push((b"odd".to_vec(), b"\x80 = \x01".to_vec()));
     let (exit, log) = it.try_run().await;
     assert!(exit.unwrap().success());
@@ -133,8 +152,13 @@ async fn holds_no_network_but_its_own() {
          for a in 8.8.8.8 169.254.169.254; do nc -w 2 $a 80 2>&1 < /dev/null; done; true"
     );
     let log = it.output(&script).await;
-    assert!(!log.contains("reached") && log.matches("unreachable").count() == 2, "{log}");
+    assert!(
+        !log.contains("reached") && log.matches("unreachable").count() == 2,
+        "{log}"
+    );
     it.spec.network = firn_sandbox::Network::Host;
-    let log = it.output(&script.lines().next().unwrap().replace("< /dev/null", "-e true")).await;
+    let log = it
+        .output(&script.lines().next().unwrap().replace("< /dev/null", "-e true"))
+        .await;
     assert!(log.contains("reached"), "{log}");
 }
