@@ -1,5 +1,7 @@
 //! JSON: reading against serde_json, writing against what nlohmann's library prints.
 
+#![expect(clippy::unwrap_used, reason = "a failed test is the point")]
+
 use firn_nix::json::{Json, MAX_DEPTH};
 use proptest::prelude::*;
 

@@ -1,5 +1,7 @@
 //! Narinfo files: real ones of public caches with their signatures, and what is refused.
 
+#![expect(clippy::unwrap_used, reason = "a failed test is the point")]
+
 mod archive;
 mod shared;
 

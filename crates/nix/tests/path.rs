@@ -1,5 +1,7 @@
 //! Store paths and content addresses.
 
+#![expect(clippy::unwrap_used, reason = "a failed test is the point")]
+
 mod shared;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,11 @@
 //! Realisations as Nix 2.4 to 2.34 writes them.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a failed test is the point"
+)]
+
 mod shared;
 
 use firn_nix::realisation::{DrvOutput, Realisation};

@@ -1,5 +1,11 @@
 //! `.attrs.json`, `.attrs.sh` and the graph files against those that the real Nix gives to a build.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a failed test is the point"
+)]
+
 mod real_nix;
 
 use std::collections::{BTreeMap, BTreeSet};
