@@ -19,6 +19,7 @@ pub mod derivation;
 pub mod graph;
 mod hash;
 pub mod json;
+pub mod nar;
 mod path;
 mod path_info;
 pub mod refscan;
