@@ -9,7 +9,7 @@ use firn_content::Staged;
 use firn_core::Object;
 use firn_nix::StorePath;
 use firn_nix::derivation::DerivationOptions;
-use firn_sandbox::{ExitKind, Network, SandboxError, SandboxSpec};
+use firn_sandbox::{Network, SandboxError, SandboxSpec};
 use firn_service::ports::{BuiltFile, Job, Outcome, RunFailure, RunReport};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
