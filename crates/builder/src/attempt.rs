@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use firn_content::Staged;
 use firn_core::Object;
 use firn_nix::StorePath;
 use firn_nix::derivation::DerivationOptions;
-use firn_sandbox::{ExitKind, Network, SandboxError, SandboxSpec};
+use firn_sandbox::{Network, SandboxError, SandboxSpec};
 use firn_service::ports::{BuiltFile, Job, Outcome, RunFailure, RunReport};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Shared;
-use crate::collect::Collection;
+use crate::collect::{Collection, not_stored};
 use crate::environment::{Environment, Request, is_fixed};
 use crate::failure;
 use crate::layout::{Surroundings, sandbox_spec};
@@ -88,11 +89,11 @@ impl Attempt {
             None => {
                 let collection = Arc::clone(&prepared);
                 let store = scratch.dirs.store.clone();
-                self.blocking(move |it| {
+                let collected = self.blocking(move |it| {
                     let owner = host_ids.map_or_else(|| rustix::process::geteuid().as_raw(), |(uid, _)| uid);
                     it.collection(&collection, &store, owner).collect()
-                })
-                .await
+                });
+                self.publish(collected.await).await
             }
             Some(failure @ RunFailure::Builder(_)) => Err(self.unless_disk_full(failure)),
             Some(failure) => Err(failure),
@@ -220,6 +221,12 @@ impl Attempt {
             owner,
             cancel: &self.cancel,
         }
+    }
+
+    async fn publish(&self, collected: Result<(Built, Vec<Staged>), RunFailure>) -> Result<Built, RunFailure> {
+        let (objects, trees) = collected?;
+        let published = self.shared.config.content.publish(trees).await;
+        published.map_err(|e| not_stored(&self.job.drv_path, &e)).map(|()| objects)
     }
 
     /// A builder that fails on a full disk is not to blame.

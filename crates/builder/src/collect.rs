@@ -5,10 +5,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
+<<<<<<< HEAD
 use firn_content::{
     ContentError, ContentStore, IngestError, Staged, WalkError, WalkLimits, WalkPolicy, WalkProblem,
 };
+=======
+use firn_content::{ContentError, ContentStore, IngestError, Observer, Staged, WalkError, WalkLimits, WalkPolicy, WalkProblem};
+>>>>>>> builder
 use firn_core::Object;
 use firn_nix::derivation::DerivationOptions;
 use firn_nix::refscan::RefScanner;
@@ -33,9 +38,28 @@ pub(crate) struct Collection<'a> {
     pub(crate) cancel: &'a CancellationToken,
 }
 
+/// What is learned while the NAR of an output goes by.
+struct Seen {
+    scan: RefScanner,
+    fixed: Option<FixedHash>,
+}
+
+impl Seen {
+    fn observer(seen: &Arc<Mutex<Self>>) -> Observer {
+        let seen = Arc::clone(seen);
+        Box::new(move |chunk| {
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.scan.push(chunk);
+            if let Some(fixed) = &mut seen.fixed {
+                fixed.push(chunk);
+            }
+        })
+    }
+}
+
 impl Collection<'_> {
-    /// Ingests, checks and publishes every output.
-    pub(crate) fn collect(&self) -> Result<BTreeMap<String, Object>, RunFailure> {
+    /// Ingests and checks every output. What is staged is for the caller to publish.
+    pub(crate) fn collect(&self) -> Result<(BTreeMap<String, Object>, Vec<Staged>), RunFailure> {
         // A missing output is reported before anything about another one.
         for (name, path) in self.outputs {
             self.look(name, path)?;
@@ -59,10 +83,7 @@ impl Collection<'_> {
         }
         self.refuse_circles(&objects)?;
         check_outputs(self.options, &objects, &self.job.inputs).map_err(RunFailure::OutputRejected)?;
-        for tree in trees {
-            self.content.publish(tree).map_err(|e| self.machine(&e))?;
-        }
-        Ok(objects)
+        Ok((objects, trees))
     }
 
     fn look(&self, name: &str, path: &StorePath) -> Result<(), RunFailure> {
@@ -93,8 +114,10 @@ impl Collection<'_> {
             Some(DerivationOutput::Fixed { ca, .. }) => Some(ca),
             _ => None,
         };
-        let mut scan = RefScanner::new(candidates);
-        let mut fixed = expected.and_then(FixedHash::new);
+        let seen = Arc::new(Mutex::new(Seen {
+            scan: RefScanner::new(candidates),
+            fixed: expected.and_then(FixedHash::new),
+        }));
         let policy = WalkPolicy::BuildOutput { owner: self.owner };
         let limits = WalkLimits {
             bytes: left,
@@ -102,18 +125,21 @@ impl Collection<'_> {
         };
         let tree = self
             .content
-            .ingest_tree(&self.store.join(path.base_name()), policy, limits, |chunk| {
-                scan.push(chunk);
-                if let Some(fixed) = &mut fixed {
-                    fixed.push(chunk);
-                }
-            })
+            .ingest_tree(&self.store.join(path.base_name()), policy, limits, Some(Seen::observer(&seen)))
             .map_err(|e| self.not_ingested(name, path, e))?;
+<<<<<<< HEAD
         let references = if self.options.unsafe_discard_references.contains(name) {
             BTreeSet::new()
         } else {
             scan.found()
         };
+=======
+        let Some(Seen { scan, fixed }) = Arc::into_inner(seen).and_then(|seen| seen.into_inner().ok()) else {
+            return Err(RunFailure::Infrastructure(format!("the scan of output '{path}' was not finished")));
+        };
+        let references =
+            if self.options.unsafe_discard_references.contains(name) { BTreeSet::new() } else { scan.found() };
+>>>>>>> builder
         if let Some(ca) = expected {
             self.check_fixed(path, ca, fixed, &references)?;
         }
@@ -193,7 +219,7 @@ impl Collection<'_> {
             )),
             IngestError::Tree(error) => RunFailure::OutputRejected(self.rejected(name, path, &error)),
             IngestError::TooLarge { .. } => RunFailure::OutputRejected(self.too_large()),
-            IngestError::Store(error) => self.machine(&error),
+            IngestError::Store(error) => not_stored(&self.job.drv_path, &error),
             error => RunFailure::OutputRejected(format!("output '{path}': {error}")),
         }
     }
@@ -226,9 +252,11 @@ impl Collection<'_> {
         )
     }
 
-    fn machine(&self, error: &ContentError) -> RunFailure {
-        RunFailure::Infrastructure(format!("storing the outputs of '{}': {error}", self.job.drv_path))
-    }
+}
+
+/// The machine's doing, never the builder's.
+pub(crate) fn not_stored(drv_path: &StorePath, error: &ContentError) -> RunFailure {
+    RunFailure::Infrastructure(format!("storing the outputs of '{drv_path}': {error}"))
 }
 
 fn hash_mismatch(drv_path: &StorePath, specified: &Hash, got: &Hash) -> String {

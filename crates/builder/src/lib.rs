@@ -32,7 +32,6 @@ mod graph;
 pub mod layout;
 mod order;
 mod outputs;
-mod remove;
 mod scratch;
 mod slots;
 mod tail;

@@ -8,7 +8,6 @@ use firn_core::BuildId;
 
 use crate::environment::Environment;
 use crate::layout::Directories;
-use crate::remove::remove_tree;
 
 /// One build's directory, named by the build's id. Must be removed by [`Scratch::remove`].
 #[derive(Debug)]
@@ -67,6 +66,14 @@ impl Scratch {
     pub(crate) fn remove(self) -> io::Result<()> {
         remove_tree(&self.dir)
     }
+}
+
+/// Whatever its depth and modes.
+fn remove_tree(dir: &Path) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    Ok(firn_content::remove_tree(std::fs::File::open(parent)?, name.as_encoded_bytes())?)
 }
 
 /// Removes what builds of a process that is gone left behind. Gives their number.

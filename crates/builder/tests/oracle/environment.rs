@@ -136,7 +136,7 @@ fn expression(system: &str) -> String {
 
 async fn probe(pair: &Pair, system: &str) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
     let (path, drv) = pair.nix.instantiate(&expression(system));
-    let inputs = pair.firn.import(&pair.nix, &drv);
+    let inputs = pair.firn.import(&pair.nix, &drv).await;
     pair.nix.build(&path, &drv).unwrap();
     let built = pair.firn.build(&path, &drv, inputs).await.unwrap();
     let read = |dir: std::path::PathBuf| -> BTreeMap<String, String> {

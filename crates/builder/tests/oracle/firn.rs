@@ -45,15 +45,17 @@ impl Firn {
     }
 
     /// Brings the input closure of a derivation over from Nix's store.
-    pub fn import(&self, nix: &Nix, drv: &Derivation) -> InputMapping {
-        InputMapping::new(nix.inputs(drv).into_iter().map(|path| {
+    pub async fn import(&self, nix: &Nix, drv: &Derivation) -> InputMapping {
+        let mut trees = Vec::new();
+        let inputs = InputMapping::new(nix.inputs(drv).into_iter().map(|path| {
             let tree = self
                 .content
-                .ingest_tree(&nix.real(&path), WalkPolicy::Own, WalkLimits::default(), |_| {})
+                .ingest_tree(&nix.real(&path), WalkPolicy::Own, WalkLimits::default(), None)
                 .unwrap();
             let (content, nar_size) = (tree.hash(), tree.size());
             let (hash, references) = nix.info(&path);
             assert_eq!(content.hex(), hash);
+<<<<<<< HEAD
             self.content.publish(tree).unwrap();
             Object {
                 ca: nix.ca(&path),
@@ -63,6 +65,13 @@ impl Firn {
                 references,
             }
         }))
+=======
+            trees.push(tree);
+            Object { ca: nix.ca(&path), path, content, nar_size, references }
+        }));
+        self.content.publish(trees).await.unwrap();
+        inputs
+>>>>>>> builder
     }
 
     /// A job with generous limits.

@@ -93,7 +93,7 @@ async fn references_of_fixed_outputs() {
         // Depends on the path of `bb`, so the hash is not known here; the reference must be what is reported.
         flat(HashAlgo::Sha256, b"")
     ));
-    let inputs = pair.firn.import(&pair.nix, &drv);
+    let inputs = pair.firn.import(&pair.nix, &drv).await;
     let bb = inputs.objects().next().unwrap().path.to_string();
     let attrs = flat(HashAlgo::Sha256, format!("{bb}\n").as_bytes());
     let _ = path;

@@ -33,7 +33,7 @@ impl Pair {
     /// Builds with both, which must succeed and agree. Gives the contents of the files that the outputs are.
     async fn agree(&self, expression: &str) -> BTreeMap<String, Vec<u8>> {
         let (path, drv) = self.nix.instantiate(expression);
-        let inputs = self.firn.import(&self.nix, &drv);
+        let inputs = self.firn.import(&self.nix, &drv).await;
         let expected = self.nix.build(&path, &drv).unwrap();
         let built = self.firn.build(&path, &drv, inputs).await.unwrap();
         let got: BTreeMap<_, _> = built
@@ -57,7 +57,7 @@ impl Pair {
     /// Builds with both, which must refuse. Gives what both said, Nix first.
     async fn refuse(&self, expression: &str) -> (String, RunFailure) {
         let (path, drv) = self.nix.instantiate(expression);
-        let inputs = self.firn.import(&self.nix, &drv);
+        let inputs = self.firn.import(&self.nix, &drv).await;
         let said = self.nix.build(&path, &drv).unwrap_err();
         let failure = self.firn.build(&path, &drv, inputs).await.unwrap_err();
         assert!(self.firn.is_tidy(), "{failure}");
