@@ -37,11 +37,7 @@ impl Firn {
             uids: 4,
             fixed_network: Network::Loopback,
         });
-        Self {
-            dir,
-            content,
-            builder: builder.unwrap(),
-        }
+        Self { dir, content, builder: builder.unwrap() }
     }
 
     /// Brings the input closure of a derivation over from Nix's store.
@@ -55,23 +51,11 @@ impl Firn {
             let (content, nar_size) = (tree.hash(), tree.size());
             let (hash, references) = nix.info(&path);
             assert_eq!(content.hex(), hash);
-<<<<<<< HEAD
-            self.content.publish(tree).unwrap();
-            Object {
-                ca: nix.ca(&path),
-                path,
-                content,
-                nar_size,
-                references,
-            }
-        }))
-=======
             trees.push(tree);
             Object { ca: nix.ca(&path), path, content, nar_size, references }
         }));
         self.content.publish(trees).await.unwrap();
         inputs
->>>>>>> builder
     }
 
     /// A job with generous limits.
@@ -128,10 +112,7 @@ impl Firn {
 
     /// Whether nothing is left of any build.
     pub fn is_tidy(&self) -> bool {
-        std::fs::read_dir(self.dir.path().join("scratch"))
-            .unwrap()
-            .next()
-            .is_none()
+        std::fs::read_dir(self.dir.path().join("scratch")).unwrap().next().is_none()
     }
 }
 
@@ -145,28 +126,13 @@ fn next() -> u32 {
 /// The example of this package that is only the helper; `cargo test` builds it.
 fn helper() -> HelperCommand {
     let test = std::env::current_exe().unwrap();
-    let example = test
-        .ancestors()
-        .nth(2)
-        .unwrap()
-        .join("examples/builder-sandbox-exec");
-    assert!(
-        example.exists(),
-        "{} is built by `cargo build --examples`",
-        example.display()
-    );
+    let example = test.ancestors().nth(2).unwrap().join("examples/builder-sandbox-exec");
+    assert!(example.exists(), "{} is built by `cargo build --examples`", example.display());
     HelperCommand::new(example)
 }
 
 /// Prints how two trees differ.
 pub fn show_difference(name: &str, expected: &Path, got: &Path) {
-    let output = std::process::Command::new("diff")
-        .arg("-r")
-        .args([expected, got])
-        .output()
-        .unwrap();
-    println!(
-        "output '{name}', Nix and Firn:\n{}",
-        output.stdout.escape_ascii().to_string().replace("\\n", "\n")
-    );
+    let output = std::process::Command::new("diff").arg("-r").args([expected, got]).output().unwrap();
+    println!("output '{name}', Nix and Firn:\n{}", output.stdout.escape_ascii().to_string().replace("\\n", "\n"));
 }
