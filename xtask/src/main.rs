@@ -33,8 +33,12 @@ fn main() -> ExitCode {
         ["bench", options @ ..] => bench::bench(options),
         ["corpus", dir, options @ ..] => corpus::corpus(Path::new(dir), options),
         ["sources", rest @ ..] => {
-            let into = rest.first().map_or_else(|| target().join("demo-sources"), PathBuf::from);
-            sources::fetch(&root().join("demo/sources.json"), &into).and_then(|_| sources::seed(&into)).map(drop)
+            let into = rest
+                .first()
+                .map_or_else(|| target().join("demo-sources"), PathBuf::from);
+            sources::fetch(&root().join("demo/sources.json"), &into)
+                .and_then(|_| sources::seed(&into))
+                .map(drop)
         }
         _ => {
             eprintln!("{USAGE}");

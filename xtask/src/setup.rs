@@ -63,12 +63,16 @@ pub fn install(packages: &[&str]) -> anyhow::Result<()> {
 /// When cargo fails.
 pub fn firn(release: bool) -> anyhow::Result<PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--package", "firn"]).current_dir(crate::root());
+    cargo
+        .args(["build", "--quiet", "--package", "firn"])
+        .current_dir(crate::root());
     if release {
         cargo.arg("--release");
     }
     if !cargo.status()?.success() {
         bail!("cargo cannot build firn");
     }
-    Ok(crate::target().join(if release { "release" } else { "debug" }).join("firn"))
+    Ok(crate::target()
+        .join(if release { "release" } else { "debug" })
+        .join("firn"))
 }

@@ -14,7 +14,15 @@ pub fn test() -> anyhow::Result<()> {
         println!("note: {e:#}; stories with real Nix will be skipped");
     }
     cargo(&["fmt", "--all", "--check"])?;
-    cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])?;
+    cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ])?;
     if firn_testkit::find("cargo-deny").is_some() {
         cargo(&["deny", "--log-level", "error", "check", "bans", "licenses"])?;
     } else {
@@ -28,7 +36,10 @@ pub fn test() -> anyhow::Result<()> {
 
 fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
     println!("── cargo {}", arguments.join(" "));
-    let status = Command::new(env!("CARGO")).args(arguments).current_dir(crate::root()).status()?;
+    let status = Command::new(env!("CARGO"))
+        .args(arguments)
+        .current_dir(crate::root())
+        .status()?;
     if !status.success() {
         bail!("cargo {} failed", arguments.join(" "));
     }

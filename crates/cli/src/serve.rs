@@ -11,6 +11,7 @@ use firn_builder::LocalBuilder;
 use firn_content::{ContentStore, FlatOptions};
 use firn_db::{PostgresDatabase, SqliteDatabase};
 use firn_nix::NarHash;
+use firn_sandbox::Network;
 use firn_service::ports::{Database, JobLimits};
 use firn_service::{House, Settings, SystemClock};
 use firn_ssh::HostKey;
@@ -24,6 +25,9 @@ use crate::{admin, banner};
 
 /// Name and version of what the sandbox shows to a build; part of every build key.
 const SANDBOX: &str = "linux-namespaces-1";
+
+/// Connections to PostgreSQL.
+const DATABASE_CONNECTIONS: u32 = 16;
 
 /// Where a static shell may stand, in order.
 const SHELLS: [&str; 4] = [
@@ -54,7 +58,7 @@ pub async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()> {
     let _lock = lock(dir)?;
     match config.database.url.clone() {
         Some(url) => {
-            let db = PostgresDatabase::connect(&url)
+            let db = PostgresDatabase::connect(&url, DATABASE_CONNECTIONS)
                 .await
                 .context("cannot use the database")?;
             run(config, args, db).await
@@ -204,13 +208,14 @@ fn builder_config(
     Ok(firn_builder::Config {
         scratch_dir: config.data_dir.join("builds"),
         content: content.clone(),
-        helper: firn_sandbox::HelperCommand {
-            program: std::env::current_exe().context("cannot find this program's file")?,
-            args: vec!["sandbox-exec".into()],
-        },
+        helper: firn_sandbox::HelperCommand::new(
+            std::env::current_exe().context("cannot find this program's file")?,
+        )
+        .arg("sandbox-exec"),
         shell,
         first_uid: config.build.first_uid,
-        slots,
+        uids: u32::try_from(slots).unwrap_or(1),
+        fixed_network: Network::Loopback,
     })
 }
 

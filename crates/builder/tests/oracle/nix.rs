@@ -45,7 +45,11 @@ impl Nix {
         }
         std::fs::copy(SHELL, bb.join("busybox")).unwrap();
         let applets = Command::new(SHELL).arg("--list").output().unwrap().stdout;
-        for applet in String::from_utf8(applets).unwrap().lines().filter(|name| *name != "busybox") {
+        for applet in String::from_utf8(applets)
+            .unwrap()
+            .lines()
+            .filter(|name| *name != "busybox")
+        {
             symlink("busybox", bb.join(applet)).unwrap();
         }
         Some(Self { dir })
@@ -57,8 +61,22 @@ impl Nix {
         Command::new(program)
             .args(["--store", &store])
             .args(args)
-            .args(["--option", "sandbox", "true", "--option", "sandbox-fallback", "false"])
-            .args(["--option", "substitute", "false", "--option", "build-users-group", ""])
+            .args([
+                "--option",
+                "sandbox",
+                "true",
+                "--option",
+                "sandbox-fallback",
+                "false",
+            ])
+            .args([
+                "--option",
+                "substitute",
+                "false",
+                "--option",
+                "build-users-group",
+                "",
+            ])
             .args(["--option", "sandbox-paths", &format!("/bin/sh={SHELL}")])
             .args(["--option", "cores", &CORES.to_string()])
             .env_clear()
@@ -72,7 +90,11 @@ impl Nix {
 
     fn ask(&self, args: &[&str]) -> String {
         let output = self.run("nix-store", args);
-        assert!(output.status.success(), "nix-store {args:?}: {}", output.stderr.escape_ascii());
+        assert!(
+            output.status.success(),
+            "nix-store {args:?}: {}",
+            output.stderr.escape_ascii()
+        );
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -87,7 +109,11 @@ impl Nix {
         );
         std::fs::write(self.dir.path().join("default.nix"), text).unwrap();
         let output = self.run("nix-instantiate", &["default.nix"]);
-        assert!(output.status.success(), "{}", String::from_utf8(output.stderr).unwrap());
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8(output.stderr).unwrap()
+        );
         let path = String::from_utf8(output.stdout).unwrap();
         let path = StorePath::parse(path.trim().as_bytes()).unwrap();
         let drv = Derivation::parse(&std::fs::read(self.real(&path)).unwrap()).unwrap();
@@ -109,9 +135,20 @@ impl Nix {
 
     /// What a valid path commits to.
     pub fn ca(&self, path: &StorePath) -> Option<ContentAddress> {
-        let output = self.run("nix", &["path-info", "--json", &path.to_string(), "--extra-experimental-features", "nix-command"]);
+        let output = self.run(
+            "nix",
+            &[
+                "path-info",
+                "--json",
+                &path.to_string(),
+                "--extra-experimental-features",
+                "nix-command",
+            ],
+        );
         let info: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        info[0]["ca"].as_str().map(|ca| ContentAddress::parse(ca).unwrap())
+        info[0]["ca"]
+            .as_str()
+            .map(|ca| ContentAddress::parse(ca).unwrap())
     }
 
     fn hex(&self, hash: &str) -> String {
@@ -126,7 +163,10 @@ impl Nix {
             return Err(said);
         }
         let outputs = drv.basic.outputs.iter().map(|(name, output)| {
-            let known = output.known_path(path.derivation_name().unwrap(), name).unwrap().unwrap();
+            let known = output
+                .known_path(path.derivation_name().unwrap(), name)
+                .unwrap()
+                .unwrap();
             (name.clone(), self.info(&known))
         });
         Ok(outputs.collect())
@@ -153,5 +193,8 @@ impl Nix {
 }
 
 fn paths(lines: &str) -> BTreeSet<StorePath> {
-    lines.lines().map(|line| StorePath::parse(line.as_bytes()).unwrap()).collect()
+    lines
+        .lines()
+        .map(|line| StorePath::parse(line.as_bytes()).unwrap())
+        .collect()
 }
