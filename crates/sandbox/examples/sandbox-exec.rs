@@ -2,7 +2,14 @@
 //!
 //! - `sandbox-exec` is the helper;
 //! - `sandbox-exec run SPEC.json` runs a specification with itself as the helper;
+//! - `sandbox-exec stay` undoes PR_SET_PDEATHSIG and stays. It runs inside;
 //! - `sandbox-exec calls` tries system calls and prints what became of each. It runs inside.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test program may panic"
+)]
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -14,6 +21,7 @@ fn main() -> ExitCode {
     match args.get(1).map(String::as_str) {
         Some("run") => run_file(&args[2]),
         Some("calls") => calls(),
+        Some("stay") => stay(),
         _ => sandbox_exec_main(),
     }
 }
@@ -40,6 +48,15 @@ fn run_file(path: &str) -> ExitCode {
     });
     eprintln!("{exit:?}");
     ExitCode::from(u8::from(exit.is_err()))
+}
+
+fn stay() -> ExitCode {
+    // SAFETY: takes numbers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) };
+    std::fs::write("started", "").expect("write");
+    loop {
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
 }
 
 fn calls() -> ExitCode {

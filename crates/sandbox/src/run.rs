@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -13,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::wire::{self, MAX_REPORT_BYTES, Report};
@@ -93,8 +94,10 @@ pub async fn run(
             source: std::io::ErrorKind::BrokenPipe.into(),
         });
     };
+    let born = Arc::new(Notify::new());
     let mut heard = Heard {
         helper: process.id(),
+        born: Arc::clone(&born),
         ..Heard::default()
     };
     let mut cancelled = false;
@@ -103,14 +106,17 @@ pub async fn run(
         {
             let mut cancel = pin!(cancel);
             let mut pump = pin!(pump(stdout, &log));
-            let mut feed = pin!(feed(&mut stdin, &frame));
+            let mut feed = pin!(feed(&mut stdin, &frame, &born));
             let (mut fed, mut pumped, mut listened) = (false, false, false);
             while !(pumped && listened) {
                 tokio::select! {
                     () = &mut cancel => { cancelled = true; break }
                     () = &mut pump, if !pumped => pumped = true,
                     () = &mut listen, if !listened => listened = true,
-                    () = &mut feed, if !fed => fed = true,
+                    took = &mut feed, if !fed => {
+                        fed = true;
+                        if !took { break }
+                    }
                 }
             }
         }
@@ -143,11 +149,20 @@ pub async fn run(
     }
 }
 
-/// The helper may end early (it then says why) or never read; both show elsewhere.
-async fn feed(stdin: &mut ChildStdin, frame: &[u8]) {
-    match timeout(TAKE_SPEC, stdin.write_all(frame)).await {
-        Ok(Ok(())) => {}
-        outcome => tracing::debug!(?outcome, "the sandbox helper did not take the specification"),
+/// `false`: the helper does not read. One that has ended is no concern here: it says why elsewhere.
+async fn feed(stdin: &mut ChildStdin, frame: &[u8], born: &Notify) -> bool {
+    let feed = async {
+        stdin.write_all(frame).await?;
+        born.notified().await;
+        stdin.write_all(&[wire::GO]).await
+    };
+    match timeout(TAKE_SPEC, feed).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "the sandbox helper ended before it took the specification");
+            true
+        }
+        Err(_) => false,
     }
 }
 
@@ -170,6 +185,7 @@ struct Heard {
     /// The first process of the sandbox, to kill it should the helper be killed.
     first: Option<OwnedFd>,
     pid: i32,
+    born: Arc<Notify>,
     diagnostics: Vec<u8>,
 }
 
@@ -191,9 +207,10 @@ impl Heard {
 
     fn line(&mut self, line: &[u8]) {
         match serde_json::from_slice(line) {
-            Ok(Report::Started { pid }) => {
+            Ok(Report::Born { pid }) => {
                 self.pid = pid;
                 self.first = self.hold(pid);
+                self.born.notify_one();
             }
             Ok(report) => self.last = Some(report),
             Err(_) => {

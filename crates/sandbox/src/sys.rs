@@ -38,14 +38,12 @@ pub(crate) unsafe fn clone(flags: libc::c_int) -> io::Result<Cloned> {
     // SAFETY: no CLONE_VM and no new stack: the child goes on with a copy of everything, as after fork. The third
     // argument is where CLONE_PIDFD puts the descriptor on x86_64 and aarch64 alike; it outlives the call.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, &raw mut pidfd, 0usize, 0usize) };
-    match Pid::from_raw(check(pid)? as i32) {
-        None => Ok(Cloned::Child),
-        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
-        Some(pid) => Ok(Cloned::Parent {
-            pid,
-            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
-        }),
-    }
+    let Some(pid) = Pid::from_raw(check(pid)? as i32) else {
+        return Ok(Cloned::Child);
+    };
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Cloned::Parent { pid, pidfd })
 }
 
 /// Leave some namespaces of this process for new ones.
@@ -140,18 +138,32 @@ pub(crate) fn wait(pid: Pid) -> io::Result<Reaped> {
     })
 }
 
-/// Give every signal its default action and block none.
+/// Give every signal its default action and block none. Not by way of libc, which keeps signals 32 and 33 for itself: a
+/// process that started this one may have had them ignored, and that is inherited.
 pub(crate) fn reset_signals() {
-    // SAFETY: sigaction and sigset_t are plain data, for which zero means the default action, no flags and no signals; the calls
-    // fail (and change nothing) for SIGKILL, SIGSTOP and the two that libc keeps for itself, which have no handler here.
+    const WORDS: usize = 4;
+    const MASK_BYTES: usize = 8;
+    let default = [0usize; WORDS];
+    let none = [0u64; 1];
+    // SAFETY: the kernel's own struct sigaction is at most four words on x86_64 and arm64, and all zero means the default action,
+    // no flags, an empty mask. It fails and changes nothing for SIGKILL and SIGSTOP. The mask is 64 bits.
     unsafe {
-        let default: libc::sigaction = std::mem::zeroed();
         for signal in 1..=64 {
-            libc::sigaction(signal, &default, ptr::null_mut());
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null_mut::<u8>(),
+                MASK_BYTES,
+            );
         }
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            none.as_ptr(),
+            ptr::null_mut::<u8>(),
+            MASK_BYTES,
+        );
     }
 }
 
@@ -175,6 +187,21 @@ pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
             libc::SECCOMP_SET_MODE_FILTER,
             0,
             &raw const program,
+        )
+    };
+    check(result).map(drop)
+}
+
+/// Whether filters can be installed and can answer with an error.
+pub(crate) fn seccomp_available() -> io::Result<()> {
+    let action: u32 = libc::SECCOMP_RET_ERRNO;
+    // SAFETY: reads a u32 that outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_GET_ACTION_AVAIL,
+            0,
+            &raw const action,
         )
     };
     check(result).map(drop)

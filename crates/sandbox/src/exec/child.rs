@@ -112,6 +112,7 @@ fn execute(spec: &SandboxSpec, helper: &OwnedFd) -> Result<Failure, String> {
     let (argv_ptrs, envp_ptrs) = (pointers(&argv), pointers(&envp));
     let filter = seccomp::program();
     spawn::tell(helper, READY, "").named(|| "talk to the helper")?;
+    await_go(helper)?;
     sys::close_on_exec_from(3).named(|| "close_range")?;
     sys::install_filter(&filter).named(|| "install the seccomp filter")?;
     let error = sys::execve(&program, &argv_ptrs, &envp_ptrs);

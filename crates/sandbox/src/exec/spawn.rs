@@ -15,13 +15,14 @@ use crate::{Network, SandboxSpec};
 pub(super) const MESSAGE: usize = 8 << 10;
 
 // One message is one packet; its first byte says what it is.
-/// To the child: your control groups (and, for an ordinary user, your ids) are set, begin. Or: your ids are set, go on.
+/// To the child, at the beginning: your control groups (and, for an ordinary user, your ids) are set; the answer to [`MAP`]
+/// and to [`READY`].
 pub(super) const GO: u8 = b'g';
 /// To the helper: I am in my user namespace, write its maps.
 pub(super) const MAP: u8 = b'm';
 /// To the helper: the sandbox could not be set up; text follows.
 pub(super) const FAILED: u8 = b'f';
-/// To the helper: everything is ready, I execute the program now. When nothing but the end of the file follows, that worked.
+/// To the helper: everything is ready, may I execute the program? When nothing but the end of the file follows, that worked.
 pub(super) const READY: u8 = b'r';
 /// To the helper: the program could not be executed; text follows.
 pub(super) const NO_EXEC: u8 = b'x';

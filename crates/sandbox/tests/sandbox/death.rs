@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use bytes::Bytes;
 use firn_sandbox::{ExitKind, SandboxError, run};
 
-use super::fixture::{Fixture, example, root};
+use super::fixture::{Fixture, example};
 
 const FOREVER: &str = "trap '' HUP INT TERM
     (setsid sh -c 'while true; do sleep 0.05; done' > /dev/null 2>&1 < /dev/null &)
@@ -59,20 +59,15 @@ async fn a_caller_that_is_killed_takes_everything_with_it() {
     it.until_gone().await;
 }
 
-#[tokio::test]
-async fn a_helper_that_is_killed_takes_everything_with_it() {
-    let Some(mut it) = Fixture::new() else { return };
-    if !root() {
-        return;
-    }
-    it.sh(FOREVER);
+/// Kill the helper, which has the fixture's directory as an argument.
+async fn kill_helper(mut it: Fixture) {
     let marker = it.dir.path().to_str().unwrap().to_owned();
-    it.helper = it.helper.clone().arg(&marker);
+    it.helper = it.helper.clone().arg("exec").arg(&marker);
     let ((exit, _), ()) = tokio::join!(it.try_run(), async {
         it.until_started().await;
         let helper = fs::read_dir("/proc").unwrap().flatten().find(|entry| {
             let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            line.split(|&b| b == 0).nth(1) == Some(marker.as_bytes())
+            line.split(|&b| b == 0).nth(2) == Some(marker.as_bytes())
         });
         let pid = helper
             .unwrap()
@@ -89,6 +84,20 @@ async fn a_helper_that_is_killed_takes_everything_with_it() {
     });
     assert!(matches!(exit, Err(SandboxError::HelperDied { .. })), "{exit:?}");
     assert_eq!(it.processes().unwrap_or_default(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_helper_that_is_killed_takes_everything_with_it() {
+    let Some(mut it) = Fixture::new() else { return };
+    it.sh(FOREVER);
+    kill_helper(it).await;
+}
+
+#[tokio::test]
+async fn a_helper_that_is_killed_takes_even_those_with_it_that_want_to_stay() {
+    let Some(mut it) = Fixture::new() else { return };
+    it.example("stay");
+    kill_helper(it).await;
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 pub const BUSYBOX: &str = "/bin/busybox";
 const APPLETS: &str = "sh ls cat id stat sleep echo printf ps mount mkdir touch ln rm chmod setsid seq hostname \
-    tty readlink dd sed grep env uname ip nc wc kill head true rmdir mv mknod";
+    tty readlink dd sed grep env uname ip nc wc kill head true rmdir mv mknod sort";
 
 pub struct Fixture {
     pub spec: SandboxSpec,
@@ -168,7 +168,51 @@ impl Fixture {
         source
     }
 
+    /// Run `sandbox-exec <what>` inside, with the shared libraries that this process itself has loaded.
+    pub fn example(&mut self, what: &str) {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let mut libraries: Vec<&str> = maps
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(5))
+            .filter(|path| path.contains(".so"))
+            .collect();
+        libraries.sort_unstable();
+        libraries.dedup();
+        let mut search = String::new();
+        for library in libraries {
+            let path = PathBuf::from(library);
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if name.starts_with("ld-linux") {
+                let target = if cfg!(target_arch = "x86_64") {
+                    "/lib64"
+                } else {
+                    "/lib"
+                };
+                self.spec.extra.push(Input {
+                    target: PathBuf::from(target).join(name),
+                    source: path.clone(),
+                });
+            } else {
+                search = path.parent().unwrap().to_str().unwrap().to_owned();
+                self.spec.extra.push(Input {
+                    target: path.clone(),
+                    source: path,
+                });
+            }
+        }
+        self.spec.extra.push(Input {
+            target: "/bin/calls".into(),
+            source: example(),
+        });
+        self.spec.env.push((b"LD_LIBRARY_PATH".to_vec(), search.into()));
+        self.spec.program = b"/bin/calls".to_vec();
+        self.spec.argv = vec![b"calls".to_vec(), what.into()];
+    }
+
     pub async fn try_run(&self) -> (Result<Exit, SandboxError>, Vec<u8>) {
+        for used in ["scratch/root", "scratch/tmp", "scratch/lower", "scratch/work"] {
+            let _ = fs::remove_dir_all(self.at(used));
+        }
         let (log, mut chunks) = tokio::sync::mpsc::channel::<Bytes>(4);
         let read = tokio::spawn(async move {
             let mut all = Vec::new();
@@ -194,9 +238,14 @@ impl Fixture {
         log
     }
 
-    /// Whether processes of the command's host uid exist. `None` when it is not distinct.
+    /// Live processes of the command's host uid. `None` when that is not distinct.
     pub fn processes(&self) -> Option<Vec<String>> {
-        let mine = |entry: &fs::DirEntry| entry.metadata().is_ok_and(|meta| meta.uid() == self.uid);
+        let alive = |entry: &fs::DirEntry| {
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z"))
+        };
+        let mine =
+            |entry: &fs::DirEntry| entry.metadata().is_ok_and(|meta| meta.uid() == self.uid) && alive(entry);
         let found = fs::read_dir("/proc").unwrap().flatten().filter(mine);
         self.drop_to.then(|| {
             found

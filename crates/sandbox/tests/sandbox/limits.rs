@@ -94,3 +94,68 @@ async fn output_without_a_receiver_is_thrown_away() {
         .unwrap();
     assert_eq!(exit.status, ExitKind::Exited(0));
 }
+
+#[tokio::test]
+async fn control_groups_are_joined_before_the_command_runs() {
+    let Some(mut it) = Fixture::new() else { return };
+    let top = [
+        "/sys/fs/cgroup/cgroup.controllers",
+        "/sys/fs/cgroup/unified/cgroup.controllers",
+    ]
+    .map(std::path::Path::new)
+    .into_iter()
+    .find(|path| path.exists());
+    let Some(top) = top.and_then(|path| path.parent()) else {
+        eprintln!("skipped: no control groups of version 2");
+        return;
+    };
+    let group = top.join(format!("firn-sandbox-test-{}", it.uid));
+    if let Err(error) = std::fs::create_dir(&group) {
+        eprintln!("skipped: cannot make {}: {error}", group.display());
+        return;
+    }
+    it.spec.cgroups = vec![group.clone()];
+    it.sh("touch /build/started; cat /proc/self/cgroup; sleep 1000");
+    let (log, mut chunks) = tokio::sync::mpsc::channel::<Bytes>(8);
+    let members = std::cell::Cell::new(String::new());
+    let exit = run(&it.helper, &it.spec, log, async {
+        it.until_started().await;
+        members.set(std::fs::read_to_string(group.join("cgroup.procs")).unwrap());
+    })
+    .await;
+    std::fs::remove_dir(&group).unwrap();
+    assert_eq!(exit.unwrap().status, ExitKind::Cancelled);
+    assert!(members.take().lines().count() >= 1);
+    let log = chunks.recv().await.unwrap();
+    assert!(
+        !log.windows(4).any(|window| window == b"firn"),
+        "{}",
+        log.escape_ascii()
+    );
+}
+
+/// Prints; asserts nothing about time.
+#[tokio::test]
+#[ignore = "a measurement: run with --ignored --nocapture"]
+async fn latency() {
+    for inputs in [0, 100, 2000] {
+        let mut times = Vec::new();
+        for _ in 0..20 {
+            let Some(mut it) = Fixture::new() else { return };
+            for number in 0..inputs {
+                it.content(&number.to_string(), &format!("/nix/store/{number}-dir"));
+            }
+            it.sh("true");
+            let since = std::time::Instant::now();
+            let (exit, _) = it.run().await;
+            assert!(exit.success());
+            times.push(since.elapsed());
+        }
+        times.sort();
+        println!(
+            "{inputs} inputs: least {:?}, median {:?}",
+            times[0],
+            times[times.len() / 2]
+        );
+    }
+}
