@@ -3,6 +3,8 @@
 //!
 //! `STDIO_MEMORY_DIR` keeps paths between processes, `STDIO_MEMORY_RECORD` is how files begin that keep what was said.
 
+#![expect(clippy::unwrap_used, reason = "a test shows by panicking what is wrong")]
+
 use std::fs::File;
 use std::io::Write as _;
 use std::pin::Pin;

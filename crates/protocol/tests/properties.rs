@@ -1,5 +1,11 @@
 //! Random values: what is written is read again, and what is cut off anywhere is an error, at once.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test shows by panicking what is wrong"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use firn_nix::{

@@ -2,6 +2,8 @@
 //!
 //! With `FIRN_RECORD_TRANSCRIPTS=<folder>` the sessions are recorded for `transcripts.rs`.
 
+#![expect(clippy::unwrap_used, reason = "a test shows by panicking what is wrong")]
+
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

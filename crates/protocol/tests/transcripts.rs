@@ -3,6 +3,12 @@
 //! One folder per version of Nix, its sessions in order: a session finds what those before it left. `requests.txt` in it holds the
 //! requests as understood; with `FIRN_UPDATE_TRANSCRIPTS=1` it is written anew.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test shows by panicking what is wrong"
+)]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 

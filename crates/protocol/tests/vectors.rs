@@ -4,6 +4,8 @@
 //! that are not offered), `realisation*`, `drv-output*`, `unkeyed-realisation*` on their own (a session carries realisations only
 //! inside build results), `*valid-path-info-1.15` (before the oldest version that is served).
 
+#![expect(clippy::unwrap_used, reason = "a test shows by panicking what is wrong")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
