@@ -80,6 +80,7 @@ async fn main() -> std::process::ExitCode {
         Some(dir) => memory::MemoryStore::open(dir.into()).await,
         None => memory::MemoryStore::default(),
     };
+    store.state().refuse = std::env::var("STDIO_MEMORY_REFUSE_UPLOAD").ok();
     let is_serve = std::env::args().any(|a| a == "--serve");
     let (said, answered) = record(if is_serve { "serve" } else { "worker" }).unzip();
     let reader = Tap {

@@ -233,3 +233,24 @@ fn an_installed_client_shows_a_refusal() {
         text(&output.stderr)
     );
 }
+
+/// The client is told while it still sends, and has the sense to stop.
+#[test]
+fn an_installed_client_shows_why_an_upload_is_refused() {
+    let Some(nix) = Sandbox::new() else { return };
+    std::fs::write(nix.path("big"), vec![b'x'; 20 << 20]).unwrap();
+    let path = nix.run("none", "nix-store", &["--add", "big"]);
+    for scheme in ["ssh-ng", "ssh"] {
+        let uri = nix.uri(scheme);
+        let args = ["copy", "--no-check-sigs", "--to", &uri, &path];
+        let output = nix
+            .command("client", "none", "nix", &args)
+            .env("STDIO_MEMORY_REFUSE_UPLOAD", "big")
+            .env_remove("STDIO_MEMORY_RECORD")
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains("-big' is refused"), "{stderr}");
+    }
+}
