@@ -15,8 +15,8 @@ pub fn doctor(config: &Config) -> anyhow::Result<ExitCode> {
         };
         missing |= !check.ok && check.required;
         println!("{mark}  {}: {}", check.name, check.detail);
-        if !check.ok && !check.hint.is_empty() {
-            println!("         {}", check.hint);
+        if let (false, Some(hint)) = (check.ok, check.hint) {
+            println!("         {hint}");
         }
     }
     let dir = &config.data_dir;

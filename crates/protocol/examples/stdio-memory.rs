@@ -1,11 +1,12 @@
 //! A store for real Nix clients on standard input and output, for tests and for trying the protocols out:
 //! `nix store ping --store 'ssh-ng://localhost?remote-program=<this>'`, and `ssh://…` likewise.
 //!
-//! `STDIO_MEMORY_DIR` keeps paths between processes, `STDIO_MEMORY_RECORD` names a folder for what client and server say.
+//! `STDIO_MEMORY_DIR` keeps paths between processes, `STDIO_MEMORY_RECORD` is how files begin that keep what was said.
+
+#![expect(clippy::unwrap_used, reason = "a test shows by panicking what is wrong")]
 
 use std::fs::File;
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -13,6 +14,7 @@ use firn_protocol::{SessionOptions, serve, worker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 #[path = "../tests/support/memory.rs"]
+#[expect(dead_code, reason = "tests use the rest")]
 mod memory;
 
 /// A stream that writes down what goes through, at once: real clients kill this process when they are done.
@@ -31,10 +33,10 @@ impl<T> Tap<T> {
 
 /// The first unused pair of files for a session of that kind.
 fn record(kind: &str) -> Option<(File, File)> {
-    let dir = PathBuf::from(std::env::var_os("STDIO_MEMORY_RECORD")?);
+    let prefix = std::env::var("STDIO_MEMORY_RECORD").ok()?;
     (0..100).find_map(|n| {
-        let said = File::create_new(dir.join(format!("{n:02}-{kind}.said.bin"))).ok()?;
-        let answered = File::create_new(dir.join(format!("{n:02}-{kind}.answered.bin"))).unwrap();
+        let said = File::create_new(format!("{prefix}-{n}.{kind}.said.bin")).ok()?;
+        let answered = File::create_new(format!("{prefix}-{n}.{kind}.answered.bin")).unwrap();
         Some((said, answered))
     })
 }
@@ -78,6 +80,7 @@ async fn main() -> std::process::ExitCode {
         Some(dir) => memory::MemoryStore::open(dir.into()).await,
         None => memory::MemoryStore::default(),
     };
+    store.state().refuse = std::env::var("STDIO_MEMORY_REFUSE_UPLOAD").ok();
     let is_serve = std::env::args().any(|a| a == "--serve");
     let (said, answered) = record(if is_serve { "serve" } else { "worker" }).unzip();
     let reader = Tap {

@@ -14,7 +14,7 @@ pub struct SessionOptions {
     pub daemon_version: String,
     /// Refuses the session with this text, as part of the handshake: clients print it and go on without this machine.
     pub refusal: Option<String>,
-    /// Longest time from the first byte to the end of the handshake.
+    /// Longest time for the handshake, waiting for its first byte included.
     pub handshake_timeout: Duration,
     /// Longest wait for the next bytes inside a request or an upload.
     pub read_timeout: Duration,

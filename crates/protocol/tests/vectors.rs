@@ -4,6 +4,8 @@
 //! that are not offered), `realisation*`, `drv-output*`, `unkeyed-realisation*` on their own (a session carries realisations only
 //! inside build results), `*valid-path-info-1.15` (before the oldest version that is served).
 
+#![expect(clippy::unwrap_used, reason = "a test shows by panicking what is wrong")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -12,7 +14,7 @@ use firn_protocol::codec::{format_derived_path, parse_derived_path};
 use firn_protocol::serve::{self, ServeBuildOptions};
 use firn_protocol::wire::{Decoder, Encoder, WireLimits};
 use firn_protocol::worker::{self, Version};
-use firn_protocol::{BuildResult, BuildStatus, BuiltOutput, DerivedPath, OutputsSpec};
+use firn_protocol::{BuildMode, BuildResult, BuildStatus, BuiltOutput, DerivedPath, OutputsSpec};
 use serde_json::Value;
 
 mod support;
@@ -378,4 +380,26 @@ async fn handshakes() {
     let mut e = Encoder::default();
     e.u64(serve::SERVER_MAGIC).u64(serve::Version::new(5).to_wire());
     assert_eq!(e.as_bytes(), read("serve-protocol/handshake-to-client.bin"));
+}
+
+/// What follows the versions: the daemon's version since 1.33, the trust flag since 1.35 (0 unknown, 1 trusted, 2 not).
+#[tokio::test]
+async fn words_of_the_handshake_and_of_requests() {
+    let Some(vectors) = support::shared_vectors() else {
+        return;
+    };
+    let read = |name: &str| std::fs::read(vectors.join("worker-protocol").join(name)).unwrap();
+    let mut e = Encoder::default();
+    e.text("foo").text("bar");
+    assert_eq!(e.as_bytes(), read("client-handshake-info_1_33.bin"));
+    let mut e = Encoder::default();
+    e.text("foo").u64(2).text("bar").u64(1);
+    assert_eq!(e.as_bytes(), read("client-handshake-info_1_35.bin"));
+    let mut modes = Vec::new();
+    for mode in [BuildMode::Normal, BuildMode::Repair, BuildMode::Check] {
+        let mut e = Encoder::default();
+        worker::Request::BuildPaths(Vec::new(), mode).encode(Version::NEWEST, &mut e);
+        modes.extend_from_slice(&e.as_bytes()[16..]);
+    }
+    assert_eq!(modes, read("build-mode.bin"));
 }

@@ -1,5 +1,7 @@
 //! Whole sessions of the worker protocol over a pipe.
 
+#![expect(clippy::unwrap_used, reason = "a test shows by panicking what is wrong")]
+
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

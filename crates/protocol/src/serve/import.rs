@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeekExt as _, AsyncWrite, Asy
 
 use super::session::Session;
 use crate::wire::{Decoder, SingleNar, WireError};
-use crate::{SessionError, Store, Upload as _};
+use crate::{SessionError, Store, StoreError, Upload as _};
 
 /// `NIXE`: follows each archive of an export stream.
 const EXPORT_MAGIC: u64 = 0x4558_494e;
@@ -38,12 +38,10 @@ where
                 n => return Err(wire(WireError::invalid("next path", n))),
             }
             let mut nar = SingleNar::new(&mut self.reader, limits.upload_bytes);
-            let mut nar = spool(&mut nar, &self.options.spool_dir)
-                .await
-                .map_err(|e| match e.kind() {
-                    io::ErrorKind::InvalidData => wire(WireError::invalid("archive", e)),
-                    _ => SessionError::from_io(during, e),
-                })?;
+            let spooled = spool(&mut nar, &self.options.spool_dir).await;
+            let mut nar = self.told(spooled.map_err(|e| {
+                StoreError::new(format!("an archive of the export stream cannot be kept: {e}"))
+            }))?;
             let mut d = Decoder::new(&mut self.reader, limits);
             let (path, references, deriver) = trailer(&mut d).await.map_err(wire)?;
             let added = upload.add_unsized(path, references, deriver, &mut nar).await;
@@ -82,6 +80,8 @@ async fn spool<R: AsyncRead + Unpin>(
     let mut file = tokio::fs::File::from_std(tempfile::tempfile_in(dir)?);
     file.write_all(&head).await?;
     tokio::io::copy(nar, &mut file).await?;
+    // A full disk shows here and not when the archive is read back.
+    file.flush().await?;
     file.rewind().await?;
     Ok(Box::new(file))
 }

@@ -54,11 +54,12 @@ where
         during: HANDSHAKE,
     };
     let result = session.run().await;
-    if let Err(SessionError::Protocol { .. } | SessionError::Refused(_)) = &result {
-        let text = match &result {
-            Err(SessionError::Refused(text)) => text.clone(),
-            other => other.as_ref().err().map(ToString::to_string).unwrap_or_default(),
-        };
+    let text = match &result {
+        Err(SessionError::Refused(text)) => Some(text.clone()),
+        Err(e @ (SessionError::Protocol { .. } | SessionError::Archive { .. })) => Some(e.to_string()),
+        _ => None,
+    };
+    if let Some(text) = text {
         session.stderr.out().raw(format!("error: {text}\n").as_bytes());
         // The session is over; that the client does not hear why changes nothing.
         let _ = session.stderr.flush().await;

@@ -7,7 +7,7 @@ use crate::wire::{Decoder, WireError, WireReader, WireWriter};
 use crate::{SessionError, SessionOptions};
 
 pub(super) const HANDSHAKE: &str = "the handshake";
-/// What a trusted client is told; see `docs/trust.md` for what Firn makes of it.
+/// Clients that are not trusted refuse to send inputs without signatures, and those are what build hooks have.
 const TRUSTED: u64 = 1;
 
 pub(super) async fn shake_hands<R, W>(

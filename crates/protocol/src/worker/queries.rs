@@ -92,10 +92,11 @@ where
         Ok(())
     }
 
-    /// What a store that keeps its own roots and serves no substitutes of others has to say.
+    /// Answers that follow from what this store is: it keeps its own roots, collects its own garbage, and offers nothing that it does
+    /// not have.
     fn formality(&mut self, request: &Request) -> Result<(), Failure> {
         match request {
-            // Roots are the service's business; one is held for as long as it has to be without being asked for.
+            // What a client touches is held as long as it needs it, asked for or not.
             Request::AddTempRoot(_)
             | Request::AddIndirectRoot(_)
             | Request::SyncWithGC

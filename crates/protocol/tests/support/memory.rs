@@ -1,5 +1,7 @@
 //! A store in memory, with a builder that writes one line into each output.
 
+#![expect(clippy::unwrap_used, reason = "a test shows by panicking what is wrong")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
 use std::path::PathBuf;

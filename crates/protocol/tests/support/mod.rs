@@ -1,5 +1,6 @@
 //! What the tests share.
 #![expect(dead_code, reason = "each test uses a part of it")]
+#![expect(clippy::unwrap_used, reason = "a test shows by panicking what is wrong")]
 
 use std::path::PathBuf;
 
