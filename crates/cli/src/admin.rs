@@ -59,18 +59,23 @@ pub enum Response {
     Error(String),
 }
 
-/// Answers on the socket until the shutdown.
-pub async fn listen<D: Database, B: Builder>(
-    socket: &Path,
-    house: Arc<House<D, B>>,
-    door: Arc<Door<D, B>>,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
+/// Opens the socket.
+pub fn bind(socket: &Path) -> anyhow::Result<UnixListener> {
     // The data directory is 0700 and locked by this process: what stands here is of a server that is gone.
     let _ = std::fs::remove_file(socket);
     let listener =
         UnixListener::bind(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers on the socket until the shutdown.
+pub async fn listen<D: Database, B: Builder>(
+    listener: UnixListener,
+    house: Arc<House<D, B>>,
+    door: Arc<Door<D, B>>,
+    shutdown: CancellationToken,
+) {
     loop {
         let stream = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -95,8 +100,6 @@ pub async fn listen<D: Database, B: Builder>(
             }
         });
     }
-    let _ = std::fs::remove_file(socket);
-    Ok(())
 }
 
 async fn connection<D: Database, B: Builder>(

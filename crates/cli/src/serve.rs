@@ -117,6 +117,7 @@ async fn run<D: Database>(config: Config, args: &ServeArgs, db: D) -> anyhow::Re
         .with_context(|| format!("cannot listen on {listen}"))?;
     let address = listener.local_addr()?;
     let host_key = HostKey::load_or_create(&dir.join("ssh_host_ed25519_key"))?;
+    let admin_socket = admin::bind(&config.admin_socket())?;
     banner::print(&config, address, &host_key);
 
     let shutdown = CancellationToken::new();
@@ -126,13 +127,8 @@ async fn run<D: Database>(config: Config, args: &ServeArgs, db: D) -> anyhow::Re
         ..firn_ssh::Config::default()
     };
     let admin = tokio::spawn({
-        let (socket, house, door, shutdown) = (
-            config.admin_socket(),
-            Arc::clone(&house),
-            Arc::clone(&door),
-            shutdown.clone(),
-        );
-        async move { admin::listen(&socket, house, door, shutdown).await }
+        let (house, door, shutdown) = (Arc::clone(&house), Arc::clone(&door), shutdown.clone());
+        admin::listen(admin_socket, house, door, shutdown)
     });
     tokio::spawn({
         let shutdown = shutdown.clone();
@@ -144,7 +140,8 @@ async fn run<D: Database>(config: Config, args: &ServeArgs, db: D) -> anyhow::Re
     });
     let served = firn_ssh::serve(listener, host_key, ssh, door, shutdown.clone()).await;
     shutdown.cancel();
-    admin.await??;
+    admin.await?;
+    let _ = std::fs::remove_file(config.admin_socket());
     served.context("the SSH front door")
 }
 

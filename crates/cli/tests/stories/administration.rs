@@ -34,7 +34,7 @@ fn accounts_and_keys_come_and_go() {
     );
     let private = firn(&["key", "add", "bob", key.trim_end_matches(".pub")]);
     assert!(
-        !private.ok && private.stderr.contains("private key"),
+        !private.ok && private.stderr.contains("PRIVATE key"),
         "{}",
         private.stderr
     );

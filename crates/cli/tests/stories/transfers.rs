@@ -64,7 +64,7 @@ fn sources_need_no_flag() {
     // Adding it to the remote store gives the same path.
     let mut command = alice.nix.command("nix", false);
     let remote = command
-        .args(["store", "add-file", "--store", URL])
+        .args(["store", "add-path", "--store", URL])
         .arg(&file)
         .output()
         .unwrap();
