@@ -1,10 +1,6 @@
 //! Closures and their sizes.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a failed test is the point"
-)]
+#![expect(clippy::unwrap_used, reason = "a failed test is the point")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
