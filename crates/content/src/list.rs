@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use firn_nix::NarHash;
 use rustix::fs::Mode;
+use rustix::io::Errno;
 
 use crate::error::ContentError;
 use crate::session::DIRECTORY;
@@ -47,6 +48,7 @@ impl Iterator for List {
                 .and_then(|dir| Listing::some(&dir, u64::MAX));
             match listing {
                 Ok(listing) => self.names = Some(listing),
+                Err(Errno::NOENT) => {}
                 Err(errno) => return Some(Err(ContentError::at(prefix)(errno))),
             }
         }

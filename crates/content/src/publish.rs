@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, RenameFlags};
+use rustix::fs::{AtFlags, Mode, RenameFlags};
 use rustix::io::Errno;
 
 use crate::blocking::blocking;
@@ -57,7 +57,14 @@ impl Inner {
         let there = rustix::fs::statat(&self.trees, place.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok();
         if !there {
             self.session.note_unsynced(&content.hash())?;
-            match self.rename(content.name(), &place) {
+            let renamed = match self.rename(content.name(), &place) {
+                // The first content with these two digits.
+                Err(Errno::NOENT) => self
+                    .make_prefix(&place)
+                    .and_then(|()| self.rename(content.name(), &place)),
+                renamed => renamed,
+            };
+            match renamed {
                 // Somebody else was faster, or the same content was staged twice in one batch.
                 Ok(()) | Err(Errno::EXIST | Errno::NOTEMPTY) => {}
                 Err(errno) => return Err(error()(errno)),
@@ -67,6 +74,14 @@ impl Inner {
             self.seal(&place).map_err(error())?;
         }
         Ok(())
+    }
+
+    fn make_prefix(&self, place: &str) -> Result<(), Errno> {
+        let (prefix, _) = place.split_once('/').unwrap_or_default();
+        match rustix::fs::mkdirat(&self.trees, prefix, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(errno),
+        }
     }
 
     fn rename(&self, name: &str, place: &str) -> Result<(), Errno> {

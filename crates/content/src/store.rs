@@ -129,12 +129,6 @@ impl ContentStore {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let top = rustix::fs::openat(CWD, &dir, flags, Mode::empty()).map_err(error())?;
         let trees = own_directory(&top, "trees").map_err(error())?;
-        for prefix in 0..=255u8 {
-            match rustix::fs::mkdirat(&trees, format!("{prefix:02x}"), Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(error()(errno)),
-            }
-        }
         let session = Session::begin(own_directory(&top, "staging").map_err(error())?)?;
         let inner = Inner {
             dir,

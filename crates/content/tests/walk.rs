@@ -238,8 +238,8 @@ fn limits() {
     let tree = sample();
     tree.create(&case.output());
     let limits = WalkLimits::default();
-    let error = case.refused(WalkLimits { entries: 8, ..limits });
-    assert_eq!(error.problem, WalkProblem::Entries(8));
+    let error = case.refused(WalkLimits { entries: 7, ..limits });
+    assert_eq!(error.problem, WalkProblem::Entries(7));
     let error = case.refused(WalkLimits {
         bytes: 1000,
         ..limits
@@ -251,7 +251,7 @@ fn limits() {
     let size = tree.nar().len() as u64;
     assert!(
         case.ingest(WalkLimits {
-            entries: 9,
+            entries: 8,
             bytes: size,
             ..limits
         })
