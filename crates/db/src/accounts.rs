@@ -11,13 +11,7 @@ use crate::query::{Query, Value};
 
 impl<D: Driver> Repository<D> {
     async fn read_accounts(&self, query: Query) -> Result<Vec<Account>, DatabaseError> {
-        let rows = self
-            .driver
-            .reader()
-            .await?
-            .fetch(query)
-            .await
-            .map_err(backend)?;
+        let rows = self.driver.reader().await?.fetch(query).await.map_err(backend)?;
         rows.iter().map(decode::account).collect()
     }
 }
@@ -108,13 +102,7 @@ impl<D: Driver> Accounts for Repository<D> {
             "SELECT fingerprint, algorithm, blob, comment, added FROM ssh_key WHERE account = $1 ORDER BY id",
         )
         .int(account.0);
-        let rows = self
-            .driver
-            .reader()
-            .await?
-            .fetch(query)
-            .await
-            .map_err(backend)?;
+        let rows = self.driver.reader().await?.fetch(query).await.map_err(backend)?;
         rows.iter().map(key).collect()
     }
 

@@ -124,7 +124,7 @@ impl NewBuild {
                     Value::Int(object),
                 ]);
             }
-            for query in insert_rows("INSERT INTO build_output (build, name, object)", rows, "") {
+            for query in insert_rows::<C, _>("INSERT INTO build_output (build, name, object)", rows, "") {
                 connection.fetch(query).await.map_err(backend)?;
             }
         }
@@ -178,7 +178,8 @@ impl<D: Driver> Builds for Repository<D> {
     }
 
     async fn forget_result(&self, key: &BuildKey) -> Result<(), DatabaseError> {
-        let query = Query::new("DELETE FROM build WHERE id = (SELECT build FROM result WHERE key = $1)").blob(key.0);
+        let query =
+            Query::new("DELETE FROM build WHERE id = (SELECT build FROM result WHERE key = $1)").blob(key.0);
         self.driver
             .write(Box::new(move |connection| {
                 Box::pin(async move { connection.fetch(query).await.map(|_| ()).map_err(backend) })
@@ -220,13 +221,7 @@ impl<D: Driver> Builds for Repository<D> {
         )
         .int(account.0)
         .int(i64::from(limit));
-        let rows = self
-            .driver
-            .reader()
-            .await?
-            .fetch(query)
-            .await
-            .map_err(backend)?;
+        let rows = self.driver.reader().await?.fetch(query).await.map_err(backend)?;
         rows.iter().map(|row| request(account, row)).collect()
     }
 }

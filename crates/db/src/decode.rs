@@ -60,7 +60,8 @@ impl<'r, R: Row> Fields<'r, R> {
 
     /// A number.
     pub fn int(&mut self, column: &str) -> Result<i64, DatabaseError> {
-        self.take(column, R::int)?.ok_or_else(|| self.bad(column, "is null"))
+        self.take(column, R::int)?
+            .ok_or_else(|| self.bad(column, "is null"))
     }
 
     /// A number that is not negative.
@@ -138,7 +139,10 @@ impl<'r, R: Row> Fields<'r, R> {
 
 /// The kinds of evidence, as stored.
 const KINDS: [(EvidenceKind, &str); 3] = [
-    (EvidenceKind::ContentAddressed, kind_name(EvidenceKind::ContentAddressed)),
+    (
+        EvidenceKind::ContentAddressed,
+        kind_name(EvidenceKind::ContentAddressed),
+    ),
     (EvidenceKind::Built, kind_name(EvidenceKind::Built)),
     (EvidenceKind::Uploaded, kind_name(EvidenceKind::Uploaded)),
 ];

@@ -103,7 +103,9 @@ impl Postgres {
         let end = Instant::now() + PATIENCE;
         let status = self.directory.join("data/postmaster.pid");
         // The eighth line of the file is the server's state.
-        while !fs::read_to_string(&status).is_ok_and(|s| s.lines().nth(7).is_some_and(|l| l.trim() == "ready")) {
+        while !fs::read_to_string(&status)
+            .is_ok_and(|s| s.lines().nth(7).is_some_and(|l| l.trim() == "ready"))
+        {
             let log = self.directory.join("log");
             if self.keeper.try_wait()?.is_some() || Instant::now() > end {
                 let log = fs::read_to_string(log).unwrap_or_default();
@@ -134,7 +136,17 @@ fn make(programs: &Path, directory: &Path, user: Option<(u32, u32)>) -> io::Resu
         chown(directory, Some(uid), Some(gid))?;
     }
     let data = directory.join("data");
-    let options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"];
+    let options = [
+        "-U",
+        "postgres",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--locale=C",
+        "--no-sync",
+        "-D",
+    ];
     run(as_user(&programs.join("initdb"), user).args(options).arg(&data))?;
     as_user(Path::new("/bin/sh"), user)
         .args(["-c", KEEPER, "sh"])
@@ -153,7 +165,13 @@ fn find_programs() -> io::Result<PathBuf> {
     let on_path = env::var_os("PATH").unwrap_or_default();
     // A link on PATH leads to one program; its neighbours are where it points to.
     let mut places: Vec<PathBuf> = env::split_paths(&on_path)
-        .filter_map(|p| p.join("postgres").canonicalize().ok()?.parent().map(Path::to_owned))
+        .filter_map(|p| {
+            p.join("postgres")
+                .canonicalize()
+                .ok()?
+                .parent()
+                .map(Path::to_owned)
+        })
         .collect();
     let mut versions: Vec<(u32, PathBuf)> = fs::read_dir(VERSIONS)
         .into_iter()

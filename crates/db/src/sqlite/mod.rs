@@ -1,6 +1,8 @@
 //! SQLite, for one machine: many readers, and one writer that commits for several at once.
 
 mod file;
+#[cfg(test)]
+mod plan;
 mod writer;
 
 use std::path::Path;
@@ -111,7 +113,8 @@ fn options(path: &Path) -> SqliteConnectOptions {
 
 /// The last migration of the file; 0 when it has none.
 async fn version(connection: &mut SqliteConnection) -> Result<i64, DatabaseError> {
-    let table = Query::new("SELECT name FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'");
+    let table =
+        Query::new("SELECT name FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'");
     if connection.fetch(table).await.map_err(backend)?.is_empty() {
         return Ok(0);
     }

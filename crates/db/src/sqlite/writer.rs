@@ -93,7 +93,9 @@ impl Writer {
                     let outcome = work(connection).await;
                     Done {
                         keep: outcome.is_ok(),
-                        answer: Box::new(move |commit| tell(outcome.and_then(|t| commit.map(|()| t).map_err(backend)))),
+                        answer: Box::new(move |commit| {
+                            tell(outcome.and_then(|t| commit.map(|()| t).map_err(backend)))
+                        }),
                     }
                 })
             }),
