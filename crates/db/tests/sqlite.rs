@@ -207,7 +207,7 @@ async fn child_that_writes_until_killed() {
             for n in 0..100_000 {
                 let n = n * 8 + task;
                 db.record_claims(account, &[claim(n)]).await.unwrap();
-                println!("\nacknowledged {n}");
+                println!("\nacknowledged {n}.");
             }
         });
     }
@@ -229,9 +229,12 @@ async fn acknowledged_commits_survive_a_kill() {
     let mut acknowledged: Vec<u64> = Vec::new();
     let mut read = |lines: &mut dyn Iterator<Item = std::io::Result<String>>| {
         for line in lines {
-            if let Some(n) = line.unwrap().strip_prefix("acknowledged ") {
-                // The last line may be cut.
-                acknowledged.extend(n.parse::<u64>().ok());
+            if let Some(n) = line
+                .unwrap()
+                .strip_prefix("acknowledged ")
+                .and_then(|n| n.strip_suffix('.'))
+            {
+                acknowledged.push(n.parse().unwrap());
             }
         }
     };

@@ -44,7 +44,7 @@ async fn hot_queries_use_indices() {
         ),
         (
             objects::ids_of_digests::<SqliteConnection>(vec![vec![0]]),
-            vec!["SEARCH object USING INDEX sqlite_autoindex_object_1 (digest=?)"],
+            vec!["SEARCH object USING COVERING INDEX sqlite_autoindex_object_1 (digest=?)"],
         ),
         (
             Query::new("SELECT id FROM request WHERE account = $1 ORDER BY time DESC, id DESC LIMIT 5")
