@@ -1,5 +1,7 @@
 //! What the ports promise, on SQLite and on PostgreSQL.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
 mod accounts;
 mod backend;
 mod bad_rows;
