@@ -124,7 +124,7 @@ impl NewBuild {
                     Value::Int(object),
                 ]);
             }
-            for query in insert_rows("INSERT INTO build_output (build, name, object)", rows, "") {
+            for query in insert_rows::<C, _>("INSERT INTO build_output (build, name, object)", rows, "") {
                 connection.fetch(query).await.map_err(backend)?;
             }
         }

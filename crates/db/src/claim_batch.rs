@@ -104,7 +104,7 @@ impl ClaimBatch {
                 Value::Int(claim.registered),
             ]);
         }
-        for query in insert_rows(
+        for query in insert_rows::<C, _>(
             "INSERT INTO claim (account, path, object, kind, seq, deriver, signatures, registered)",
             rows,
             "ON CONFLICT (account, path, object, kind) DO UPDATE SET signatures = excluded.signatures",
@@ -167,11 +167,7 @@ async fn present<C: Connection>(
     if paths.is_empty() {
         return Ok(HashMap::new());
     }
-    let sql = format!(
-        "SELECT path, object, kind, signatures FROM claim WHERE account = $1 AND path {}",
-        C::in_texts(2)
-    );
-    let query = Query::new(sql).int(account.0).bind(Value::Texts(paths));
+    let query = signatures_of_paths::<C>(account, paths);
     let rows = connection.fetch(query).await.map_err(backend)?;
     rows.iter()
         .map(|row| {
@@ -181,6 +177,15 @@ async fn present<C: Connection>(
             Ok(((object, fields.kind("kind")?), fields.texts("signatures")?))
         })
         .collect()
+}
+
+/// Path, object, kind and signatures of the account's claims for some paths.
+pub fn signatures_of_paths<C: Connection>(account: AccountId, paths: Vec<String>) -> Query {
+    let sql = format!(
+        "SELECT path, object, kind, signatures FROM claim WHERE account = $1 AND path {}",
+        C::in_texts(2)
+    );
+    Query::new(sql).int(account.0).bind(Value::Texts(paths))
 }
 
 fn encode_signatures(signatures: &BTreeSet<String>) -> Result<String, DatabaseError> {

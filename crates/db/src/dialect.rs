@@ -1,5 +1,6 @@
 //! Where SQLite and PostgreSQL differ: how values are bound and read, and how a list is asked for.
 
+use std::fmt::Write as _;
 use std::future::Future;
 
 use sqlx::postgres::{PgArguments, PgRow};
@@ -22,6 +23,9 @@ pub trait Row: Send {
 pub trait Connection: Send {
     /// Its rows.
     type Row: Row;
+
+    /// Appends what stands for the `n`th of many values, where those stand in order.
+    fn push_placeholder(sql: &mut String, n: usize);
 
     /// `IN (…)` for the list of texts that is bound as `$n`: one value whatever the length, so that the statement's text is constant.
     fn in_texts(n: usize) -> String;
@@ -57,6 +61,11 @@ row!(PgRow);
 impl Connection for SqliteConnection {
     type Row = SqliteRow;
 
+    /// To SQLite `$1` is a name, and finding a name takes as long as there are names.
+    fn push_placeholder(sql: &mut String, _n: usize) {
+        sql.push('?');
+    }
+
     fn in_texts(n: usize) -> String {
         format!("IN (SELECT value FROM json_each(${n}))")
     }
@@ -87,6 +96,10 @@ impl Connection for SqliteConnection {
 
 impl Connection for PgConnection {
     type Row = PgRow;
+
+    fn push_placeholder(sql: &mut String, n: usize) {
+        let _ = write!(sql, "${n}");
+    }
 
     fn in_texts(n: usize) -> String {
         format!("= ANY(${n})")

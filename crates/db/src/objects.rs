@@ -1,6 +1,6 @@
 //! Objects: rows that say the same are one row, whoever says it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use firn_core::Object;
 use firn_nix::StorePath;
@@ -8,7 +8,7 @@ use firn_service::ports::DatabaseError;
 use sha2::{Digest as _, Sha256};
 
 use crate::decode::Fields;
-use crate::dialect::Connection;
+use crate::dialect::{Connection, Row};
 use crate::error::{backend, stored};
 use crate::query::{Query, Value, insert_rows};
 
@@ -66,7 +66,7 @@ pub struct Interned {
     /// The row of each object.
     pub ids: HashMap<Digest, i64>,
     /// The identities that are new: nobody can have spoken of them yet.
-    pub new: std::collections::HashSet<Digest>,
+    pub new: HashSet<Digest>,
 }
 
 /// Rows for objects, made where missing. Objects are taken in the order of their digests, so that two transactions with some objects
@@ -91,7 +91,7 @@ pub async fn intern<C: Connection>(
             ]
         })
         .collect();
-    for query in insert_rows(
+    for query in insert_rows::<C, _>(
         "INSERT INTO object (digest, path, content, nar_size, refs, ca)",
         rows,
         "ON CONFLICT (digest) DO NOTHING RETURNING id, digest",
@@ -131,9 +131,7 @@ async fn find<C: Connection>(
     ids: &mut HashMap<Digest, i64>,
     digests: impl Iterator<Item = &Digest>,
 ) -> Result<(), DatabaseError> {
-    let digests = digests.map(|d| d.to_vec()).collect();
-    let sql = format!("SELECT id, digest FROM object WHERE digest {}", C::in_blobs(1));
-    let query = Query::new(sql).bind(Value::Blobs(digests));
+    let query = ids_of_digests::<C>(digests.map(|d| d.to_vec()).collect());
     for row in connection.fetch(query).await.map_err(backend)? {
         let (digest, id) = identity(&row)?;
         ids.insert(digest, id);
@@ -141,7 +139,13 @@ async fn find<C: Connection>(
     Ok(())
 }
 
-fn identity(row: &impl crate::dialect::Row) -> Result<(Digest, i64), DatabaseError> {
+/// Row numbers of the objects that are there.
+pub fn ids_of_digests<C: Connection>(digests: Vec<Vec<u8>>) -> Query {
+    let sql = format!("SELECT id, digest FROM object WHERE digest {}", C::in_blobs(1));
+    Query::new(sql).bind(Value::Blobs(digests))
+}
+
+fn identity(row: &impl Row) -> Result<(Digest, i64), DatabaseError> {
     let mut fields = Fields::new("object", row);
     let id = fields.int("id")?;
     Ok((fields.array("digest")?, id))

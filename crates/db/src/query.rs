@@ -1,7 +1,8 @@
 //! A query text with its values.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+
+use crate::dialect::Connection;
 
 /// A value to bind. Lists are for [`Connection::in_list`](crate::dialect::Connection::in_list).
 #[derive(Clone, Debug)]
@@ -72,7 +73,11 @@ impl Query {
 const SIZES: [usize; 4] = [512, 64, 8, 1];
 
 /// `<insert> VALUES (…), (…), … <end>` for all rows, in their order, in as few statements as [`SIZES`] allow. Rows are of equal length.
-pub fn insert_rows<const N: usize>(insert: &str, rows: Vec<[Value; N]>, end: &str) -> Vec<Query> {
+pub fn insert_rows<C: Connection, const N: usize>(
+    insert: &str,
+    rows: Vec<[Value; N]>,
+    end: &str,
+) -> Vec<Query> {
     let mut queries = Vec::new();
     let mut rows = rows.into_iter();
     while let Some(size) = SIZES.into_iter().find(|size| *size <= rows.len()) {
@@ -81,7 +86,8 @@ pub fn insert_rows<const N: usize>(insert: &str, rows: Vec<[Value; N]>, end: &st
             sql.push_str(if row == 0 { "(" } else { ", (" });
             for column in 0..N {
                 let comma = if column == 0 { "" } else { ", " };
-                let _ = write!(sql, "{comma}${}", row * N + column + 1);
+                sql.push_str(comma);
+                C::push_placeholder(&mut sql, row * N + column + 1);
             }
             sql.push(')');
         }
@@ -97,12 +103,14 @@ pub fn insert_rows<const N: usize>(insert: &str, rows: Vec<[Value; N]>, end: &st
 
 #[cfg(test)]
 mod tests {
+    use sqlx::{PgConnection, SqliteConnection};
+
     use super::*;
 
     #[test]
     fn rows_are_cut_into_a_few_sizes_and_keep_their_order() {
         let rows: Vec<[Value; 2]> = (0..590).map(|n| [Value::Int(n), Value::Int(-n)]).collect();
-        let queries = insert_rows("INSERT INTO t (a, b)", rows, "RETURNING a");
+        let queries = insert_rows::<PgConnection, 2>("INSERT INTO t (a, b)", rows, "RETURNING a");
         let sizes: Vec<usize> = queries.iter().map(|q| q.values.len() / 2).collect();
         assert_eq!(sizes, [512, 64, 8, 1, 1, 1, 1, 1, 1]);
         assert_eq!(queries[3].sql, "INSERT INTO t (a, b) VALUES ($1, $2) RETURNING a");
@@ -124,6 +132,6 @@ mod tests {
 
     #[test]
     fn no_rows_are_no_statement() {
-        assert!(insert_rows::<1>("INSERT INTO t (a)", Vec::new(), "").is_empty());
+        assert!(insert_rows::<SqliteConnection, 1>("INSERT INTO t (a)", Vec::new(), "").is_empty());
     }
 }

@@ -22,6 +22,22 @@ fn select_claims() -> String {
     )
 }
 
+/// The account's claims for some paths.
+pub fn claims_of_paths<C: Connection>(account: AccountId, paths: Vec<String>) -> Query {
+    Query::new(format!("{}claim.path {}", select_claims(), C::in_texts(2)))
+        .int(account.0)
+        .bind(Value::Texts(paths))
+}
+
+/// The account's claims for paths that begin with a hash part.
+pub fn claims_of_hash_part(account: AccountId, hash_part: &str) -> Query {
+    // '.' is the character after '-'.
+    Query::new(format!("{}claim.path >= $2 AND claim.path < $3", select_claims()))
+        .int(account.0)
+        .text(format!("{hash_part}-"))
+        .text(format!("{hash_part}."))
+}
+
 /// Runs such a query; oldest first.
 async fn fetch_claims<C: Connection>(connection: &mut C, query: Query) -> Result<Vec<Claim>, DatabaseError> {
     let rows = connection.fetch(query).await.map_err(backend)?;
@@ -53,26 +69,13 @@ fn claim(row: &impl Row) -> Result<(i64, Claim), DatabaseError> {
     Ok((seq, claim))
 }
 
-/// Paths in the first column.
-async fn fetch_paths<C: Connection>(
-    connection: &mut C,
-    column: &str,
-    query: Query,
-) -> Result<BTreeSet<StorePath>, DatabaseError> {
-    let rows = connection.fetch(query).await.map_err(backend)?;
-    rows.iter()
-        .map(|row| Fields::new("claim", row).path(column))
-        .collect()
-}
-
 impl<D: Driver> Views for Repository<D> {
     async fn claims(&self, account: AccountId, paths: &[StorePath]) -> Result<Vec<Claim>, DatabaseError> {
         if paths.is_empty() {
             return Ok(Vec::new());
         }
-        let sql = format!("{}claim.path {}", select_claims(), D::Connection::in_texts(2));
         let names = paths.iter().map(|p| p.base_name().to_owned()).collect();
-        let query = Query::new(sql).int(account.0).bind(Value::Texts(names));
+        let query = claims_of_paths::<D::Connection>(account, names);
         fetch_claims(&mut *self.driver.reader().await?, query).await
     }
 
@@ -84,18 +87,16 @@ impl<D: Driver> Views for Repository<D> {
         if base32::decode::<20>(hash_part.as_bytes()).is_none() {
             return Ok(Vec::new());
         }
-        // '.' is the character after '-'.
-        let sql = format!("{}claim.path >= $2 AND claim.path < $3", select_claims());
-        let query = Query::new(sql)
-            .int(account.0)
-            .text(format!("{hash_part}-"))
-            .text(format!("{hash_part}."));
+        let query = claims_of_hash_part(account, hash_part);
         fetch_claims(&mut *self.driver.reader().await?, query).await
     }
 
     async fn paths(&self, account: AccountId) -> Result<BTreeSet<StorePath>, DatabaseError> {
         let query = Query::new("SELECT DISTINCT path FROM claim WHERE account = $1").int(account.0);
-        fetch_paths(&mut *self.driver.reader().await?, "path", query).await
+        let rows = self.driver.reader().await?.fetch(query).await.map_err(backend)?;
+        rows.iter()
+            .map(|row| Fields::new("claim", row).path("path"))
+            .collect()
     }
 
     /// Reads all claims of the account: about a second for a million.
@@ -129,11 +130,18 @@ impl<D: Driver> Views for Repository<D> {
         path: &StorePath,
     ) -> Result<BTreeSet<StorePath>, DatabaseError> {
         let query = Query::new(
-            "SELECT DISTINCT deriver FROM claim WHERE account = $1 AND path = $2 AND deriver IS NOT NULL",
+            "SELECT DISTINCT path, deriver FROM claim WHERE account = $1 AND path = $2 AND deriver IS NOT NULL",
         )
         .int(account.0)
         .text(path.base_name());
-        fetch_paths(&mut *self.driver.reader().await?, "deriver", query).await
+        let rows = self.driver.reader().await?.fetch(query).await.map_err(backend)?;
+        rows.iter()
+            .map(|row| {
+                let mut fields = Fields::new("claim", row);
+                fields.label = fields.text("path")?;
+                fields.path("deriver")
+            })
+            .collect()
     }
 
     async fn record_claims(&self, account: AccountId, claims: &[Claim]) -> Result<(), DatabaseError> {

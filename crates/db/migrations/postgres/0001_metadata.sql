@@ -36,7 +36,7 @@ CREATE TABLE claim (
     object     BIGINT           NOT NULL REFERENCES object (id),
     kind       TEXT             NOT NULL,
     seq        BIGINT           NOT NULL, -- in the order of recording, counted per account
-    deriver    TEXT             ,
+    deriver    TEXT,
     signatures TEXT             NOT NULL, -- JSON array
     registered BIGINT           NOT NULL,
     PRIMARY KEY (account, path, object, kind)
@@ -70,9 +70,9 @@ CREATE TABLE request (
     id       BIGINT           PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     account  BIGINT           NOT NULL REFERENCES account (id) ON DELETE CASCADE,
     drv_path TEXT COLLATE "C" NOT NULL,
-    rung     TEXT             , -- null when the build failed
+    rung     TEXT,                      -- null when the build failed
     reason   TEXT             NOT NULL,
-    build    BYTEA            , -- may be forgotten since
+    build    BYTEA,                     -- may be forgotten since
     time     BIGINT           NOT NULL,
     wall_ms  BIGINT           NOT NULL
 );

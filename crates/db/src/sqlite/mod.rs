@@ -1,6 +1,8 @@
 //! SQLite, for one machine: many readers, and one writer that commits for several at once.
 
 mod file;
+#[cfg(test)]
+mod plan;
 mod writer;
 
 use std::path::Path;

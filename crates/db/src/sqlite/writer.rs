@@ -25,16 +25,21 @@ pub enum Durability {
     Now,
 }
 
+/// Tells a caller: its own answer, or why the commit failed.
+type Answer = Box<dyn FnOnce(Result<(), WriteError>) + Send>;
+
+/// Does one write within its savepoint.
+type Run = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Done> + Send>;
+
 /// What became of one write before the commit.
 struct Done {
     keep: bool,
-    /// Tells the caller: its own answer, or why the commit failed.
-    answer: Box<dyn FnOnce(Result<(), WriteError>) + Send>,
+    answer: Answer,
 }
 
 struct Write {
     durability: Durability,
-    run: Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Done> + Send>,
+    run: Run,
 }
 
 enum Order {
@@ -161,7 +166,7 @@ async fn transaction(
     connection: &mut SqliteConnection,
     current: &mut Durability,
     group: Vec<Write>,
-    answers: &mut Vec<Box<dyn FnOnce(Result<(), WriteError>) + Send>>,
+    answers: &mut Vec<Answer>,
 ) -> Result<(), sqlx::Error> {
     let needed = group
         .iter()

@@ -1,0 +1,107 @@
+//! That the hot queries search and never scan, so that they cost the same however many rows there are.
+
+use firn_core::AccountId;
+use sqlx::SqliteConnection;
+
+use super::SqliteDatabase;
+use crate::dialect::{Connection as _, Row as _};
+use crate::driver::Driver as _;
+use crate::query::Query;
+use crate::{claim_batch, objects, views};
+
+/// What SQLite says it will do, one step a line.
+async fn plan(db: &SqliteDatabase, mut query: Query) -> Vec<String> {
+    query.sql = format!("EXPLAIN QUERY PLAN {}", query.sql).into();
+    let rows = db.driver.reader().await.unwrap().fetch(query).await.unwrap();
+    rows.iter()
+        .map(|row| row.text(3).unwrap().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn hot_queries_use_indices() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = SqliteDatabase::open(&directory.path().join("db")).await.unwrap();
+    let account = AccountId(1);
+    let list = || vec!["x".to_owned()];
+    let paths = "SEARCH claim USING PRIMARY KEY (account=? AND path=?)";
+    let object = "SEARCH object USING INTEGER PRIMARY KEY (rowid=?)";
+    let cases = [
+        (
+            views::claims_of_paths::<SqliteConnection>(account, list()),
+            vec![paths, object],
+        ),
+        (
+            views::claims_of_hash_part(account, "x"),
+            vec![
+                "SEARCH claim USING PRIMARY KEY (account=? AND path>? AND path<?)",
+                object,
+            ],
+        ),
+        (
+            claim_batch::signatures_of_paths::<SqliteConnection>(account, list()),
+            vec![paths],
+        ),
+        (
+            objects::ids_of_digests::<SqliteConnection>(vec![vec![0]]),
+            vec!["SEARCH object USING COVERING INDEX sqlite_autoindex_object_1 (digest=?)"],
+        ),
+        (
+            Query::new("SELECT id FROM request WHERE account = $1 ORDER BY time DESC, id DESC LIMIT 5")
+                .int(1),
+            vec!["SEARCH request USING COVERING INDEX request_account (account=?)"],
+        ),
+    ];
+    for (query, wanted) in cases {
+        let sql = query.sql.clone();
+        let plan = plan(&db, query).await;
+        for step in &wanted {
+            assert!(plan.iter().any(|p| p == step), "{sql}\n{plan:#?}");
+        }
+        for step in &plan {
+            assert!(
+                !step.contains("TEMP B-TREE")
+                    && (!step.starts_with("SCAN") || step.starts_with("SCAN json_each")),
+                "{sql}\n{plan:#?}"
+            );
+        }
+    }
+    db.close().await;
+}
+
+#[tokio::test]
+async fn connections_are_set_as_promised() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db");
+    let db = SqliteDatabase::open(&path).await.unwrap();
+    async fn setting(connection: &mut SqliteConnection, name: &str) -> i64 {
+        let rows = connection
+            .fetch(Query::new(format!("SELECT {name} FROM pragma_{name}")))
+            .await;
+        rows.unwrap()[0].int(0).unwrap().unwrap()
+    }
+    let mut reader = db.driver.reader().await.unwrap();
+    assert_eq!(setting(&mut reader, "query_only").await, 1);
+    drop(reader);
+    // FULL is 2, NORMAL is 1. A write that nobody waits for changes it for itself only.
+    for _ in 0..2 {
+        let written = db.driver.write(Box::new(|connection| {
+            Box::pin(async move {
+                Ok([
+                    setting(connection, "synchronous").await,
+                    setting(connection, "foreign_keys").await,
+                ])
+            })
+        }));
+        assert_eq!(written.await.unwrap(), [2, 1]);
+        let nobody_waits = db.driver.write_soon(Box::new(|connection| {
+            Box::pin(async move {
+                assert_eq!(setting(connection, "synchronous").await, 1);
+                Ok(())
+            })
+        }));
+        nobody_waits.await.unwrap();
+        db.driver.settle().await.unwrap();
+    }
+    db.close().await;
+}

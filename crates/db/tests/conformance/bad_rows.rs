@@ -1,0 +1,93 @@
+//! What cannot have been written is an error that says where, and not a panic.
+
+use firn_service::ports::{Database, DatabaseError};
+
+use crate::backend::Bench;
+use crate::sample::{account, build, claim, key, name, path, request, ssh_key};
+
+/// A change from outside, and what must be said of it: table, and a piece of the text.
+const CHANGES: [(&str, &str, &str); 20] = [
+    ("UPDATE claim SET kind = 'rumour'", "claim", "rumour"),
+    ("UPDATE claim SET deriver = 'nonsense'", "claim", "deriver of "),
+    ("UPDATE claim SET signatures = '[1]'", "claim", "signatures of "),
+    ("UPDATE claim SET registered = -1", "claim", "-1 is negative"),
+    (
+        "UPDATE claim SET deriver = deriver || '/../x'",
+        "claim",
+        "deriver of ",
+    ),
+    ("UPDATE object SET path = 'x'", "object", "path of x"),
+    (
+        "UPDATE object SET path = substr(path, 1, 33) || 'other'",
+        "object",
+        "a claim says",
+    ),
+    (
+        "UPDATE object SET content = substr(content, 1, 3)",
+        "object",
+        "3 bytes, not 32",
+    ),
+    ("UPDATE object SET nar_size = -5", "object", "-5 is negative"),
+    ("UPDATE object SET refs = refs || ' x'", "object", "refs of "),
+    ("UPDATE object SET ca = 'fixed:x'", "object", "ca of "),
+    ("UPDATE build SET drv_path = ''", "build", "no valid hash part"),
+    ("UPDATE build SET started = -1", "build", "-1 is negative"),
+    (
+        "UPDATE build SET key = substr(key, 1, 4)",
+        "build",
+        "4 bytes, not 32",
+    ),
+    ("UPDATE request SET rung = 'ladder'", "request", "ladder"),
+    (
+        "UPDATE request SET build = substr(build, 1, 1)",
+        "request",
+        "1 bytes, not 16",
+    ),
+    ("UPDATE request SET wall_ms = -1", "request", "wall_ms of "),
+    ("UPDATE account SET name = 'No Name'", "account", "No Name"),
+    ("UPDATE account SET created = -1", "account", "created of alice"),
+    ("UPDATE ssh_key SET added = -1", "ssh_key", "added of SHA256:1"),
+];
+
+pub async fn named_by_table_and_row<D: Database>(bench: Bench<D>) {
+    let db = &bench.db;
+    for (change, table, piece) in CHANGES {
+        let alice = account(db, "alice").await;
+        db.add_key(alice, &ssh_key(1)).await.unwrap();
+        db.record_claims(alice, &[claim(1, 1)]).await.unwrap();
+        db.record_build(&build(1, 1, &[1])).await.unwrap();
+        db.record_request(&request(alice, 1, 1)).await.unwrap();
+        db.requests(alice, 1).await.unwrap();
+        assert!(bench.execute(change).await > 0, "{change}");
+
+        let errors = [
+            db.claims(alice, &[path(1)]).await.err(),
+            db.claims_by_hash_part(alice, path(1).hash_part()).await.err(),
+            db.referrers(alice, &path(1)).await.err(),
+            db.derivers(alice, &path(1)).await.err(),
+            db.paths(alice).await.err(),
+            db.contents().await.err(),
+            db.record_claims(alice, &[claim(1, 1)]).await.err(),
+            db.result(&key(1)).await.err(),
+            db.record_build(&build(2, 1, &[2])).await.err(),
+            db.requests(alice, 1).await.err(),
+            db.accounts().await.err(),
+            db.account_by_key(&ssh_key(1).blob).await.err(),
+            db.keys(alice).await.err(),
+        ];
+        let mut named = 0;
+        for error in errors.into_iter().flatten() {
+            match error {
+                DatabaseError::Inconsistent { table: t, what } if t == table && what.contains(piece) => {
+                    named += 1;
+                }
+                other => panic!("after {change}: {other}"),
+            }
+        }
+        assert!(named > 0, "{change} was not noticed");
+        bench
+            .execute("DELETE FROM result; DELETE FROM build; DELETE FROM claim; DELETE FROM account; DELETE FROM object")
+            .await;
+        assert_eq!(db.account(&name("alice")).await.unwrap(), None);
+    }
+}

@@ -1,0 +1,53 @@
+//! What the ports promise, on SQLite and on PostgreSQL.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod accounts;
+mod backend;
+mod bad_rows;
+mod builds;
+mod concurrency;
+mod isolation;
+mod sample;
+mod views;
+
+macro_rules! conformance {
+    ($($group:ident: $($case:ident),+;)+) => {
+        mod sqlite {
+            $(mod $group {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let (bench, _directory) = crate::backend::sqlite().await;
+                    crate::$group::$case(bench).await;
+                })+
+            })+
+        }
+
+        mod postgres {
+            $(mod $group {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    if let Some(bench) = crate::backend::postgres().await {
+                        crate::$group::$case(bench).await;
+                    }
+                })+
+            })+
+        }
+    };
+}
+
+conformance! {
+    accounts: names_are_unique, listed_by_name, numbers_are_not_reused, key_acts_for_one_account,
+        adding_a_key_again_changes_nothing, keys_come_oldest_first, removed_key_acts_for_nobody, removing_takes_all_of_one,
+        unknown_accounts_are_named, any_words_are_stored;
+    views: claim_round_trip, oldest_first, recording_again_unites_signatures, kinds_and_contents_are_separate,
+        within_one_batch, many_at_once, by_hash_part, referrers_are_exact, paths_and_derivers, signatures_for_a_path,
+        contents_are_those_spoken_of, nothing_asked, numbers_have_a_limit, batch_is_atomic;
+    isolation: one_path_two_contents, same_object_is_shared_but_not_believed, order_is_not_anothers_doing,
+        removal_leaves_others_evidence;
+    builds: round_trip, without_outputs, first_recorded_stays, recording_again_changes_nothing, forgotten_then_recorded,
+        forgetting_nothing, wrong_key_for_a_run, requests_newest_first, requests_of_one_account, forgotten_contents_are_not_kept;
+    concurrency: first_result_wins, read_then_write, overlapping_batches, removal_against_recording, one_name_once,
+        forgetting_against_recording;
+    bad_rows: named_by_table_and_row;
+}
