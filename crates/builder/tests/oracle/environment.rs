@@ -72,7 +72,7 @@ fn expression(system: &str) -> String {
         .iter()
         .map(|(name, command)| {
             let command = command.replace("${", "''${");
-            format!("( set +e\n{command}\n) > $out/{name} 2>&1\n")
+            format!("( set +e\n{command}\n) > $out/{name} 2>&1 || true\n")
         })
         .collect();
     format!(

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::nix::{CORES, Nix, SHELL};
+use super::nix::{CORES, Info, Nix, SHELL};
 
 /// A builder with a content store of its own.
 pub struct Firn {
@@ -43,16 +43,16 @@ impl Firn {
     /// Brings the input closure of a derivation over from Nix's store.
     pub async fn import(&self, nix: &Nix, drv: &Derivation) -> InputMapping {
         let mut trees = Vec::new();
-        let inputs = InputMapping::new(nix.inputs(drv).into_iter().map(|path| {
+        let inputs = InputMapping::new(nix.inputs(drv).into_iter().map(|info| {
+            let Info { path, hash, references, ca } = info;
             let tree = self
                 .content
                 .ingest_tree(&nix.real(&path), WalkPolicy::Own, WalkLimits::default(), None)
                 .unwrap();
             let (content, nar_size) = (tree.hash(), tree.size());
-            let (hash, references) = nix.info(&path);
             assert_eq!(content.hex(), hash);
             trees.push(tree);
-            Object { ca: nix.ca(&path), path, content, nar_size, references }
+            Object { ca, path, content, nar_size, references }
         }));
         self.content.publish(trees).await.unwrap();
         inputs

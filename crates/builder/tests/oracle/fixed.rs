@@ -24,7 +24,7 @@ async fn the_environment_of_fixed_outputs() {
     let Some(pair) = Pair::new() else { return };
     let attrs = flat(HashAlgo::Sha256, b"1 unset: set\n");
     pair.agree(&format!(
-        r#"sh "fixed" "echo $NIX_OUTPUT_CHECKED ''${{absent-unset}}: ''${{FIRN_TEST_ABSENT+set}} > $out" {{
+        r#"sh "fixed" "echo $NIX_OUTPUT_CHECKED \${{absent-unset}}: \${{FIRN_TEST_ABSENT+set}} > $out" {{
             impureEnvVars = [ "FIRN_TEST_ABSENT" ]; NIX_OUTPUT_CHECKED = "mine"; {attrs}
         }}"#
     ))

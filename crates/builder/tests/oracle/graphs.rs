@@ -49,13 +49,14 @@ async fn structured_attributes() {
     .await;
 }
 
+/// Nix 2.26 and newer say `"valid":true` of each path, 2.8 does not.
 #[tokio::test]
 async fn structured_graph() {
     let Some(pair) = Pair::new() else { return };
     pair.agree(
         r#"let a = sh "a" "echo a > $out" {}; b = sh "b" "echo ${a} > $out" {};
                source = builtins.toFile "text" "see ${builtins.toFile "other" "x"}";
-           in sh "attrs" "export PATH=${bb}; cat /build/.attrs.json > ${placeholder "out"}" {
+           in sh "attrs" "export PATH=${bb}; sed 's/,\"valid\":true//g' /build/.attrs.json > ${placeholder "out"}" {
             __structuredAttrs = true;
             exportReferencesGraph = { graph = [ b ]; other = [ source a ]; };
         }"#,

@@ -5,13 +5,17 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use firn_nix::{ContentAddress, Derivation, StorePath};
+use firn_nix::{ContentAddress, Derivation, DerivationOutput, Hash, StorePath};
 use tempfile::TempDir;
 
 /// What both sides say `NIX_BUILD_CORES` is.
 pub const CORES: u32 = 3;
 /// The statically linked shell that is `/bin/sh` on both sides.
 pub const SHELL: &str = "/bin/busybox";
+
+/// What scripts of tests can call.
+const APPLETS: &str = "awk cat chmod chown cmp cut echo env grep head hostname id install ip kill ln ls mkdir mkfifo mount nc od printf \
+    readlink rm sed sh sleep sort stat stty su tail test touch tr true umount uname unshare wc";
 
 /// A Nix whose store, state, configuration and home are in a temporary directory.
 pub struct Nix {
@@ -21,10 +25,19 @@ pub struct Nix {
 /// Nix's verdict: by output name the hash of the NAR (base-16) and the references, or what it said.
 pub type Verdict = Result<BTreeMap<String, (String, BTreeSet<StorePath>)>, String>;
 
+/// What Nix knows of a valid path.
+pub struct Info {
+    pub path: StorePath,
+    /// Of the NAR, base-16.
+    pub hash: String,
+    pub references: BTreeSet<StorePath>,
+    pub ca: Option<ContentAddress>,
+}
+
 impl Nix {
     /// None, with the reason printed, on a machine without Nix or busybox or where Nix cannot build.
     pub fn new() -> Option<Self> {
-        for program in ["nix-instantiate", "nix-store"] {
+        for program in ["nix", "nix-instantiate", "nix-store"] {
             if Command::new(program).arg("--version").output().is_err() {
                 println!("skipped: there is no {program} here");
                 return None;
@@ -44,8 +57,7 @@ impl Nix {
             std::fs::create_dir(dir.path().join(sub)).unwrap();
         }
         std::fs::copy(SHELL, bb.join("busybox")).unwrap();
-        let applets = Command::new(SHELL).arg("--list").output().unwrap().stdout;
-        for applet in String::from_utf8(applets).unwrap().lines().filter(|name| *name != "busybox") {
+        for applet in APPLETS.split_whitespace() {
             symlink("busybox", bb.join(applet)).unwrap();
         }
         Some(Self { dir })
@@ -60,7 +72,7 @@ impl Nix {
             .args(["--option", "sandbox", "true", "--option", "sandbox-fallback", "false"])
             .args(["--option", "substitute", "false", "--option", "build-users-group", ""])
             .args(["--option", "sandbox-paths", &format!("/bin/sh={SHELL}")])
-            .args(["--option", "cores", &CORES.to_string()])
+            .args(["--option", "fsync-metadata", "false", "--option", "cores", &CORES.to_string()])
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("HOME", dir.join("home"))
@@ -68,12 +80,6 @@ impl Nix {
             .current_dir(dir)
             .output()
             .unwrap()
-    }
-
-    fn ask(&self, args: &[&str]) -> String {
-        let output = self.run("nix-store", args);
-        assert!(output.status.success(), "nix-store {args:?}: {}", output.stderr.escape_ascii());
-        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Evaluates `let bb = …; in <expression>`, a derivation; `bb` is a directory of busybox applets.
@@ -89,7 +95,7 @@ impl Nix {
         let output = self.run("nix-instantiate", &["default.nix"]);
         assert!(output.status.success(), "{}", String::from_utf8(output.stderr).unwrap());
         let path = String::from_utf8(output.stdout).unwrap();
-        let path = StorePath::parse(path.trim().as_bytes()).unwrap();
+        let path = StorePath::parse(path.trim().split('!').next().unwrap().as_bytes()).unwrap();
         let drv = Derivation::parse(&std::fs::read(self.real(&path)).unwrap()).unwrap();
         (path, drv)
     }
@@ -99,23 +105,34 @@ impl Nix {
         self.dir.path().join("root/nix/store").join(path.base_name())
     }
 
-    /// Hash of the NAR (base-16) and references of a valid path.
-    pub fn info(&self, path: &StorePath) -> (String, BTreeSet<StorePath>) {
-        let path = path.to_string();
-        let hash = self.ask(&["--query", "--hash", &path]);
-        let hash = self.hex(hash.trim());
-        (hash, paths(&self.ask(&["--query", "--references", &path])))
+    /// What Nix knows of the closure of some valid paths.
+    pub fn closure(&self, roots: &[StorePath]) -> Vec<Info> {
+        // Of a derivation, Nix would show the outputs instead.
+        let (drvs, others): (Vec<StorePath>, Vec<StorePath>) = roots.iter().cloned().partition(StorePath::is_derivation);
+        let (drvs, others) = (self.closure_of(&drvs, &["--derivation"]), self.closure_of(&others, &[]));
+        let by_path: BTreeMap<_, _> = drvs.into_iter().chain(others).map(|info| (info.path.clone(), info)).collect();
+        by_path.into_values().collect()
     }
 
-    /// What a valid path commits to.
-    pub fn ca(&self, path: &StorePath) -> Option<ContentAddress> {
-        let output = self.run("nix", &["path-info", "--json", &path.to_string(), "--extra-experimental-features", "nix-command"]);
-        let info: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        info[0]["ca"].as_str().map(|ca| ContentAddress::parse(ca).unwrap())
-    }
-
-    fn hex(&self, hash: &str) -> String {
-        firn_nix::Hash::parse(hash, None).unwrap().hex()
+    fn closure_of(&self, roots: &[StorePath], flags: &[&str]) -> Vec<Info> {
+        if roots.is_empty() {
+            return Vec::new();
+        }
+        let roots: Vec<String> = roots.iter().map(ToString::to_string).collect();
+        let mut args = vec!["path-info", "--json", "--recursive", "--extra-experimental-features", "nix-command"];
+        args.extend(flags);
+        args.extend(roots.iter().map(String::as_str));
+        let output = self.run("nix", &args);
+        assert!(output.status.success(), "nix path-info: {}", output.stderr.escape_ascii());
+        let infos: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let path = |path: &serde_json::Value| StorePath::parse(path.as_str().unwrap().as_bytes()).unwrap();
+        let info = |info: &serde_json::Value| Info {
+            path: path(&info["path"]),
+            hash: Hash::parse(info["narHash"].as_str().unwrap(), None).unwrap().hex(),
+            references: info["references"].as_array().unwrap().iter().map(path).collect(),
+            ca: info["ca"].as_str().map(|ca| ContentAddress::parse(ca).unwrap()),
+        };
+        infos.as_array().unwrap().iter().map(info).collect()
     }
 
     /// Builds a derivation.
@@ -125,33 +142,29 @@ impl Nix {
         if !output.status.success() {
             return Err(said);
         }
-        let outputs = drv.basic.outputs.iter().map(|(name, output)| {
-            let known = output.known_path(path.derivation_name().unwrap(), name).unwrap().unwrap();
-            (name.clone(), self.info(&known))
-        });
-        Ok(outputs.collect())
+        let outputs = outputs(path, drv);
+        let paths: Vec<StorePath> = outputs.values().cloned().collect();
+        let infos: BTreeMap<_, _> = self.closure(&paths).into_iter().map(|info| (info.path.clone(), info)).collect();
+        let seen = |path| (infos[&path].hash.clone(), infos[&path].references.clone());
+        Ok(outputs.into_iter().map(|(name, path)| (name, seen(path))).collect())
     }
 
     /// The input closure, for which the input derivations are built.
-    pub fn inputs(&self, drv: &Derivation) -> BTreeSet<StorePath> {
-        let mut roots: Vec<String> = drv.basic.input_srcs.iter().map(ToString::to_string).collect();
-        for (path, outputs) in &drv.input_drvs {
-            self.ask(&["--realise", &path.to_string()]);
+    pub fn inputs(&self, drv: &Derivation) -> Vec<Info> {
+        let mut roots: Vec<StorePath> = drv.basic.input_srcs.iter().cloned().collect();
+        for (path, used) in &drv.input_drvs {
             let input = Derivation::parse(&std::fs::read(self.real(path)).unwrap()).unwrap();
-            for name in outputs {
-                let known = input.basic.outputs[name].known_path(path.derivation_name().unwrap(), name);
-                roots.push(known.unwrap().unwrap().to_string());
-            }
+            self.build(path, &input).unwrap();
+            roots.extend(outputs(path, &input).into_iter().filter(|(name, _)| used.contains(name)).map(|(_, path)| path));
         }
-        if roots.is_empty() {
-            return BTreeSet::new();
-        }
-        let mut args = vec!["--query", "--requisites"];
-        args.extend(roots.iter().map(String::as_str));
-        paths(&self.ask(&args))
+        self.closure(&roots)
     }
 }
 
-fn paths(lines: &str) -> BTreeSet<StorePath> {
-    lines.lines().map(|line| StorePath::parse(line.as_bytes()).unwrap()).collect()
+fn outputs(path: &StorePath, drv: &Derivation) -> BTreeMap<String, StorePath> {
+    let drv_name = path.derivation_name().unwrap();
+    let path = |(name, output): (&String, &DerivationOutput)| {
+        (name.clone(), output.known_path(drv_name, name).unwrap().unwrap())
+    };
+    drv.basic.outputs.iter().map(path).collect()
 }

@@ -66,9 +66,9 @@ async fn placeholders() {
     let Some(pair) = Pair::new() else { return };
     let built = pair
         .agree(
-            r#"sh "holes" "echo ${placeholder "out"} $text ${placeholder "dev"} > $out; cat $filePath > $dev; env | grep ^HOLE >> $dev" {
+            r#"sh "holes" "echo ${placeholder "out"} $text > $out; cat $filePath > $dev; tr '\\0' '\\n' < /proc/1/environ | grep ^HOLE >> $dev" {
                 outputs = [ "out" "dev" ];
-                text = "a ${placeholder "dev"} b";
+                text = "a ${placeholder "out"} b";
                 passAsFile = [ "file" ];
                 file = "in a file: ${placeholder "out"}";
                 "HOLE_${placeholder "out"}" = "name";
