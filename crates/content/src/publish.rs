@@ -1,0 +1,95 @@
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Mode, RenameFlags};
+use rustix::io::Errno;
+
+use crate::blocking::blocking;
+use crate::error::ContentError;
+use crate::staged::Staged;
+use crate::store::{ContentStore, Inner};
+use crate::sync::SyncError;
+use crate::tree_writer::RootKind;
+
+impl ContentStore {
+    /// Moves staged contents to their places. A content that is there already stays as it is. On an error some may be
+    /// published; those are contents that nobody refers to, which is what collecting garbage is for.
+    ///
+    /// Published is not yet on the disk: see [`ContentStore::sync`].
+    ///
+    /// # Errors
+    /// What the file system said.
+    pub async fn publish<S>(&self, staged: S) -> Result<(), ContentError>
+    where
+        S: IntoIterator<Item = Staged>,
+    {
+        let staged: Vec<Staged> = staged.into_iter().collect();
+        let store = Arc::clone(&self.inner);
+        blocking(move || {
+            let result = staged.iter().try_for_each(|content| store.publish(content));
+            staged.into_iter().for_each(Staged::discard);
+            result
+        })
+        .await?
+    }
+
+    /// Returns when everything that was published before this call is on the disk. Many callers at a time share one
+    /// syncfs of the file system.
+    ///
+    /// # Errors
+    /// [`ContentError::Io`] when data could not be written; from then on [`ContentError::SyncFailed`].
+    pub async fn sync(&self) -> Result<(), ContentError> {
+        let noted = self.inner.session.noted();
+        self.inner.sync.sync().await.map_err(|error| match error {
+            SyncError::Failed(errno) => ContentError::at(&self.inner.dir)(errno),
+            SyncError::FailedBefore => ContentError::SyncFailed,
+            SyncError::Interrupted => ContentError::Interrupted,
+        })?;
+        let store = Arc::clone(&self.inner);
+        blocking(move || store.session.forget_unsynced(|_, count| count <= noted)).await
+    }
+}
+
+impl Inner {
+    fn publish(self: &Arc<Self>, content: &Staged) -> Result<(), ContentError> {
+        debug_assert!(content.belongs_to(self), "staged in another store");
+        let place = Self::place(&content.hash());
+        let error = || ContentError::at(self.tree(&content.hash()));
+        let there = rustix::fs::statat(&self.trees, place.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        if !there {
+            self.session.note_unsynced(&content.hash())?;
+            let renamed = match self.rename(content.name(), &place) {
+                // The first content with these two digits.
+                Err(Errno::NOENT) => self
+                    .make_prefix(&place)
+                    .and_then(|()| self.rename(content.name(), &place)),
+                renamed => renamed,
+            };
+            match renamed {
+                // Somebody else was faster, or the same content was staged twice in one batch.
+                Ok(()) | Err(Errno::EXIST | Errno::NOTEMPTY) => {}
+                Err(errno) => return Err(error()(errno)),
+            }
+        }
+        if content.root() == RootKind::Directory {
+            self.seal(&place).map_err(error())?;
+        }
+        Ok(())
+    }
+
+    fn make_prefix(&self, place: &str) -> Result<(), Errno> {
+        let (prefix, _) = place.split_once('/').unwrap_or_default();
+        match rustix::fs::mkdirat(&self.trees, prefix, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn rename(&self, name: &str, place: &str) -> Result<(), Errno> {
+        let (from, to) = (self.session.dir(), &self.trees);
+        match rustix::fs::renameat_with(from, name, to, place, RenameFlags::NOREPLACE) {
+            // File systems without that flag. What is replaced has the same bytes.
+            Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::renameat(from, name, to, place),
+            result => result,
+        }
+    }
+}

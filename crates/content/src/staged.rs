@@ -1,0 +1,111 @@
+//! Contents that are written and not yet published.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use firn_nix::NarHash;
+use rustix::fs::{Mode, OFlags};
+
+use crate::blocking::Background;
+use crate::remove::remove_tree;
+use crate::store::Inner;
+use crate::tree_writer::RootKind;
+
+/// A name in the staging area. What is there goes when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    store: Arc<Inner>,
+    name: String,
+}
+
+impl Staging {
+    pub(crate) fn new(store: Arc<Inner>) -> Arc<Self> {
+        let name = store.session.name();
+        Arc::new(Self { store, name })
+    }
+
+    pub(crate) fn dir(&self) -> &OwnedFd {
+        self.store.session.dir()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Shows the contents of what must be one regular file.
+    pub(crate) fn read_file(&self, show: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(self.dir(), self.name.as_str(), flags, Mode::empty())?;
+        let mut file = File::from(file);
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(read) => show(buffer.get(..read).unwrap_or_default())?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if let Err(errno) = remove_tree(self.dir(), self.name.as_bytes()) {
+            tracing::warn!(name = self.name, %errno, "a staged content could not be removed");
+        }
+    }
+}
+
+/// A content that has been written and checked, but is not in the store yet. Dropping it removes its files.
+#[derive(Debug)]
+pub struct Staged {
+    staging: Background<Arc<Staging>>,
+    hash: NarHash,
+    size: u64,
+    root: RootKind,
+}
+
+impl Staged {
+    pub(crate) fn new(staging: Arc<Staging>, hash: NarHash, size: u64, root: RootKind) -> Self {
+        Self {
+            staging: Background::new(staging),
+            hash,
+            size,
+            root,
+        }
+    }
+
+    /// SHA-256 of the NAR.
+    #[must_use]
+    pub fn hash(&self) -> NarHash {
+        self.hash
+    }
+
+    /// Bytes of the NAR.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.staging.get().map_or("", |staging| staging.name())
+    }
+
+    pub(crate) fn root(&self) -> RootKind {
+        self.root
+    }
+
+    pub(crate) fn belongs_to(&self, store: &Arc<Inner>) -> bool {
+        self.staging
+            .get()
+            .is_some_and(|staging| Arc::ptr_eq(&staging.store, store))
+    }
+
+    /// Removes what is still in the staging area, on this thread.
+    pub(crate) fn discard(self) {
+        drop(self.staging.into_inner());
+    }
+}
