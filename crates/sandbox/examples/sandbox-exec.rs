@@ -2,7 +2,14 @@
 //!
 //! - `sandbox-exec` is the helper;
 //! - `sandbox-exec run SPEC.json` runs a specification with itself as the helper;
+//! - `sandbox-exec stay` undoes PR_SET_PDEATHSIG and stays. It runs inside;
 //! - `sandbox-exec calls` tries system calls and prints what became of each. It runs inside.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test program may panic"
+)]
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -14,6 +21,7 @@ fn main() -> ExitCode {
     match args.get(1).map(String::as_str) {
         Some("run") => run_file(&args[2]),
         Some("calls") => calls(),
+        Some("stay") => stay(),
         _ => sandbox_exec_main(),
     }
 }
@@ -28,12 +36,27 @@ fn run_file(path: &str) -> ExitCode {
                 let _ = std::io::stdout().write_all(&chunk);
             }
         });
-        let exit = run(&HelperCommand::new("/proc/self/exe"), &spec, log, std::future::pending()).await;
+        let exit = run(
+            &HelperCommand::new("/proc/self/exe"),
+            &spec,
+            log,
+            std::future::pending(),
+        )
+        .await;
         print.await.expect("print");
         exit
     });
     eprintln!("{exit:?}");
     ExitCode::from(u8::from(exit.is_err()))
+}
+
+fn stay() -> ExitCode {
+    // SAFETY: takes numbers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) };
+    std::fs::write("started", "").expect("write");
+    loop {
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
 }
 
 fn calls() -> ExitCode {
@@ -45,24 +68,72 @@ fn calls() -> ExitCode {
     // SAFETY: plain system calls of a test program on strings and buffers that live long enough.
     unsafe {
         let create = libc::O_CREAT | libc::O_WRONLY;
-        show("open", libc::syscall(libc::SYS_openat, libc::AT_FDCWD, file, create, 0o644));
-        show("open-setuid", libc::syscall(libc::SYS_openat, libc::AT_FDCWD, c"other".as_ptr(), create, 0o4755));
-        show("openat2", libc::syscall(libc::SYS_openat2, libc::AT_FDCWD, file, 0, 0));
+        show(
+            "open",
+            libc::syscall(libc::SYS_openat, libc::AT_FDCWD, file, create, 0o644),
+        );
+        show(
+            "open-setuid",
+            libc::syscall(
+                libc::SYS_openat,
+                libc::AT_FDCWD,
+                c"other".as_ptr(),
+                create,
+                0o4755,
+            ),
+        );
+        show(
+            "openat2",
+            libc::syscall(libc::SYS_openat2, libc::AT_FDCWD, file, 0, 0),
+        );
         show("chmod", libc::chmod(file, 0o755).into());
         show("chmod-setuid", libc::chmod(file, 0o4755).into());
-        show("fchmodat2-setgid", libc::syscall(452, libc::AT_FDCWD, file, 0o2755, 0));
-        show("setxattr", libc::setxattr(file, c"user.a".as_ptr(), c"b".as_ptr().cast(), 1, 0).into());
-        show("listxattr", libc::listxattr(file, std::ptr::null_mut(), 0) as libc::c_long);
-        show("setxattrat", libc::syscall(463, libc::AT_FDCWD, file, 0, c"user.a".as_ptr(), 0, 0));
-        for (name, family) in [("unix", 1), ("inet", 2), ("inet6", 10), ("netlink", 16), ("packet", 17), ("vsock", 40)] {
-            let kind = if family == 16 { libc::SOCK_RAW } else { libc::SOCK_STREAM };
+        show(
+            "fchmodat2-setgid",
+            libc::syscall(452, libc::AT_FDCWD, file, 0o2755, 0),
+        );
+        show(
+            "setxattr",
+            libc::setxattr(file, c"user.a".as_ptr(), c"b".as_ptr().cast(), 1, 0).into(),
+        );
+        show(
+            "listxattr",
+            libc::listxattr(file, std::ptr::null_mut(), 0) as libc::c_long,
+        );
+        show(
+            "setxattrat",
+            libc::syscall(463, libc::AT_FDCWD, file, 0, c"user.a".as_ptr(), 0, 0),
+        );
+        for (name, family) in [
+            ("unix", 1),
+            ("inet", 2),
+            ("inet6", 10),
+            ("netlink", 16),
+            ("packet", 17),
+            ("vsock", 40),
+        ] {
+            let kind = if family == 16 {
+                libc::SOCK_RAW
+            } else {
+                libc::SOCK_STREAM
+            };
             show(&format!("socket-{name}"), libc::socket(family, kind, 0).into());
         }
         show("io_uring", libc::syscall(425, 1, 0));
         show("keyctl", libc::syscall(libc::SYS_keyctl, 0, -3, 0));
         show("perf", libc::syscall(libc::SYS_perf_event_open, 0, 0, -1, -1, 0));
         show("bpf", libc::syscall(libc::SYS_bpf, 0, 0, 0));
-        show("mount", libc::mount(c"x".as_ptr(), c"/tmp".as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null()).into());
+        show(
+            "mount",
+            libc::mount(
+                c"x".as_ptr(),
+                c"/tmp".as_ptr(),
+                c"tmpfs".as_ptr(),
+                0,
+                std::ptr::null(),
+            )
+            .into(),
+        );
         show("unshare-user", libc::unshare(libc::CLONE_NEWUSER).into());
         show("kill-all", libc::kill(-1, libc::SIGKILL).into());
         #[cfg(target_arch = "x86_64")]

@@ -76,7 +76,10 @@ mod tests {
     fn every_byte_survives() {
         let all: Vec<u8> = (0..=255).collect();
         let json = serde_json::to_string(&all.to_wire()).unwrap();
-        assert_eq!(Vec::<u8>::from_wire(serde_json::from_str(&json).unwrap()), Some(all));
+        assert_eq!(
+            Vec::<u8>::from_wire(serde_json::from_str(&json).unwrap()),
+            Some(all)
+        );
     }
 
     #[test]

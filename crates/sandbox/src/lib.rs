@@ -13,8 +13,8 @@
 //! use firn_sandbox::{HelperCommand, SandboxSpec, run};
 //!
 //! # async fn example(spec: SandboxSpec) -> Result<(), firn_sandbox::SandboxError> {
-//! let (log, mut lines) = tokio::sync::mpsc::channel(16);
-//! tokio::spawn(async move { while let Some(bytes) = lines.recv().await { print!("{}", bytes.escape_ascii()) } });
+//! let (log, mut output) = tokio::sync::mpsc::channel::<bytes::Bytes>(16);
+//! tokio::spawn(async move { while let Some(chunk) = output.recv().await { print!("{}", chunk.escape_ascii()) } });
 //! let helper = HelperCommand::new("/proc/self/exe").arg("sandbox-exec");
 //! let exit = run(&helper, &spec, log, std::future::pending()).await?;
 //! println!("{:?} after {:?}", exit.status, exit.wall);

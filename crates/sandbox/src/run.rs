@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -13,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::wire::{self, MAX_REPORT_BYTES, Report};
@@ -35,7 +36,10 @@ pub struct HelperCommand {
 impl HelperCommand {
     /// An executable, for example `/proc/self/exe`.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), args: Vec::new() }
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+        }
     }
 
     /// One more argument.
@@ -56,7 +60,10 @@ impl HelperCommand {
             // A Ctrl-C in a terminal is the service's to handle.
             .process_group(0)
             .spawn()
-            .map_err(|source| SandboxError::Spawn { program: self.program.clone(), source })
+            .map_err(|source| SandboxError::Spawn {
+                program: self.program.clone(),
+                source,
+            })
     }
 }
 
@@ -82,23 +89,34 @@ pub async fn run(
     let (Some(mut stdin), Some(stdout), Some(stderr)) =
         (process.stdin.take(), process.stdout.take(), process.stderr.take())
     else {
-        return Err(SandboxError::Helper { what: "pipes", source: std::io::ErrorKind::BrokenPipe.into() });
+        return Err(SandboxError::Helper {
+            what: "pipes",
+            source: std::io::ErrorKind::BrokenPipe.into(),
+        });
     };
-    let mut heard = Heard { helper: process.id(), ..Heard::default() };
+    let born = Arc::new(Notify::new());
+    let mut heard = Heard {
+        helper: process.id(),
+        born: Arc::clone(&born),
+        ..Heard::default()
+    };
     let mut cancelled = false;
     {
         let mut listen = pin!(heard.listen(stderr));
         {
             let mut cancel = pin!(cancel);
             let mut pump = pin!(pump(stdout, &log));
-            let mut feed = pin!(feed(&mut stdin, &frame));
+            let mut feed = pin!(feed(&mut stdin, &frame, &born));
             let (mut fed, mut pumped, mut listened) = (false, false, false);
             while !(pumped && listened) {
                 tokio::select! {
                     () = &mut cancel => { cancelled = true; break }
                     () = &mut pump, if !pumped => pumped = true,
                     () = &mut listen, if !listened => listened = true,
-                    () = &mut feed, if !fed => fed = true,
+                    took = &mut feed, if !fed => {
+                        fed = true;
+                        if !took { break }
+                    }
                 }
             }
         }
@@ -122,17 +140,29 @@ pub async fn run(
         _ if cancelled => Ok(Exit::unstarted(ExitKind::Cancelled)),
         (_, Ok(Err(source))) => Err(SandboxError::Helper { what: "wait", source }),
         (_, status) => Err(SandboxError::HelperDied {
-            status: status.ok().and_then(Result::ok).map_or("killed".to_owned(), |status| status.to_string()),
+            status: status
+                .ok()
+                .and_then(Result::ok)
+                .map_or("killed".to_owned(), |status| status.to_string()),
             diagnostics: heard.diagnostics.escape_ascii().to_string(),
         }),
     }
 }
 
-/// The helper may end early (it then says why) or never read; both show elsewhere.
-async fn feed(stdin: &mut ChildStdin, frame: &[u8]) {
-    match timeout(TAKE_SPEC, stdin.write_all(frame)).await {
-        Ok(Ok(())) => {}
-        outcome => tracing::debug!(?outcome, "the sandbox helper did not take the specification"),
+/// `false`: the helper does not read. One that has ended is no concern here: it says why elsewhere.
+async fn feed(stdin: &mut ChildStdin, frame: &[u8], born: &Notify) -> bool {
+    let feed = async {
+        stdin.write_all(frame).await?;
+        born.notified().await;
+        stdin.write_all(&[wire::GO]).await
+    };
+    match timeout(TAKE_SPEC, feed).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "the sandbox helper ended before it took the specification");
+            true
+        }
+        Err(_) => false,
     }
 }
 
@@ -155,6 +185,7 @@ struct Heard {
     /// The first process of the sandbox, to kill it should the helper be killed.
     first: Option<OwnedFd>,
     pid: i32,
+    born: Arc<Notify>,
     diagnostics: Vec<u8>,
 }
 
@@ -176,9 +207,10 @@ impl Heard {
 
     fn line(&mut self, line: &[u8]) {
         match serde_json::from_slice(line) {
-            Ok(Report::Started { pid }) => {
+            Ok(Report::Born { pid }) => {
                 self.pid = pid;
                 self.first = self.hold(pid);
+                self.born.notify_one();
             }
             Ok(report) => self.last = Some(report),
             Err(_) => {
@@ -192,7 +224,12 @@ impl Heard {
     fn hold(&self, pid: i32) -> Option<OwnedFd> {
         let handle = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
         let stat = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let parent = stat.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok();
+        let parent = stat
+            .lines()
+            .find_map(|line| line.strip_prefix("PPid:"))?
+            .trim()
+            .parse()
+            .ok();
         (parent.is_some() && parent == self.helper).then_some(handle)
     }
 }
@@ -207,7 +244,10 @@ async fn gone(first: &OwnedFd, pid: i32) -> Result<(), SandboxError> {
             return Ok(());
         }
         if since.elapsed() > DEATH {
-            return Err(SandboxError::Unkillable { pid, seconds: DEATH.as_secs() });
+            return Err(SandboxError::Unkillable {
+                pid,
+                seconds: DEATH.as_secs(),
+            });
         }
         sleep(Duration::from_millis(5)).await;
     }

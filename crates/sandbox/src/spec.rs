@@ -11,14 +11,15 @@ use serde::{Deserialize, Serialize};
 /// no `.` or `..` components.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxSpec {
-    /// Host: an existing, empty directory owned by the caller. The helper makes `root` (mount point of the new root) and
-    /// `tmp` (what the command sees as `/tmp`, may be large) in it; the caller removes it afterwards.
+    /// Host: an existing, empty directory owned by the caller, in the same file system as `store_scratch`. The helper makes `root` and
+    /// `lower` (mount points), `work` (of an overlay) and `tmp` (what the command sees as `/tmp`, may be large) in it;
+    /// the caller removes it afterwards.
     #[serde(with = "crate::latin1")]
     pub scratch: PathBuf,
     /// Inside: the directory in which the outputs are made, for example `/nix/store`.
     #[serde(with = "crate::latin1")]
     pub store_dir: PathBuf,
-    /// Host: an empty directory, mounted writable at `store_dir`. As root the helper makes it `root:gid 01775`, so that
+    /// Host: an empty directory, writable at `store_dir` (under an overlay, which may leave `overlay.*` attributes). As root the helper makes it `root:gid 01775`, so that
     /// the command can add entries and cannot remove those of others. Outputs are found here afterwards.
     #[serde(with = "crate::latin1")]
     pub store_scratch: PathBuf,

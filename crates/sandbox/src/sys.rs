@@ -15,7 +15,11 @@ pub(crate) const ATTR_NODEV: u64 = 0x4;
 pub(crate) const ATTR_NOEXEC: u64 = 0x8;
 
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 /// Which side of a [`clone`] this is.
@@ -34,11 +38,12 @@ pub(crate) unsafe fn clone(flags: libc::c_int) -> io::Result<Cloned> {
     // SAFETY: no CLONE_VM and no new stack: the child goes on with a copy of everything, as after fork. The third
     // argument is where CLONE_PIDFD puts the descriptor on x86_64 and aarch64 alike; it outlives the call.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, &raw mut pidfd, 0usize, 0usize) };
-    match Pid::from_raw(check(pid)? as i32) {
-        None => Ok(Cloned::Child),
-        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
-        Some(pid) => Ok(Cloned::Parent { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
-    }
+    let Some(pid) = Pid::from_raw(check(pid)? as i32) else {
+        return Ok(Cloned::Child);
+    };
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Cloned::Parent { pid, pidfd })
 }
 
 /// Leave some namespaces of this process for new ones.
@@ -62,7 +67,12 @@ pub(crate) fn mount_setattr(
         propagation: u64,
         userns_fd: u64,
     }
-    let attr = MountAttr { set, clear, propagation: 0, userns_fd: 0 };
+    let attr = MountAttr {
+        set,
+        clear,
+        propagation: 0,
+        userns_fd: 0,
+    };
     let mut flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH;
     if recursive {
         flags |= libc::AT_RECURSIVE;
@@ -85,7 +95,12 @@ pub(crate) fn mount_setattr(
 pub(crate) fn close_on_exec_from(first: libc::c_uint) -> io::Result<()> {
     // SAFETY: marks descriptors and closes none, so no owner of one is surprised.
     let result = unsafe {
-        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_uint)
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC as libc::c_uint,
+        )
     };
     check(result).map(drop)
 }
@@ -123,18 +138,32 @@ pub(crate) fn wait(pid: Pid) -> io::Result<Reaped> {
     })
 }
 
-/// Give every signal its default action and block none.
+/// Give every signal its default action and block none. Not by way of libc, which keeps signals 32 and 33 for itself: a
+/// process that started this one may have had them ignored, and that is inherited.
 pub(crate) fn reset_signals() {
-    // SAFETY: sigaction and sigset_t are plain data, for which zero means the default action, no flags and no signals; the calls
-    // fail (and change nothing) for SIGKILL, SIGSTOP and the two that libc keeps for itself, which have no handler here.
+    const WORDS: usize = 4;
+    const MASK_BYTES: usize = 8;
+    let default = [0usize; WORDS];
+    let none = [0u64; 1];
+    // SAFETY: the kernel's own struct sigaction is at most four words on x86_64 and arm64, and all zero means the default action,
+    // no flags, an empty mask. It fails and changes nothing for SIGKILL and SIGSTOP. The mask is 64 bits.
     unsafe {
-        let default: libc::sigaction = std::mem::zeroed();
         for signal in 1..=64 {
-            libc::sigaction(signal, &default, ptr::null_mut());
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null_mut::<u8>(),
+                MASK_BYTES,
+            );
         }
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            none.as_ptr(),
+            ptr::null_mut::<u8>(),
+            MASK_BYTES,
+        );
     }
 }
 
@@ -147,10 +176,34 @@ pub(crate) fn personality(persona: libc::c_ulong) -> io::Result<()> {
 /// Filter the system calls of this thread from now on. Needs `no_new_privs`.
 pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
     let len = u16::try_from(program.len()).map_err(|_| io::Error::other("seccomp program too long"))?;
-    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    let program = libc::sock_fprog {
+        len,
+        filter: program.as_ptr().cast_mut(),
+    };
     // SAFETY: `program` points to `len` instructions that outlive the call; the kernel copies and does not write them.
-    let result =
-        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const program,
+        )
+    };
+    check(result).map(drop)
+}
+
+/// Whether filters can be installed and can answer with an error.
+pub(crate) fn seccomp_available() -> io::Result<()> {
+    let action: u32 = libc::SECCOMP_RET_ERRNO;
+    // SAFETY: reads a u32 that outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_GET_ACTION_AVAIL,
+            0,
+            &raw const action,
+        )
+    };
     check(result).map(drop)
 }
 
@@ -166,10 +219,19 @@ pub(crate) fn scope_abstract_sockets() -> io::Result<bool> {
     if landlock_abi() < 6 {
         return Ok(false);
     }
-    let attr = RulesetAttr { handled_access_fs: 0, handled_access_net: 0, scoped: SCOPE_ABSTRACT_UNIX_SOCKET };
+    let attr = RulesetAttr {
+        handled_access_fs: 0,
+        handled_access_net: 0,
+        scoped: SCOPE_ABSTRACT_UNIX_SOCKET,
+    };
     // SAFETY: `attr` has the layout of struct landlock_ruleset_attr of ABI 6 and outlives the call.
     let ruleset = check(unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, &raw const attr, size_of::<RulesetAttr>(), 0)
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            &raw const attr,
+            size_of::<RulesetAttr>(),
+            0,
+        )
     })?;
     // SAFETY: the kernel has just made this descriptor for us.
     let ruleset = unsafe { OwnedFd::from_raw_fd(ruleset as i32) };
@@ -194,7 +256,11 @@ pub(crate) fn landlock_abi() -> i64 {
 }
 
 /// Become another program. Returns only to say why not.
-pub(crate) fn execve(program: &CStr, argv: &[*const libc::c_char], envp: &[*const libc::c_char]) -> io::Error {
+pub(crate) fn execve(
+    program: &CStr,
+    argv: &[*const libc::c_char],
+    envp: &[*const libc::c_char],
+) -> io::Error {
     debug_assert!(argv.last().is_some_and(|p| p.is_null()) && envp.last().is_some_and(|p| p.is_null()));
     // SAFETY: the caller passes arrays of C strings that end with a null pointer (asserted above), alive during the call.
     unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
@@ -222,5 +288,6 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     }
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_LOOPBACK | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: SIOCSIFFLAGS reads an ifreq, which outlives the call.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) }.into()).map(drop)
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) }.into())
+        .map(drop)
 }

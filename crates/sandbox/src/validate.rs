@@ -45,12 +45,22 @@ fn check(spec: &SandboxSpec) -> Result<(), String> {
     if spec.argv.is_empty() {
         return Err("argv is empty".to_owned());
     }
-    let words = spec.argv.iter().chain(spec.env.iter().flat_map(|(name, value)| [name, value]));
+    let words = spec
+        .argv
+        .iter()
+        .chain(spec.env.iter().flat_map(|(name, value)| [name, value]));
     if words.chain([&spec.program]).any(|word| word.contains(&0)) {
         return Err("program, argv and env must not contain NUL".to_owned());
     }
-    if let Some((name, _)) = spec.env.iter().find(|(name, _)| name.is_empty() || name.contains(&b'=')) {
-        return Err(format!("\"{}\" is no name of an environment variable", name.escape_ascii()));
+    if let Some((name, _)) = spec
+        .env
+        .iter()
+        .find(|(name, _)| name.is_empty() || name.contains(&b'='))
+    {
+        return Err(format!(
+            "\"{}\" is no name of an environment variable",
+            name.escape_ascii()
+        ));
     }
     if spec.hostname.len() > 64 || spec.domainname.len() > 64 {
         return Err("hostname and domainname are at most 64 bytes".to_owned());
@@ -71,7 +81,10 @@ fn places(spec: &SandboxSpec) -> Result<(), String> {
             return Err(format!("{} cannot be replaced", path.display()));
         }
         if path.starts_with(&spec.build_dir) || OWN.iter().any(|own| path.starts_with(own)) {
-            return Err(format!("{} lies in a directory that the sandbox furnishes itself", path.display()));
+            return Err(format!(
+                "{} lies in a directory that the sandbox furnishes itself",
+                path.display()
+            ));
         }
         if spec.store_dir.starts_with(path) || spec.build_dir.starts_with(path) {
             return Err(format!("{} would hide a writable directory", path.display()));
@@ -85,20 +98,34 @@ fn places(spec: &SandboxSpec) -> Result<(), String> {
             return Err(format!("{} lies inside {}", path.display(), outer.display()));
         }
     }
-    if let Some(file) = spec.files.iter().find(|file| file.path.starts_with(&spec.store_dir)) {
-        return Err(format!("file {} would be taken for an output", file.path.display()));
+    if let Some(file) = spec
+        .files
+        .iter()
+        .find(|file| file.path.starts_with(&spec.store_dir))
+    {
+        return Err(format!(
+            "file {} would be taken for an output",
+            file.path.display()
+        ));
     }
     Ok(())
 }
 
 fn clean(what: &str, path: &Path) -> Result<(), String> {
     let bytes = path.as_os_str().as_bytes();
-    let normal = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
-        && !bytes.split(|&b| b == b'/').any(|part| part == b"." || part == b"..");
+    let normal = path
+        .components()
+        .all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
+        && !bytes
+            .split(|&b| b == b'/')
+            .any(|part| part == b"." || part == b"..");
     if path.is_absolute() && normal && !bytes.contains(&0) {
         Ok(())
     } else {
-        Err(format!("{what} \"{}\" is not an absolute path without . and ..", bytes.escape_ascii()))
+        Err(format!(
+            "{what} \"{}\" is not an absolute path without . and ..",
+            bytes.escape_ascii()
+        ))
     }
 }
 
@@ -141,7 +168,10 @@ mod tests {
     }
 
     fn input(target: &str) -> Input {
-        Input { target: target.into(), source: "/content/a".into() }
+        Input {
+            target: target.into(),
+            source: "/content/a".into(),
+        }
     }
 
     #[test]
@@ -150,7 +180,13 @@ mod tests {
         refused(|it| it.host_ids = Some((5, 0)));
         refused(|it| it.inputs = vec![input("/nix/store/a"), input("/nix/store/a")]);
         refused(|it| it.inputs = vec![input("/nix/store/a"), input("/nix/store/a/b")]);
-        refused(|it| it.inputs = vec![input("/nix/store/a"), input("/nix/store/a-b"), input("/nix/store/a/b")]);
+        refused(|it| {
+            it.inputs = vec![
+                input("/nix/store/a"),
+                input("/nix/store/a-b"),
+                input("/nix/store/a/b"),
+            ]
+        });
         refused(|it| it.inputs = vec![input("/nix/store/../a")]);
         refused(|it| it.inputs = vec![input("/nix/store/./a")]);
         refused(|it| it.inputs = vec![input("relative")]);
@@ -159,10 +195,18 @@ mod tests {
         refused(|it| it.extra = vec![input("/dev/kvm")]);
         refused(|it| it.extra = vec![input("/")]);
         refused(|it| {
-            it.files = vec![FileSpec { path: "/build/x".into(), contents: vec![], mode: 0o644 }];
+            it.files = vec![FileSpec {
+                path: "/build/x".into(),
+                contents: vec![],
+                mode: 0o644,
+            }];
         });
         refused(|it| {
-            it.files = vec![FileSpec { path: "/nix/store/x".into(), contents: vec![], mode: 0o644 }];
+            it.files = vec![FileSpec {
+                path: "/nix/store/x".into(),
+                contents: vec![],
+                mode: 0o644,
+            }];
         });
         refused(|it| it.argv = vec![]);
         refused(|it| it.env = vec![(b"A=B".to_vec(), vec![])]);

@@ -1,7 +1,7 @@
 //! What the caller and the helper say to each other.
 //!
-//! Standard input of the helper: the length of the specification (8 bytes, little endian), the specification (JSON), then nothing
-//! until the end of the file, which means "stop". Standard output: the log. Standard error: one JSON [`Report`] per line; other lines are
+//! Standard input of the helper: the length of the specification (8 bytes, little endian), the specification (JSON), then one byte when the
+//! caller holds a handle on the first process, then nothing until the end of the file, which means "stop". Standard output: the log. Standard error: one JSON [`Report`] per line; other lines are
 //! diagnostics of a helper that went wrong.
 
 use std::io::{self, Read};
@@ -14,13 +14,17 @@ use crate::{Exit, SandboxError, SandboxSpec};
 /// Longest encoded [`SandboxSpec`].
 pub const MAX_SPEC_BYTES: usize = 64 << 20;
 
+/// The caller's answer to [`Report::Born`].
+pub(crate) const GO: u8 = b'g';
+
 /// Longest line of the helper's standard error that is kept.
 pub(crate) const MAX_REPORT_BYTES: usize = 64 << 10;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
-    /// The command runs; the host process id of the first process of the sandbox, a child of the helper.
-    Started { pid: i32 },
+    /// The host process id of the first process of the sandbox, a child of the helper. The command does not run before the caller has
+    /// answered.
+    Born { pid: i32 },
     /// It is over, and so is everything in the sandbox.
     Ended(Exit),
     /// It does not die.

@@ -62,12 +62,12 @@ fn steps(spec: &SandboxSpec, helper: &OwnedFd, terminal: OwnedFd) -> Result<Infa
     confine::become_user(spec.uid, spec.gid)?;
     if spec.network == Network::Host {
         // Best effort: older kernels cannot.
-        let _ = confine::no_new_privileges().and_then(|()| {
-            sys::scope_abstract_sockets().named(|| "Landlock").map(drop)
-        });
+        let _ = confine::no_new_privileges()
+            .and_then(|()| sys::scope_abstract_sockets().named(|| "Landlock").map(drop));
     }
     confine::plain_process(spec.i686)?;
-    rustix::process::chdir(&spec.cwd).named(|| format!("enter the working directory {}", spec.cwd.display()))?;
+    rustix::process::chdir(&spec.cwd)
+        .named(|| format!("enter the working directory {}", spec.cwd.display()))?;
     confine::die_with_helper(helper)?;
     Err(execute(spec, helper)?)
 }
@@ -92,18 +92,27 @@ fn connect(terminal: OwnedFd) -> Result<(), String> {
 fn execute(spec: &SandboxSpec, helper: &OwnedFd) -> Result<Failure, String> {
     let text = |bytes: &[u8]| CString::new(bytes).named(|| "NUL in a string");
     let program = text(&spec.program)?;
-    let argv = spec.argv.iter().map(|arg| text(arg)).collect::<Result<Vec<_>, _>>()?;
+    let argv = spec
+        .argv
+        .iter()
+        .map(|arg| text(arg))
+        .collect::<Result<Vec<_>, _>>()?;
     let envp = spec
         .env
         .iter()
         .map(|(name, value)| text(&[name.as_slice(), b"=", value].concat()))
         .collect::<Result<Vec<_>, _>>()?;
     let pointers = |strings: &[CString]| {
-        strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
+        strings
+            .iter()
+            .map(|string| string.as_ptr())
+            .chain([std::ptr::null()])
+            .collect::<Vec<_>>()
     };
     let (argv_ptrs, envp_ptrs) = (pointers(&argv), pointers(&envp));
     let filter = seccomp::program();
     spawn::tell(helper, READY, "").named(|| "talk to the helper")?;
+    await_go(helper)?;
     sys::close_on_exec_from(3).named(|| "close_range")?;
     sys::install_filter(&filter).named(|| "install the seccomp filter")?;
     let error = sys::execve(&program, &argv_ptrs, &envp_ptrs);

@@ -53,8 +53,14 @@ pub(super) fn plain_process(i686: bool) -> Result<(), String> {
     no_new_privileges()?;
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     let core = getrlimit(Resource::Core);
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: core.maximum })
-        .named(|| "setrlimit RLIMIT_CORE")?;
+    setrlimit(
+        Resource::Core,
+        Rlimit {
+            current: Some(0),
+            maximum: core.maximum,
+        },
+    )
+    .named(|| "setrlimit RLIMIT_CORE")?;
     sys::reset_signals();
     sys::personality(ADDR_NO_RANDOMIZE | if i686 { PER_LINUX32 } else { 0 }).named(|| "personality")
 }

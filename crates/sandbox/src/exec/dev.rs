@@ -30,8 +30,14 @@ pub(super) fn make() -> Result<(), String> {
     for (path, target) in LINKS {
         symlink(target, path).named(|| format!("make the link /{path}"))?;
     }
-    mount("none", "dev/shm", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"size=50%,mode=1777")
-        .named(|| "mount a tmpfs at /dev/shm")?;
+    mount(
+        "none",
+        "dev/shm",
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        c"size=50%,mode=1777",
+    )
+    .named(|| "mount a tmpfs at /dev/shm")?;
     mount(
         "none",
         "dev/pts",

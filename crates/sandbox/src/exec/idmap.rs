@@ -10,7 +10,10 @@ use crate::SandboxSpec;
 /// Write the maps of the user namespace that `child` is in. Done from outside of it, once.
 pub(super) fn write(child: Pid, spec: &SandboxSpec) -> Result<(), String> {
     let (host_uid, host_gid) = spec.host_ids.unwrap_or_else(|| {
-        (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+        (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        )
     });
     let dir = format!("/proc/{}", child.as_raw_nonzero());
     for (file, text) in [

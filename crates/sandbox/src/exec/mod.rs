@@ -7,6 +7,7 @@ mod child;
 mod confine;
 mod dev;
 mod idmap;
+mod inputs;
 mod io_ext;
 mod output;
 mod pty;
@@ -36,12 +37,23 @@ pub fn sandbox_exec_main() -> ExitCode {
     let report = supervise::run(&spec)
         .unwrap_or_else(|why| Report::Ended(Exit::unstarted(ExitKind::SetupFailed(why))));
     let sent = report_line(&report);
-    root::clear_mount_points(&spec);
-    if sent { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    inputs::clear(&spec);
+    if sent {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Whether a terminal can be had; for the probe.
+pub(crate) fn terminal() -> Result<(), String> {
+    pty::open(None).map(drop)
 }
 
 fn report_line(report: &Report) -> bool {
-    let Ok(mut line) = serde_json::to_vec(report) else { return false };
+    let Ok(mut line) = serde_json::to_vec(report) else {
+        return false;
+    };
     line.push(b'\n');
     std::io::stderr().write_all(&line).is_ok()
 }

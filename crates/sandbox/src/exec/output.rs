@@ -61,7 +61,10 @@ impl Output {
             return false;
         }
         let mut length = 0;
-        while let (Some(master), Some(free)) = (&self.master, self.chunk.get_mut(length..).filter(|f| !f.is_empty())) {
+        while let (Some(master), Some(free)) = (
+            &self.master,
+            self.chunk.get_mut(length..).filter(|f| !f.is_empty()),
+        ) {
             match rustix::io::read(master, free) {
                 Ok(more @ 1..) => length += more,
                 Err(Errno::INTR) => {}

@@ -3,9 +3,7 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
-};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 
 use super::io_ext::Named;
@@ -17,13 +15,14 @@ use crate::{Network, SandboxSpec};
 pub(super) const MESSAGE: usize = 8 << 10;
 
 // One message is one packet; its first byte says what it is.
-/// To the child: your control groups (and, for an ordinary user, your ids) are set, begin. Or: your ids are set, go on.
+/// To the child, at the beginning: your control groups (and, for an ordinary user, your ids) are set; the answer to [`MAP`]
+/// and to [`READY`].
 pub(super) const GO: u8 = b'g';
 /// To the helper: I am in my user namespace, write its maps.
 pub(super) const MAP: u8 = b'm';
 /// To the helper: the sandbox could not be set up; text follows.
 pub(super) const FAILED: u8 = b'f';
-/// To the helper: everything is ready, I execute the program now. When nothing but the end of the file follows, that worked.
+/// To the helper: everything is ready, may I execute the program? When nothing but the end of the file follows, that worked.
 pub(super) const READY: u8 = b'r';
 /// To the helper: the program could not be executed; text follows.
 pub(super) const NO_EXEC: u8 = b'x';
@@ -58,7 +57,9 @@ pub(super) fn privileged() -> bool {
 pub(super) fn spawn(spec: &SandboxSpec, slave: OwnedFd) -> Result<Child, String> {
     match (privileged(), spec.host_ids) {
         (true, None) => return Err("running as root needs host_ids: root is never mapped".to_owned()),
-        (false, Some(_)) => return Err("host_ids need root; an ordinary user can only stand for itself".to_owned()),
+        (false, Some(_)) => {
+            return Err("host_ids need root; an ordinary user can only stand for itself".to_owned());
+        }
         _ => {}
     }
     let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
@@ -68,8 +69,13 @@ pub(super) fn spawn(spec: &SandboxSpec, slave: OwnedFd) -> Result<Child, String>
     if !privileged() {
         flags |= libc::CLONE_NEWUSER;
     }
-    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-        .named(|| "socketpair")?;
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .named(|| "socketpair")?;
     // SAFETY: the helper has one thread.
     let cloned = unsafe { sys::clone(flags) }.named(|| {
         format!("clone into new namespaces (flags {flags:#x}; user, mount, pid, ipc, uts and net namespaces are needed)")
@@ -81,7 +87,11 @@ pub(super) fn spawn(spec: &SandboxSpec, slave: OwnedFd) -> Result<Child, String>
         }
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
-    let child = Child { pid, pidfd, socket: ours };
+    let child = Child {
+        pid,
+        pidfd,
+        socket: ours,
+    };
     prepare(&child, spec).inspect_err(|_| {
         child.kill();
         let _ = sys::wait(child.pid);
@@ -116,5 +126,8 @@ pub(super) fn hear(from: impl AsFd) -> rustix::io::Result<Option<(u8, String)>> 
         Some(parts) => parts,
         None => return Ok(None),
     };
-    Ok(Some((*kind, text.utf8_chunks().map(|chunk| chunk.valid()).collect())))
+    Ok(Some((
+        *kind,
+        text.utf8_chunks().map(|chunk| chunk.valid()).collect(),
+    )))
 }

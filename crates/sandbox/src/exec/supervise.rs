@@ -9,7 +9,7 @@ use super::io_ext::Named;
 use super::output::Output;
 use super::spawn::{self, Child, MAP, NO_EXEC, READY};
 use super::{idmap, pty};
-use crate::wire::Report;
+use crate::wire::{self, Report};
 use crate::{Exit, ExitKind, SandboxSpec, sys};
 
 /// Longest time to set a sandbox up.
@@ -25,8 +25,10 @@ struct Run<'a> {
     output: Output,
     /// The child still has something to say: the command does not run yet.
     setting_up: bool,
-    /// The child was about to execute the program.
+    /// The child is about to execute the program.
     ready: bool,
+    /// The caller holds a handle on the child and the child may go on.
+    known: bool,
     began: Instant,
     last_output: Instant,
     /// Why the child was killed, and when.
@@ -36,7 +38,8 @@ struct Run<'a> {
 /// What there is to do.
 struct Ready {
     dead: bool,
-    caller_gone: bool,
+    caller: bool,
+    reader_gone: bool,
     message: bool,
     log: bool,
 }
@@ -46,6 +49,9 @@ pub(super) fn run(spec: &SandboxSpec) -> Result<Report, String> {
     rustix::io::ioctl_fionbio(rustix::stdio::stdout(), true).named(|| "make standard output non-blocking")?;
     let pty = pty::open(spec.host_ids)?;
     let child = spawn::spawn(spec, pty.slave)?;
+    super::report_line(&Report::Born {
+        pid: child.pid.as_raw_nonzero().get(),
+    });
     let now = Instant::now();
     let mut run = Run {
         spec,
@@ -53,13 +59,17 @@ pub(super) fn run(spec: &SandboxSpec) -> Result<Report, String> {
         output: Output::new(pty.master, spec.limits.log_bytes),
         setting_up: true,
         ready: false,
+        known: false,
         began: now,
         last_output: now,
         stopped: None,
     };
     if !run.until_dead()? {
         let pid = run.child.pid.as_raw_nonzero().get();
-        return Ok(Report::Unkillable { pid, seconds: DEATH.as_secs() });
+        return Ok(Report::Unkillable {
+            pid,
+            seconds: DEATH.as_secs(),
+        });
     }
     run.finish()
 }
@@ -69,7 +79,10 @@ impl Run<'_> {
     fn until_dead(&mut self) -> Result<bool, String> {
         loop {
             let ready = self.wait()?;
-            if ready.caller_gone {
+            if ready.caller {
+                self.answer();
+            }
+            if ready.reader_gone {
                 self.stop(ExitKind::Cancelled);
             }
             if ready.message {
@@ -83,6 +96,10 @@ impl Run<'_> {
                 self.stop(ExitKind::LogLimit);
             }
             if ready.dead {
+                // A short command has ended before all of its messages were heard. The end of the file is certain now.
+                while self.setting_up {
+                    self.hear();
+                }
                 return Ok(true);
             }
             match (self.deadline(), &self.stopped) {
@@ -103,10 +120,14 @@ impl Run<'_> {
             return Some((self.began + SETUP, ExitKind::SetupFailed(why)));
         }
         let limits = &self.spec.limits;
-        let wall = limits.wall.and_then(|limit| self.began.checked_add(limit)).map(|at| (at, ExitKind::TimedOut));
+        let wall = limits
+            .wall
+            .and_then(|limit| self.began.checked_add(limit))
+            .map(|at| (at, ExitKind::TimedOut));
         let silent = limits.silent.filter(|_| !self.output.waiting());
-        let silent =
-            silent.and_then(|limit| self.last_output.checked_add(limit)).map(|at| (at, ExitKind::SilentTimedOut));
+        let silent = silent
+            .and_then(|limit| self.last_output.checked_add(limit))
+            .map(|at| (at, ExitKind::SilentTimedOut));
         wall.into_iter().chain(silent).min_by_key(|(at, _)| *at)
     }
 
@@ -124,7 +145,15 @@ impl Run<'_> {
         };
         let live = self.stopped.is_none();
         let control = add(live, stdin, PollFlags::IN);
-        let reader = add(live, stdout, if self.output.waiting() { PollFlags::OUT } else { PollFlags::empty() });
+        let reader = add(
+            live,
+            stdout,
+            if self.output.waiting() {
+                PollFlags::OUT
+            } else {
+                PollFlags::empty()
+            },
+        );
         let message = self.setting_up.then(|| {
             fds.push(PollFd::new(&self.child.socket, PollFlags::IN));
             fds.len() - 1
@@ -133,15 +162,21 @@ impl Run<'_> {
             fds.push(PollFd::from_borrowed_fd(source, PollFlags::IN));
             fds.len() - 1
         });
-        let timeout = self.deadline().map(|(at, _)| timespec(at.saturating_duration_since(Instant::now())));
+        let timeout = self
+            .deadline()
+            .map(|(at, _)| timespec(at.saturating_duration_since(Instant::now())));
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(format!("poll: {error}")),
         }
-        let events = |at: Option<usize>| at.and_then(|at| fds.get(at)).map_or(PollFlags::empty(), |fd| fd.revents());
+        let events = |at: Option<usize>| {
+            at.and_then(|at| fds.get(at))
+                .map_or(PollFlags::empty(), |fd| fd.revents())
+        };
         Ok(Ready {
             dead: !events(Some(0)).is_empty(),
-            caller_gone: !events(control).is_empty() || events(reader).contains(PollFlags::ERR),
+            caller: !events(control).is_empty(),
+            reader_gone: events(reader).contains(PollFlags::ERR),
             message: !events(message).is_empty(),
             log: !events(log).is_empty(),
         })
@@ -154,19 +189,44 @@ impl Run<'_> {
                     self.stop(ExitKind::SetupFailed(why));
                 }
             }
-            Ok(Some((READY, _))) => self.ready = true,
+            Ok(Some((READY, _))) => {
+                self.ready = true;
+                self.release();
+            }
             Ok(Some((NO_EXEC, why))) => self.stop(ExitKind::NotExecutable(why)),
             Ok(Some((_, why))) => self.stop(ExitKind::SetupFailed(why)),
             Ok(None) | Err(_) if !self.ready => {
-                self.stop(ExitKind::SetupFailed("the child was killed during setup".to_owned()));
+                self.stop(ExitKind::SetupFailed(
+                    "the child was killed during setup".to_owned(),
+                ));
             }
             Ok(None) | Err(_) => {
                 self.setting_up = false;
                 self.began = Instant::now();
                 self.last_output = self.began;
-                let pid = self.child.pid.as_raw_nonzero().get();
-                super::report_line(&Report::Started { pid });
             }
+        }
+    }
+
+    /// The caller said something: once that it knows the child, else that it is gone.
+    fn answer(&mut self) {
+        let mut byte = [0];
+        let length = rustix::io::read(rustix::stdio::stdin(), &mut byte).unwrap_or(0);
+        if length == 1 && byte == [wire::GO] && !self.known {
+            self.known = true;
+            self.release();
+        } else {
+            self.stop(ExitKind::Cancelled);
+        }
+    }
+
+    /// Let the child become the command, when both sides are ready.
+    fn release(&mut self) {
+        if self.ready
+            && self.known
+            && let Err(why) = self.child.go()
+        {
+            self.stop(ExitKind::SetupFailed(why));
         }
     }
 
@@ -199,7 +259,6 @@ impl Run<'_> {
         self.drain();
         let status = match self.stopped {
             Some((why, _)) => why,
-            None if self.setting_up => ExitKind::SetupFailed("the child was killed during setup".to_owned()),
             None if libc::WIFSIGNALED(reaped.status) => ExitKind::Signalled(libc::WTERMSIG(reaped.status)),
             None => ExitKind::Exited(libc::WEXITSTATUS(reaped.status)),
         };
@@ -241,5 +300,8 @@ impl Run<'_> {
 }
 
 fn timespec(duration: Duration) -> Timespec {
-    Timespec { tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: duration.subsec_nanos().into() }
+    Timespec {
+        tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
 }

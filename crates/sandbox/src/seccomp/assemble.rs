@@ -20,8 +20,12 @@ const SET_ID: u32 = 0o6000;
 /// `O_CREAT` and the bit of `O_TMPFILE` that is not `O_DIRECTORY`; the same on x86 and arm64.
 const CREATES: u32 = 0o100 | 0o20_000_000;
 
-const FAMILIES: [u32; 4] =
-    [libc::AF_UNIX as u32, libc::AF_INET as u32, libc::AF_INET6 as u32, libc::AF_NETLINK as u32];
+const FAMILIES: [u32; 4] = [
+    libc::AF_UNIX as u32,
+    libc::AF_INET as u32,
+    libc::AF_INET6 as u32,
+    libc::AF_NETLINK as u32,
+];
 
 /// The filter for the machine this is compiled for.
 pub(crate) fn program() -> Vec<sock_filter> {
@@ -62,7 +66,12 @@ fn body(rule: Rule) -> Vec<sock_filter> {
     match rule {
         Rule::Deny(errno) => vec![deny(errno)],
         Rule::SetIdMode(arg) => {
-            vec![op(LOAD, low(arg)), branch(JUMP_SET, SET_ID, 0, 1), deny(libc::EPERM), allow]
+            vec![
+                op(LOAD, low(arg)),
+                branch(JUMP_SET, SET_ID, 0, 1),
+                deny(libc::EPERM),
+                allow,
+            ]
         }
         Rule::SetIdOpen { flags, mode } => vec![
             op(LOAD, low(flags)),
@@ -89,7 +98,12 @@ fn low(arg: u32) -> u32 {
 }
 
 fn op(code: u16, k: u32) -> sock_filter {
-    sock_filter { code, jt: 0, jf: 0, k }
+    sock_filter {
+        code,
+        jt: 0,
+        jf: 0,
+        k,
+    }
 }
 
 fn branch(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
@@ -97,7 +111,10 @@ fn branch(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
 }
 
 fn deny(errno: i32) -> sock_filter {
-    op(RETURN, libc::SECCOMP_RET_ERRNO | (errno as u32 & libc::SECCOMP_RET_DATA))
+    op(
+        RETURN,
+        libc::SECCOMP_RET_ERRNO | (errno as u32 & libc::SECCOMP_RET_DATA),
+    )
 }
 
 #[cfg(test)]
@@ -142,12 +159,26 @@ mod tests {
             args
         };
         // (x86_64 number, i386 number, index of the mode)
-        for (x64, i386, index) in
-            [(90, 15, 1), (91, 94, 1), (268, 306, 2), (452, 452, 2), (85, 8, 1), (133, 14, 1), (259, 297, 2)]
-        {
+        for (x64, i386, index) in [
+            (90, 15, 1),
+            (91, 94, 1),
+            (268, 306, 2),
+            (452, 452, 2),
+            (85, 8, 1),
+            (133, 14, 1),
+            (259, 297, 2),
+        ] {
             for (arch, nr) in [(X64, x64), (X64, X32 | x64), (I386, i386)] {
-                assert_eq!(run(arch, nr, mode(index, 0o4755)), Some(libc::EPERM), "{arch:x} {nr}");
-                assert_eq!(run(arch, nr, mode(index, 0o2755)), Some(libc::EPERM), "{arch:x} {nr}");
+                assert_eq!(
+                    run(arch, nr, mode(index, 0o4755)),
+                    Some(libc::EPERM),
+                    "{arch:x} {nr}"
+                );
+                assert_eq!(
+                    run(arch, nr, mode(index, 0o2755)),
+                    Some(libc::EPERM),
+                    "{arch:x} {nr}"
+                );
                 assert_eq!(run(arch, nr, mode(index, 0o1777)), None, "{arch:x} {nr}");
             }
         }

@@ -27,8 +27,16 @@ const EVERYWHERE: [(u32, Rule); 9] = [
 #[cfg(target_arch = "x86_64")]
 pub(super) fn arches() -> Vec<Arch> {
     vec![
-        Arch { audit: 0xc000_003e, mask: !X32_BIT, rules: x86_64() },
-        Arch { audit: 0x4000_0003, mask: u32::MAX, rules: i386() },
+        Arch {
+            audit: 0xc000_003e,
+            mask: !X32_BIT,
+            rules: x86_64(),
+        },
+        Arch {
+            audit: 0x4000_0003,
+            mask: u32::MAX,
+            rules: i386(),
+        },
     ]
 }
 
@@ -111,5 +119,9 @@ pub(super) fn arches() -> Vec<Arch> {
     ];
     rules.extend((5..=13).map(|number| (number, Rule::Deny(EOPNOTSUPP))));
     rules.extend(EVERYWHERE);
-    vec![Arch { audit: 0xc000_00b7, mask: u32::MAX, rules }]
+    vec![Arch {
+        audit: 0xc000_00b7,
+        mask: u32::MAX,
+        rules,
+    }]
 }

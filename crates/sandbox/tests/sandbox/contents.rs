@@ -19,7 +19,10 @@ async fn inputs_are_read_only(mut it: Fixture) {
     let dangling = it.at("content/dangling");
     symlink("/etc/shadow", &dangling).unwrap();
     for (target, source) in [("bbb-file", file), ("ccc-link", link), ("ddd-dangling", dangling)] {
-        it.spec.inputs.push(Input { target: format!("/nix/store/{target}").into(), source });
+        it.spec.inputs.push(Input {
+            target: format!("/nix/store/{target}").into(),
+            source,
+        });
     }
     let log = it
         .output(
@@ -35,8 +38,10 @@ async fn inputs_are_read_only(mut it: Fixture) {
         "aaa-dir bbb-file ccc-link ddd-dangling\nin a directory\na file\naaa-dir/file\nin a directory\n/etc/shadow\n1\n\
          aaa-dir bbb-file ccc-link ddd-dangling out-1 out-2 out-3\n"
     );
-    let mut left: Vec<_> =
-        fs::read_dir(it.at("store")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut left: Vec<_> = fs::read_dir(it.at("store"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     left.sort();
     assert_eq!(left, ["out-1", "out-2", "out-3"]);
     assert_eq!(fs::read_to_string(it.at("store/out-2/file")).unwrap(), "deep\n");
@@ -53,7 +58,9 @@ async fn inputs_are_read_only_and_outputs_are_found() {
 
 #[tokio::test]
 async fn the_same_for_an_ordinary_user() {
-    let Some(it) = Fixture::ordinary_user() else { return };
+    let Some(it) = Fixture::ordinary_user() else {
+        return;
+    };
     inputs_are_read_only(it).await;
 }
 
@@ -66,12 +73,18 @@ async fn sources_may_lie_where_only_root_can_go() {
     let dir = it.content("dir", "/nix/store/aaa-dir");
     fs::write(dir.join("file"), "x").unwrap();
     fs::set_permissions(it.at("content"), fs::Permissions::from_mode(0o700)).unwrap();
-    assert_eq!(it.output("cat /nix/store/aaa-dir/file; stat -c ' %u' /nix/store/aaa-dir/file").await, "x 65534\n");
+    assert_eq!(
+        it.output("cat /nix/store/aaa-dir/file; stat -c ' %u' /nix/store/aaa-dir/file")
+            .await,
+        "x 65534\n"
+    );
 }
 
 #[tokio::test]
 async fn two_at_once_see_different_contents_under_one_name() {
-    let (Some(mut one), Some(mut two)) = (Fixture::new(), Fixture::new()) else { return };
+    let (Some(mut one), Some(mut two)) = (Fixture::new(), Fixture::new()) else {
+        return;
+    };
     for (it, text) in [(&mut one, "one"), (&mut two, "two")] {
         let dir = it.content("dir", "/nix/store/aaa-dir");
         fs::write(dir.join("file"), text).unwrap();
@@ -89,7 +102,9 @@ async fn thousands_of_inputs() {
         fs::write(dir.join("file"), number.to_string()).unwrap();
     }
     let since = std::time::Instant::now();
-    let log = it.output("cd /nix/store; set -- *; echo $#; cat 1234-dir/file; touch 77-dir/x 2>/dev/null || true").await;
+    let log = it
+        .output("cd /nix/store; set -- *; echo $#; cat 1234-dir/file; touch 77-dir/x 2>/dev/null || true")
+        .await;
     println!("2000 inputs: {:?}", since.elapsed());
     assert_eq!(log, "2000\n1234");
 }
@@ -97,15 +112,26 @@ async fn thousands_of_inputs() {
 #[tokio::test]
 async fn what_cannot_be_set_up_is_named() {
     let Some(mut it) = Fixture::new() else { return };
-    it.spec.inputs = vec![Input { target: "/nix/store/aaa".into(), source: "/does/not/exist".into() }];
+    it.spec.inputs = vec![Input {
+        target: "/nix/store/aaa".into(),
+        source: "/does/not/exist".into(),
+    }];
     let (exit, _) = it.run().await;
-    let ExitKind::SetupFailed(why) = &exit.status else { panic!("{exit:?}") };
-    assert!(why.contains("/does/not/exist") && why.contains("No such file"), "{why}");
+    let ExitKind::SetupFailed(why) = &exit.status else {
+        panic!("{exit:?}")
+    };
+    assert!(
+        why.contains("/does/not/exist") && why.contains("No such file"),
+        "{why}"
+    );
 
     it.spec.inputs.clear();
     it.dir = tempfile::tempdir().unwrap();
     let (exit, _) = it.run().await;
-    assert!(matches!(&exit.status, ExitKind::SetupFailed(why) if why.contains("scratch")), "{exit:?}");
+    assert!(
+        matches!(&exit.status, ExitKind::SetupFailed(why) if why.contains("scratch")),
+        "{exit:?}"
+    );
 }
 
 #[tokio::test]
@@ -113,5 +139,8 @@ async fn a_program_that_is_absent_is_the_requests_own_doing() {
     let Some(mut it) = Fixture::new() else { return };
     it.spec.program = b"/bin/absent".to_vec();
     let (exit, _) = it.run().await;
-    assert!(matches!(&exit.status, ExitKind::NotExecutable(why) if why.contains("/bin/absent")), "{exit:?}");
+    assert!(
+        matches!(&exit.status, ExitKind::NotExecutable(why) if why.contains("/bin/absent")),
+        "{exit:?}"
+    );
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use bytes::Bytes;
 use firn_sandbox::{ExitKind, SandboxError, run};
 
-use super::fixture::{Fixture, example, root};
+use super::fixture::{Fixture, example};
 
 const FOREVER: &str = "trap '' HUP INT TERM
     (setsid sh -c 'while true; do sleep 0.05; done' > /dev/null 2>&1 < /dev/null &)
@@ -15,7 +15,8 @@ const FOREVER: &str = "trap '' HUP INT TERM
 #[tokio::test]
 async fn daemons_die_with_the_command() {
     let Some(mut it) = Fixture::new() else { return };
-    it.output("(setsid sh -c 'while true; do echo x >> /build/alive; sleep 0.02; done' &) ; sleep 0.1").await;
+    it.output("(setsid sh -c 'while true; do echo x >> /build/alive; sleep 0.02; done' &) ; sleep 0.1")
+        .await;
     assert!(it.at("build/alive").exists());
     assert_eq!(it.processes().unwrap_or_default(), Vec::<String>::new());
 }
@@ -58,27 +59,45 @@ async fn a_caller_that_is_killed_takes_everything_with_it() {
     it.until_gone().await;
 }
 
-#[tokio::test]
-async fn a_helper_that_is_killed_takes_everything_with_it() {
-    let Some(mut it) = Fixture::new() else { return };
-    if !root() {
-        return;
-    }
-    it.sh(FOREVER);
+/// Kill the helper, which has the fixture's directory as an argument.
+async fn kill_helper(mut it: Fixture) {
     let marker = it.dir.path().to_str().unwrap().to_owned();
-    it.helper = it.helper.clone().arg(&marker);
+    it.helper = it.helper.clone().arg("exec").arg(&marker);
     let ((exit, _), ()) = tokio::join!(it.try_run(), async {
         it.until_started().await;
         let helper = fs::read_dir("/proc").unwrap().flatten().find(|entry| {
             let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            line.split(|&b| b == 0).nth(1) == Some(marker.as_bytes())
+            line.split(|&b| b == 0).nth(2) == Some(marker.as_bytes())
         });
-        let pid = helper.unwrap().file_name().into_string().unwrap().parse().unwrap();
-        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
+        let pid = helper
+            .unwrap()
+            .file_name()
+            .into_string()
+            .unwrap()
+            .parse()
             .unwrap();
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(pid).unwrap(),
+            rustix::process::Signal::KILL,
+        )
+        .unwrap();
     });
     assert!(matches!(exit, Err(SandboxError::HelperDied { .. })), "{exit:?}");
     assert_eq!(it.processes().unwrap_or_default(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_helper_that_is_killed_takes_everything_with_it() {
+    let Some(mut it) = Fixture::new() else { return };
+    it.sh(FOREVER);
+    kill_helper(it).await;
+}
+
+#[tokio::test]
+async fn a_helper_that_is_killed_takes_even_those_with_it_that_want_to_stay() {
+    let Some(mut it) = Fixture::new() else { return };
+    it.example("stay");
+    kill_helper(it).await;
 }
 
 #[tokio::test]
@@ -86,7 +105,12 @@ async fn a_helper_that_is_none_is_named() {
     let Some(mut it) = Fixture::new() else { return };
     it.helper = firn_sandbox::HelperCommand::new("/does/not/exist");
     assert!(matches!(it.try_run().await.0, Err(SandboxError::Spawn { .. })));
-    it.helper = firn_sandbox::HelperCommand::new("/bin/sh").arg("-c").arg("echo oops >&2; exit 3");
+    it.helper = firn_sandbox::HelperCommand::new("/bin/sh")
+        .arg("-c")
+        .arg("echo oops >&2; exit 3");
     let (exit, _) = it.try_run().await;
-    assert!(matches!(&exit, Err(SandboxError::HelperDied { diagnostics, .. }) if diagnostics == "oops"), "{exit:?}");
+    assert!(
+        matches!(&exit, Err(SandboxError::HelperDied { diagnostics, .. }) if diagnostics == "oops"),
+        "{exit:?}"
+    );
 }

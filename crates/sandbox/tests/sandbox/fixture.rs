@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 pub const BUSYBOX: &str = "/bin/busybox";
 const APPLETS: &str = "sh ls cat id stat sleep echo printf ps mount mkdir touch ln rm chmod setsid seq hostname \
-    tty readlink dd sed grep env uname ip nc wc kill head true rmdir mv mknod";
+    tty readlink dd sed grep env uname ip nc wc kill head true rmdir mv mknod sort";
 
 pub struct Fixture {
     pub spec: SandboxSpec,
@@ -28,7 +28,11 @@ pub struct Fixture {
 pub fn example() -> PathBuf {
     let me = std::env::current_exe().unwrap();
     let path = me.ancestors().nth(2).unwrap().join("examples/sandbox-exec");
-    assert!(path.exists(), "{} is missing: build it with cargo build -p firn-sandbox --examples", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: build it with cargo build -p firn-sandbox --examples",
+        path.display()
+    );
     path
 }
 
@@ -40,7 +44,8 @@ impl Fixture {
 
     /// As an ordinary user, even when this process is root.
     pub fn ordinary_user() -> Option<Self> {
-        if rustix::process::geteuid().is_root() && Command::new("setpriv").arg("--version").output().is_err() {
+        if rustix::process::geteuid().is_root() && Command::new("setpriv").arg("--version").output().is_err()
+        {
             eprintln!("skipped: setpriv is needed to become an ordinary user");
             return None;
         }
@@ -64,10 +69,16 @@ impl Fixture {
             fs::create_dir(at(name)).unwrap();
         }
         fs::set_permissions(at("build"), fs::Permissions::from_mode(0o700)).unwrap();
-        let mut extra = vec![Input { target: BUSYBOX.into(), source: BUSYBOX.into() }];
+        let mut extra = vec![Input {
+            target: BUSYBOX.into(),
+            source: BUSYBOX.into(),
+        }];
         for name in APPLETS.split_whitespace() {
             symlink(BUSYBOX, at("bin").join(name)).unwrap();
-            extra.push(Input { target: Path::new("/bin").join(name), source: at("bin").join(name) });
+            extra.push(Input {
+                target: Path::new("/bin").join(name),
+                source: at("bin").join(name),
+            });
         }
         let mut helper = HelperCommand::new(example());
         if root {
@@ -104,7 +115,10 @@ impl Fixture {
             inputs: vec![],
             extra,
             files: vec![
-                file("/etc/passwd", "root:x:0:0:Nix build user:/build:/noshell\nnixbld:x:1000:100:Nix build user:/build:/noshell\n"),
+                file(
+                    "/etc/passwd",
+                    "root:x:0:0:Nix build user:/build:/noshell\nnixbld:x:1000:100:Nix build user:/build:/noshell\n",
+                ),
                 file("/etc/group", "root:x:0:\nnixbld:!:100:\n"),
             ],
             program: b"/bin/sh".to_vec(),
@@ -119,9 +133,18 @@ impl Fixture {
             i686: false,
             network: Network::Loopback,
             cgroups: vec![],
-            limits: Limits { wall: Some(Duration::from_secs(120)), ..Limits::default() },
+            limits: Limits {
+                wall: Some(Duration::from_secs(120)),
+                ..Limits::default()
+            },
         };
-        Some(Self { spec, helper, dir, uid, drop_to: root })
+        Some(Self {
+            spec,
+            helper,
+            dir,
+            uid,
+            drop_to: root,
+        })
     }
 
     pub fn sh(&mut self, script: &str) -> &mut Self {
@@ -138,11 +161,58 @@ impl Fixture {
     pub fn content(&mut self, name: &str, target: &str) -> PathBuf {
         let source = self.at("content").join(name);
         fs::create_dir(&source).unwrap();
-        self.spec.inputs.push(Input { target: target.into(), source: source.clone() });
+        self.spec.inputs.push(Input {
+            target: target.into(),
+            source: source.clone(),
+        });
         source
     }
 
+    /// Run `sandbox-exec <what>` inside, with the shared libraries that this process itself has loaded.
+    pub fn example(&mut self, what: &str) {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let mut libraries: Vec<&str> = maps
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(5))
+            .filter(|path| path.contains(".so"))
+            .collect();
+        libraries.sort_unstable();
+        libraries.dedup();
+        let mut search = String::new();
+        for library in libraries {
+            let path = PathBuf::from(library);
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if name.starts_with("ld-linux") {
+                let target = if cfg!(target_arch = "x86_64") {
+                    "/lib64"
+                } else {
+                    "/lib"
+                };
+                self.spec.extra.push(Input {
+                    target: PathBuf::from(target).join(name),
+                    source: path.clone(),
+                });
+            } else {
+                search = path.parent().unwrap().to_str().unwrap().to_owned();
+                self.spec.extra.push(Input {
+                    target: path.clone(),
+                    source: path,
+                });
+            }
+        }
+        self.spec.extra.push(Input {
+            target: "/bin/calls".into(),
+            source: example(),
+        });
+        self.spec.env.push((b"LD_LIBRARY_PATH".to_vec(), search.into()));
+        self.spec.program = b"/bin/calls".to_vec();
+        self.spec.argv = vec![b"calls".to_vec(), what.into()];
+    }
+
     pub async fn try_run(&self) -> (Result<Exit, SandboxError>, Vec<u8>) {
+        for used in ["scratch/root", "scratch/tmp", "scratch/lower", "scratch/work"] {
+            let _ = fs::remove_dir_all(self.at(used));
+        }
         let (log, mut chunks) = tokio::sync::mpsc::channel::<Bytes>(4);
         let read = tokio::spawn(async move {
             let mut all = Vec::new();
@@ -168,27 +238,43 @@ impl Fixture {
         log
     }
 
-    /// Whether processes of the command's host uid exist. `None` when it is not distinct.
+    /// Live processes of the command's host uid. `None` when that is not distinct.
     pub fn processes(&self) -> Option<Vec<String>> {
-        let mine = |entry: &fs::DirEntry| entry.metadata().is_ok_and(|meta| meta.uid() == self.uid);
+        let alive = |entry: &fs::DirEntry| {
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z"))
+        };
+        let mine =
+            |entry: &fs::DirEntry| entry.metadata().is_ok_and(|meta| meta.uid() == self.uid) && alive(entry);
         let found = fs::read_dir("/proc").unwrap().flatten().filter(mine);
-        self.drop_to.then(|| found.map(|entry| entry.file_name().into_string().unwrap()).collect())
+        self.drop_to.then(|| {
+            found
+                .map(|entry| entry.file_name().into_string().unwrap())
+                .collect()
+        })
     }
 
     pub async fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let since = Instant::now();
         while !holds(self) {
-            assert!(since.elapsed() < Duration::from_secs(60), "waited too long for: {what}");
+            assert!(
+                since.elapsed() < Duration::from_secs(60),
+                "waited too long for: {what}"
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
     pub async fn until_started(&self) {
-        self.until("the command to start", |it| it.at("build/started").exists()).await;
+        self.until("the command to start", |it| it.at("build/started").exists())
+            .await;
     }
 
     pub async fn until_gone(&self) {
-        self.until("its processes to end", |it| it.processes().is_none_or(|all| all.is_empty())).await;
+        self.until("its processes to end", |it| {
+            it.processes().is_none_or(|all| all.is_empty())
+        })
+        .await;
     }
 }
 

@@ -23,7 +23,10 @@ async fn exit_status_and_signal_are_told() {
 async fn long_runs_are_stopped() {
     let Some(mut it) = Fixture::new() else { return };
     it.spec.limits.wall = Some(Duration::from_millis(300));
-    let (exit, log) = it.sh("trap '' TERM INT; echo before; while true; do sleep 0.1; echo .; done").run().await;
+    let (exit, log) = it
+        .sh("trap '' TERM INT; echo before; while true; do sleep 0.1; echo .; done")
+        .run()
+        .await;
     assert_eq!(exit.status, ExitKind::TimedOut);
     assert!(log.starts_with("before\n"), "{log}");
     it.until_gone().await;
@@ -33,8 +36,14 @@ async fn long_runs_are_stopped() {
 async fn silent_runs_are_stopped() {
     let Some(mut it) = Fixture::new() else { return };
     it.spec.limits.silent = Some(Duration::from_millis(400));
-    let (exit, log) = it.sh("for i in 1 2 3 4 5 6; do sleep 0.1; echo $i; done; exec sleep 1000").run().await;
-    assert_eq!((exit.status, log.as_str()), (ExitKind::SilentTimedOut, "1\n2\n3\n4\n5\n6\n"));
+    let (exit, log) = it
+        .sh("for i in 1 2 3 4 5 6; do sleep 0.1; echo $i; done; exec sleep 1000")
+        .run()
+        .await;
+    assert_eq!(
+        (exit.status, log.as_str()),
+        (ExitKind::SilentTimedOut, "1\n2\n3\n4\n5\n6\n")
+    );
 }
 
 #[tokio::test]
@@ -42,7 +51,10 @@ async fn floods_are_cut_at_the_byte() {
     let Some(mut it) = Fixture::new() else { return };
     it.spec.limits.log_bytes = Some(100_001);
     let (exit, log) = it.sh("while true; do echo 123456789; done").run().await;
-    assert_eq!((exit.status, exit.log_bytes, log.len()), (ExitKind::LogLimit, 100_001, 100_001));
+    assert_eq!(
+        (exit.status, exit.log_bytes, log.len()),
+        (ExitKind::LogLimit, 100_001, 100_001)
+    );
     it.spec.limits.log_bytes = Some(10);
     let (exit, log) = it.sh("echo 123456789").run().await;
     assert_eq!((exit.status, log.len()), (ExitKind::Exited(0), 10));
@@ -63,7 +75,9 @@ async fn a_slow_reader_gets_every_line_and_does_not_make_the_command_silent() {
         }
         all
     });
-    let exit = run(&it.helper, &it.spec, log, std::future::pending()).await.unwrap();
+    let exit = run(&it.helper, &it.spec, log, std::future::pending())
+        .await
+        .unwrap();
     let expected: String = (1..=60000).map(|n| format!("{n}\n")).collect();
     assert_eq!(exit.status, ExitKind::Exited(0));
     assert_eq!(String::from_utf8(read.await.unwrap()).unwrap(), expected);
@@ -75,6 +89,73 @@ async fn output_without_a_receiver_is_thrown_away() {
     it.sh("seq 1 60000");
     let (log, chunks) = tokio::sync::mpsc::channel::<Bytes>(1);
     drop(chunks);
-    let exit = run(&it.helper, &it.spec, log, std::future::pending()).await.unwrap();
+    let exit = run(&it.helper, &it.spec, log, std::future::pending())
+        .await
+        .unwrap();
     assert_eq!(exit.status, ExitKind::Exited(0));
+}
+
+#[tokio::test]
+async fn control_groups_are_joined_before_the_command_runs() {
+    let Some(mut it) = Fixture::new() else { return };
+    let top = [
+        "/sys/fs/cgroup/cgroup.controllers",
+        "/sys/fs/cgroup/unified/cgroup.controllers",
+    ]
+    .map(std::path::Path::new)
+    .into_iter()
+    .find(|path| path.exists());
+    let Some(top) = top.and_then(|path| path.parent()) else {
+        eprintln!("skipped: no control groups of version 2");
+        return;
+    };
+    let group = top.join(format!("firn-sandbox-test-{}", it.uid));
+    if let Err(error) = std::fs::create_dir(&group) {
+        eprintln!("skipped: cannot make {}: {error}", group.display());
+        return;
+    }
+    it.spec.cgroups = vec![group.clone()];
+    it.sh("touch /build/started; cat /proc/self/cgroup; sleep 1000");
+    let (log, mut chunks) = tokio::sync::mpsc::channel::<Bytes>(8);
+    let members = std::cell::Cell::new(String::new());
+    let exit = run(&it.helper, &it.spec, log, async {
+        it.until_started().await;
+        members.set(std::fs::read_to_string(group.join("cgroup.procs")).unwrap());
+    })
+    .await;
+    std::fs::remove_dir(&group).unwrap();
+    assert_eq!(exit.unwrap().status, ExitKind::Cancelled);
+    assert!(members.take().lines().count() >= 1);
+    let log = chunks.recv().await.unwrap();
+    assert!(
+        !log.windows(4).any(|window| window == b"firn"),
+        "{}",
+        log.escape_ascii()
+    );
+}
+
+/// Prints; asserts nothing about time.
+#[tokio::test]
+#[ignore = "a measurement: run with --ignored --nocapture"]
+async fn latency() {
+    for inputs in [0, 100, 2000] {
+        let mut times = Vec::new();
+        for _ in 0..20 {
+            let Some(mut it) = Fixture::new() else { return };
+            for number in 0..inputs {
+                it.content(&number.to_string(), &format!("/nix/store/{number}-dir"));
+            }
+            it.sh("true");
+            let since = std::time::Instant::now();
+            let (exit, _) = it.run().await;
+            assert!(exit.success());
+            times.push(since.elapsed());
+        }
+        times.sort();
+        println!(
+            "{inputs} inputs: least {:?}, median {:?}",
+            times[0],
+            times[times.len() / 2]
+        );
+    }
 }

@@ -1,44 +1,18 @@
 //! What the command may not do.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
 
-use firn_sandbox::Input;
-
-use super::fixture::{Fixture, example};
-
-/// The program `sandbox-exec calls` with the shared libraries that this process itself has loaded.
-fn calls(it: &mut Fixture) {
-    let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    let mut libraries: Vec<&str> =
-        maps.lines().filter_map(|line| line.split_whitespace().nth(5)).filter(|path| path.contains(".so")).collect();
-    libraries.sort_unstable();
-    libraries.dedup();
-    let mut search = String::new();
-    for library in libraries {
-        let path = PathBuf::from(library);
-        let name = path.file_name().unwrap().to_str().unwrap();
-        if name.starts_with("ld-linux") {
-            let target = if cfg!(target_arch = "x86_64") { "/lib64" } else { "/lib" };
-            it.spec.extra.push(Input { target: PathBuf::from(target).join(name), source: path.clone() });
-        } else {
-            search = path.parent().unwrap().to_str().unwrap().to_owned();
-            it.spec.extra.push(Input { target: path.clone(), source: path });
-        }
-    }
-    it.spec.extra.push(Input { target: "/bin/calls".into(), source: example() });
-    it.spec.env.push((b"LD_LIBRARY_PATH".to_vec(), search.into()));
-    it.spec.program = b"/bin/calls".to_vec();
-    it.spec.argv = vec![b"calls".to_vec(), b"calls".to_vec()];
-}
+use super::fixture::Fixture;
 
 async fn denied(mut it: Fixture) {
-    calls(&mut it);
+    it.example("calls");
     let (exit, log) = it.run().await;
     assert!(exit.success(), "{exit:?}\n{log}");
-    let seen: BTreeMap<&str, i32> =
-        log.lines().filter_map(|line| line.split_once(' ')).map(|(name, errno)| (name, errno.parse().unwrap())).collect();
+    let seen: BTreeMap<&str, i32> = log
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(name, errno)| (name, errno.parse().unwrap()))
+        .collect();
     let mut expected = vec![
         ("open", 0),
         ("open-setuid", libc::EPERM),
@@ -78,6 +52,8 @@ async fn system_calls_that_leave_marks_or_leak_are_denied() {
 
 #[tokio::test]
 async fn the_same_for_an_ordinary_user() {
-    let Some(it) = Fixture::ordinary_user() else { return };
+    let Some(it) = Fixture::ordinary_user() else {
+        return;
+    };
     denied(it).await;
 }
