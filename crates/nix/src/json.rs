@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
+mod float;
 mod parse;
+mod powers;
 
 pub use parse::{JsonError, MAX_DEPTH};
 
@@ -63,7 +65,7 @@ impl Json {
             Self::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
             Self::Int(n) => out.push_str(&n.to_string()),
             Self::Uint(n) => out.push_str(&n.to_string()),
-            Self::Float(f) => write_float(out, *f),
+            Self::Float(f) => float::write(out, *f),
             Self::String(s) => write_string(out, s),
             Self::Array(items) => {
                 out.push('[');
@@ -131,43 +133,4 @@ fn write_string(out: &mut String, text: &str) {
         }
     }
     out.push('"');
-}
-
-/// Shortest digits that read back as the same number; positional up to 15 digits before and 3 zeros after the point.
-fn write_float(out: &mut String, value: f64) {
-    const MAX_POINT: i32 = 15;
-    const MIN_POINT: i32 = -4;
-    if !value.is_finite() {
-        out.push_str("null");
-        return;
-    }
-    if value == 0.0 {
-        out.push_str(if value.is_sign_negative() { "-0.0" } else { "0.0" });
-        return;
-    }
-    let scientific = format!("{value:e}");
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
-    if value < 0.0 {
-        out.push('-');
-    }
-    // Where the point stands, counted in digits from the first.
-    let point = exponent + 1;
-    let count = i32::try_from(digits.len()).unwrap_or(i32::MAX);
-    let zeros = |n: i32| "0".repeat(usize::try_from(n).unwrap_or(0));
-    let split = |at: i32| digits.split_at(usize::try_from(at).unwrap_or(0).min(digits.len()));
-    if count <= point && point <= MAX_POINT {
-        out.push_str(&format!("{digits}{}.0", zeros(point - count)));
-    } else if 0 < point && point <= MAX_POINT {
-        let (whole, fraction) = split(point);
-        out.push_str(&format!("{whole}.{fraction}"));
-    } else if MIN_POINT < point && point <= 0 {
-        out.push_str(&format!("0.{}{digits}", zeros(-point)));
-    } else {
-        let (first, rest) = split(1);
-        let dot = if rest.is_empty() { "" } else { "." };
-        let sign = if exponent < 0 { '-' } else { '+' };
-        out.push_str(&format!("{first}{dot}{rest}e{sign}{:02}", exponent.abs()));
-    }
 }

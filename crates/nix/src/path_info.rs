@@ -26,3 +26,21 @@ pub struct PathInfo {
     /// What the path commits to, when it is content-addressed.
     pub ca: Option<ContentAddress>,
 }
+
+impl PathInfo {
+    /// What signatures are made over: `1;<path>;<nar hash>;<nar size>;<references>`.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.path, self.nar_hash, self.nar_size, &self.references)
+    }
+}
+
+pub(crate) fn fingerprint(
+    path: &StorePath,
+    nar_hash: NarHash,
+    nar_size: u64,
+    references: &BTreeSet<StorePath>,
+) -> String {
+    let references: Vec<String> = references.iter().map(ToString::to_string).collect();
+    format!("1;{path};{nar_hash};{nar_size};{}", references.join(","))
+}

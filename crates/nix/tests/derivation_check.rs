@@ -1,5 +1,7 @@
 //! Which derivations from outside are refused, and with which words.
 
+#![expect(clippy::unwrap_used, reason = "a failed test is the point")]
+
 use firn_nix::derivation::{DerivationKind, InvalidDerivation, MAX_STRINGS};
 use firn_nix::{BasicDerivation, CaMethod, ContentAddress, DerivationOutput, Hash, HashAlgo, StorePath};
 

@@ -1,5 +1,7 @@
 //! The attributes that steer a build, plain and structured.
 
+#![expect(clippy::unwrap_used, reason = "a failed test is the point")]
+
 mod shared;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,7 @@
 //! JSON: reading against serde_json, writing against what nlohmann's library prints.
 
+#![expect(clippy::unwrap_used, reason = "a failed test is the point")]
+
 use firn_nix::json::{Json, MAX_DEPTH};
 use proptest::prelude::*;
 
@@ -29,6 +31,12 @@ fn prints_numbers_as_nlohmann_does() {
         ("1.5e300", "1.5e+300"),
         ("1.5E-7", "1.5e-07"),
         ("0.30000000000000004", "0.30000000000000004"),
+        ("5e-324", "5e-324"),
+        ("1.7976931348623157e308", "1.7976931348623157e+308"),
+        // Not the shortest digits, or not the nearest ones.
+        ("6.11793950736351e16", "6.1179395073635104e+16"),
+        ("201576030214256.62", "201576030214256.63"),
+        ("-2.665395735562245e186", "-2.6653957355622448e+186"),
     ] {
         assert_eq!(again(read), printed, "{read}");
     }

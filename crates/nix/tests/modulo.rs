@@ -1,5 +1,11 @@
 //! Hash modulo: paths as Nix computed them, for golden files and for whole evaluations of nixpkgs.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a failed test is the point"
+)]
+
 mod archive;
 mod shared;
 

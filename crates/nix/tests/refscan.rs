@@ -1,5 +1,11 @@
 //! The reference scan against a scan that looks at every position.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a failed test is the point"
+)]
+
 use std::collections::BTreeSet;
 
 use firn_nix::refscan::RefScanner;

@@ -1,5 +1,11 @@
 //! Reads the archives of the golden data.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a failed test is the point"
+)]
+
 use std::path::Path;
 
 /// Every file of a tar archive compressed with zstd: name and bytes, in order. Plain `ustar` and GNU long names.

@@ -1,5 +1,7 @@
 //! Builds with the Nix of this machine, in a store of its own.
 
+#![expect(clippy::unwrap_used, reason = "a failed test is the point")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
