@@ -47,7 +47,12 @@ async fn inputs_are_read_only(mut it: Fixture) {
     assert_eq!(fs::read_to_string(it.at("store/out-2/file")).unwrap(), "deep\n");
     assert_eq!(fs::metadata(it.at("store/out-2/file")).unwrap().uid(), it.uid);
     assert_eq!(fs::read_to_string(dir.join("file")).unwrap(), "in a directory");
-    assert!(fs::read_dir(it.at("scratch/root")).unwrap().next().is_none());
+    assert!(
+        fs::read_dir(it.spec.scratch.join("root"))
+            .unwrap()
+            .next()
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -62,6 +67,29 @@ async fn the_same_for_an_ordinary_user() {
         return;
     };
     inputs_are_read_only(it).await;
+}
+
+#[tokio::test]
+async fn the_same_without_an_overlay() {
+    let (Some(mut it), Ok(elsewhere)) = (Fixture::new(), tempfile::tempdir_in("/dev/shm")) else {
+        eprintln!("skipped: needs /dev/shm as another file system");
+        return;
+    };
+    // An overlay needs its working directory in the file system of the outputs.
+    it.spec.scratch = elsewhere.path().to_owned();
+    inputs_are_read_only(it).await;
+}
+
+/// Prints which of the two ways this machine takes.
+#[tokio::test]
+async fn the_store_directory_shows_no_host_path() {
+    for it in [Fixture::new(), Fixture::ordinary_user()] {
+        let Some(mut it) = it else { return };
+        it.content("dir", "/nix/store/aaa-dir");
+        let log = it.output("grep ' /nix/store ' /proc/mounts").await;
+        print!("{log}");
+        assert!(!log.contains(it.dir.path().to_str().unwrap()), "{log}");
+    }
 }
 
 #[tokio::test]
