@@ -20,7 +20,10 @@ fn copy(bytes: &[u8], piece: usize) -> Option<Vec<u8>> {
     let mut reader = NarReader::new(limits);
     let mut writer = NarWriter::new(Vec::new());
     for piece in bytes.chunks(piece) {
-        reader.push(piece, &mut writer).ok()?;
+        let taken = reader.push(piece, &mut writer).ok()?;
+        if taken < piece.len() {
+            return None;
+        }
     }
     reader.finish().ok()?;
     Some(writer.into_inner())

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::{GraphError, closure_size, known};
+use crate::graph::{GraphError, closure_sizes, known};
 use crate::json::Json;
 use crate::rewrite::{placeholder, rewrite_strings};
 use crate::{PathInfo, StorePath};
@@ -35,7 +35,8 @@ pub fn attrs_files(
         .map(|(name, path)| (name.clone(), Json::from(path.to_string())));
     attributes.insert("outputs".to_owned(), output_paths.collect());
     for (key, paths) in graphs {
-        let described = paths.iter().map(|path| describe(path, infos));
+        let sizes = closure_sizes(paths, infos)?;
+        let described = sizes.iter().map(|(path, size)| describe(path, *size, infos));
         attributes.insert(key.clone(), described.collect::<Result<Json, _>>()?);
     }
     let rewrites: Vec<(String, String)> = outputs
@@ -50,11 +51,15 @@ pub fn attrs_files(
     })
 }
 
-fn describe(path: &StorePath, infos: &BTreeMap<StorePath, PathInfo>) -> Result<Json, GraphError> {
+fn describe(
+    path: &StorePath,
+    closure_size: u64,
+    infos: &BTreeMap<StorePath, PathInfo>,
+) -> Result<Json, GraphError> {
     let info = known(path, infos)?;
     let references = info.references.iter().map(|r| Json::from(r.to_string()));
     let mut members = BTreeMap::from([
-        ("closureSize".to_owned(), Json::Uint(closure_size(path, infos)?)),
+        ("closureSize".to_owned(), Json::Uint(closure_size)),
         ("narHash".to_owned(), Json::from(info.nar_hash.to_string())),
         ("narSize".to_owned(), Json::Uint(info.nar_size)),
         ("path".to_owned(), Json::from(path.to_string())),

@@ -6,6 +6,8 @@ use std::path::Path;
 
 #[path = "../../../fuzz/replay/aterm.rs"]
 mod aterm;
+#[path = "../../../fuzz/replay/nar.rs"]
+mod nar;
 #[path = "../../../fuzz/replay/narinfo.rs"]
 mod narinfo;
 
@@ -26,6 +28,11 @@ fn replay(target: &str, run: impl Fn(&[u8]) -> bool) {
 #[test]
 fn derivations() {
     replay("aterm", aterm::run);
+}
+
+#[test]
+fn archives() {
+    replay("nar", nar::run);
 }
 
 #[test]
