@@ -106,3 +106,91 @@ impl Check<'_> {
         seen
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use firn_nix::{BasicDerivation, NarHash};
+
+    use super::*;
+
+    fn path(name: &str) -> StorePath {
+        let digit = name.chars().next().unwrap_or('0');
+        StorePath::from_base_name(format!("{}-{name}", digit.to_string().repeat(32)).as_bytes()).unwrap()
+    }
+
+    fn object(name: &str, references: &[&str]) -> Object {
+        Object {
+            path: path(name),
+            content: NarHash::new([0; 32]),
+            nar_size: 100,
+            references: references.iter().map(|name| path(name)).collect(),
+            ca: None,
+        }
+    }
+
+    /// Outputs `out` (which refers to itself, `a` and `dev`) and `dev`, after the inputs `a` → `b`.
+    fn verdict(name: &str, value: &str) -> Result<(), String> {
+        let mut drv = BasicDerivation::default();
+        drv.env.insert(name.into(), value.into());
+        let options = DerivationOptions::of(&drv).unwrap();
+        let outputs = [
+            ("out", object("xout", &["xout", "a", "dev"])),
+            ("dev", object("dev", &[])),
+        ];
+        let outputs = outputs.map(|(name, object)| (name.to_owned(), object)).into();
+        check_outputs(
+            &options,
+            &outputs,
+            &InputMapping::new([object("a", &["b"]), object("b", &[])]),
+        )
+    }
+
+    #[test]
+    fn lists_of_references() {
+        let [a, b] = ["a", "b"].map(|name| path(name).to_string());
+        for (name, value, bad) in [
+            ("allowedReferences", format!("out dev {a}"), vec![]),
+            ("allowedReferences", format!("dev {a}"), vec!["xout"]),
+            ("allowedReferences", String::new(), vec!["a", "dev", "xout"]),
+            ("allowedRequisites", format!("dev {a} {b}"), vec![]),
+            ("allowedRequisites", format!("dev {a}"), vec!["b"]),
+            ("disallowedReferences", b.clone(), vec![]),
+            ("disallowedReferences", format!("{a} {b} out"), vec!["a", "xout"]),
+            ("disallowedRequisites", b.clone(), vec!["b"]),
+            ("disallowedRequisites", "out".to_owned(), vec![]),
+        ] {
+            let listed: String = bad.iter().map(|name| format!("\n  {}", path(name))).collect();
+            let expected = format!(
+                "output '{}' is not allowed to refer to the following paths:{listed}",
+                path("xout")
+            );
+            let expected = if bad.is_empty() { Ok(()) } else { Err(expected) };
+            assert_eq!(verdict(name, &value), expected, "{name} = {value}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        let checks = |text: &str| verdict("__json", &format!(r#"{{"outputChecks":{{"out":{{{text}}}}}}}"#));
+        assert_eq!(checks(r#""maxSize":100,"maxClosureSize":400"#), Ok(()));
+        assert!(
+            checks(r#""maxSize":99"#)
+                .unwrap_err()
+                .contains("is too large at 100 bytes; limit is 99 bytes")
+        );
+        assert!(
+            checks(r#""maxClosureSize":399"#)
+                .unwrap_err()
+                .contains("is too large at 400 bytes")
+        );
+    }
+
+    #[test]
+    fn structured_checks_count_the_output_itself() {
+        let verdict = verdict(
+            "__json",
+            r#"{"outputChecks":{"out":{"disallowedRequisites":["out"]}}}"#,
+        );
+        assert!(verdict.unwrap_err().ends_with("-xout"));
+    }
+}
