@@ -11,23 +11,32 @@ use crate::tail::LogTail;
 
 /// Below this much free disk a failure is not held against the builder (the value is Nix's).
 const FULL: u64 = 8 << 20;
-/// Cannot be sent by a process of the sandbox to its first one, which the builder is.
+/// No process of the sandbox can send it to the first one, which the builder is (only a limit on CPU time, set by itself, does the same).
 const SIGKILL: i32 = 9;
 
 /// Why a builder that ended like this has no outputs; none when it exited with status 0.
-pub(crate) fn of_exit(drv_path: &StorePath, kind: ExitKind, limits: &JobLimits, tail: LogTail) -> Option<RunFailure> {
-    let builder = |what: String| RunFailure::Builder(format!("builder for '{drv_path}' {what}{}", tail.message()));
+pub(crate) fn of_exit(
+    drv_path: &StorePath,
+    kind: ExitKind,
+    limits: &JobLimits,
+    tail: LogTail,
+) -> Option<RunFailure> {
+    let builder =
+        |what: String| RunFailure::Builder(format!("builder for '{drv_path}' {what}{}", tail.message()));
     Some(match kind {
         ExitKind::Exited(0) => return None,
         ExitKind::Exited(status) => builder(format!("failed with exit code {status}")),
         ExitKind::Signalled(SIGKILL) => RunFailure::Infrastructure(format!(
             "builder for '{drv_path}' was killed from outside of its sandbox, probably for lack of memory"
         )),
-        ExitKind::Signalled(signal) => builder(format!("failed due to signal {signal} ({})", signal_text(signal))),
-        ExitKind::NotExecutable(why) => builder(format!("could not be executed: {why}")),
-        ExitKind::TimedOut => {
-            RunFailure::TimedOut(format!("building of '{drv_path}' timed out after {} seconds", seconds(limits.wall)))
+        ExitKind::Signalled(signal) => {
+            builder(format!("failed due to signal {signal} ({})", signal_text(signal)))
         }
+        ExitKind::NotExecutable(why) => builder(format!("could not be executed: {why}")),
+        ExitKind::TimedOut => RunFailure::TimedOut(format!(
+            "building of '{drv_path}' timed out after {} seconds",
+            seconds(limits.wall)
+        )),
         ExitKind::SilentTimedOut => RunFailure::TimedOut(format!(
             "building of '{drv_path}' timed out after {} seconds of silence",
             seconds(limits.silent)

@@ -26,6 +26,9 @@ use crate::{admin, banner};
 /// Name and version of what the sandbox shows to a build; part of every build key.
 const SANDBOX: &str = "linux-namespaces-1";
 
+/// Users beyond the builds that run at once: a build that was cancelled keeps its own until it is cleared away.
+const SPARE_UIDS: u32 = 16;
+
 /// Connections to PostgreSQL.
 const DATABASE_CONNECTIONS: u32 = 16;
 
@@ -211,7 +214,7 @@ fn builder_config(
         .arg("sandbox-exec"),
         shell,
         first_uid: config.build.first_uid,
-        uids: u32::try_from(slots).unwrap_or(1),
+        uids: u32::try_from(slots).unwrap_or(1).saturating_add(SPARE_UIDS),
         fixed_network: Network::Loopback,
     })
 }

@@ -18,14 +18,17 @@ use super::nix::{CORES, Info, Nix, SHELL};
 
 /// A builder with a content store of its own.
 pub struct Firn {
-    dir: TempDir,
-    content: ContentStore,
     pub builder: LocalBuilder,
+    pub content: ContentStore,
+    dir: TempDir,
 }
 
 impl Firn {
     pub fn new() -> Self {
-        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        Self::in_dir(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap())
+    }
+
+    pub fn in_dir(dir: TempDir) -> Self {
         let content = ContentStore::open(&dir.path().join("content")).unwrap();
         let builder = LocalBuilder::new(Config {
             scratch_dir: dir.path().join("scratch"),
@@ -37,14 +40,23 @@ impl Firn {
             uids: 4,
             fixed_network: Network::Loopback,
         });
-        Self { dir, content, builder: builder.unwrap() }
+        Self {
+            builder: builder.unwrap(),
+            content,
+            dir,
+        }
     }
 
     /// Brings the input closure of a derivation over from Nix's store.
     pub async fn import(&self, nix: &Nix, drv: &Derivation) -> InputMapping {
         let mut trees = Vec::new();
         let inputs = InputMapping::new(nix.inputs(drv).into_iter().map(|info| {
-            let Info { path, hash, references, ca } = info;
+            let Info {
+                path,
+                hash,
+                references,
+                ca,
+            } = info;
             let tree = self
                 .content
                 .ingest_tree(&nix.real(&path), WalkPolicy::Own, WalkLimits::default(), None)
@@ -52,7 +64,13 @@ impl Firn {
             let (content, nar_size) = (tree.hash(), tree.size());
             assert_eq!(content.hex(), hash);
             trees.push(tree);
-            Object { ca, path, content, nar_size, references }
+            Object {
+                ca,
+                path,
+                content,
+                nar_size,
+                references,
+            }
         }));
         self.content.publish(trees).await.unwrap();
         inputs
@@ -105,6 +123,11 @@ impl Firn {
         outcome.result
     }
 
+    /// Where builds run.
+    pub fn scratch(&self) -> PathBuf {
+        self.dir.path().join("scratch")
+    }
+
     /// Where an output's content is.
     pub fn tree(&self, object: &Object) -> PathBuf {
         self.content.tree(&object.content)
@@ -112,12 +135,12 @@ impl Firn {
 
     /// Whether nothing is left of any build.
     pub fn is_tidy(&self) -> bool {
-        std::fs::read_dir(self.dir.path().join("scratch")).unwrap().next().is_none()
+        std::fs::read_dir(self.scratch()).unwrap().next().is_none()
     }
 }
 
 /// A number that no other call of this process gets.
-fn next() -> u32 {
+pub fn next() -> u32 {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     NEXT.fetch_add(4, Ordering::Relaxed)
@@ -126,13 +149,28 @@ fn next() -> u32 {
 /// The example of this package that is only the helper; `cargo test` builds it.
 fn helper() -> HelperCommand {
     let test = std::env::current_exe().unwrap();
-    let example = test.ancestors().nth(2).unwrap().join("examples/builder-sandbox-exec");
-    assert!(example.exists(), "{} is built by `cargo build --examples`", example.display());
+    let example = test
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .join("examples/builder-sandbox-exec");
+    assert!(
+        example.exists(),
+        "{} is built by `cargo build --examples`",
+        example.display()
+    );
     HelperCommand::new(example)
 }
 
 /// Prints how two trees differ.
 pub fn show_difference(name: &str, expected: &Path, got: &Path) {
-    let output = std::process::Command::new("diff").arg("-r").args([expected, got]).output().unwrap();
-    println!("output '{name}', Nix and Firn:\n{}", output.stdout.escape_ascii().to_string().replace("\\n", "\n"));
+    let output = std::process::Command::new("diff")
+        .arg("-r")
+        .args([expected, got])
+        .output()
+        .unwrap();
+    println!(
+        "output '{name}', Nix and Firn:\n{}",
+        output.stdout.escape_ascii().to_string().replace("\\n", "\n")
+    );
 }

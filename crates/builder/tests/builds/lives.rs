@@ -1,0 +1,337 @@
+//! How builds end, and that nothing is left of them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use firn_core::{InputMapping, Object};
+use firn_nix::{Derivation, DerivationOutput, StorePath};
+use firn_service::ports::{Builder as _, Job, RunFailure};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::firn::Firn;
+use super::nix::SHELL;
+
+/// A derivation whose builder is `/bin/sh`, with busybox at `$bb`.
+fn derivation(script: &str) -> (StorePath, Derivation) {
+    let mut drv = Derivation::default();
+    let out = StorePath::parse(b"/nix/store/00000000000000000000000000000002-test").unwrap();
+    let env = [("out", out.to_string()), ("bb", busybox().to_string())];
+    drv.basic
+        .outputs
+        .insert("out".into(), DerivationOutput::InputAddressed(out));
+    drv.basic.platform = b"x86_64-linux".into();
+    drv.basic.builder = b"/bin/sh".into();
+    drv.basic.args = vec![b"-ec".into(), script.into()];
+    drv.basic
+        .env
+        .extend(env.map(|(name, value)| (name.into(), value.into())));
+    (
+        StorePath::parse(b"/nix/store/00000000000000000000000000000003-test.drv").unwrap(),
+        drv,
+    )
+}
+
+fn busybox() -> StorePath {
+    StorePath::parse(b"/nix/store/00000000000000000000000000000001-bb").unwrap()
+}
+
+/// A builder and a job for it; none, with the reason printed, where there is no busybox.
+async fn job(script: &str) -> Option<(Firn, Job)> {
+    if !Path::new(SHELL).exists() {
+        println!("skipped: there is no {SHELL} here");
+        return None;
+    }
+    let firn = Firn::new();
+    let job = firn_job(&firn, script).await;
+    Some((firn, job))
+}
+
+async fn firn_job(firn: &Firn, script: &str) -> Job {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(SHELL, dir.path().join("busybox")).unwrap();
+    let content = &firn.content;
+    let tree = content
+        .ingest_tree(
+            dir.path(),
+            firn_content::WalkPolicy::Own,
+            Default::default(),
+            None,
+        )
+        .unwrap();
+    let object = Object {
+        path: busybox(),
+        content: tree.hash(),
+        nar_size: tree.size(),
+        references: BTreeSet::new(),
+        ca: None,
+    };
+    content.publish([tree]).await.unwrap();
+    let (path, drv) = derivation(&script.replace("BB", "$bb/busybox"));
+    firn.job(&path, &drv, InputMapping::new([object]))
+}
+
+#[tokio::test]
+async fn time_outs() {
+    let Some((firn, mut job)) = job("while true; do echo busy; BB sleep 0.05; done").await else {
+        return;
+    };
+    job.limits.wall = Duration::from_millis(1500);
+    let failure = firn.run(job).await.unwrap_err();
+    assert!(
+        matches!(&failure, RunFailure::TimedOut(text) if text.ends_with("-test.drv' timed out after 2 seconds")),
+        "{failure}"
+    );
+    assert!(firn.is_tidy());
+}
+
+#[tokio::test]
+async fn silence() {
+    let Some((firn, mut job)) = job("echo once; BB sleep 600").await else {
+        return;
+    };
+    job.limits.silent = Duration::from_secs(1);
+    let failure = firn.run(job).await.unwrap_err();
+    assert!(
+        matches!(&failure, RunFailure::TimedOut(text) if text.ends_with("timed out after 1 seconds of silence")),
+        "{failure}"
+    );
+    assert!(firn.is_tidy());
+}
+
+#[tokio::test]
+async fn too_much_log() {
+    let Some((firn, mut job)) = job("while true; do echo 0123456789; done").await else {
+        return;
+    };
+    job.limits.log_bytes = 10_000;
+    let failure = firn.run(job).await.unwrap_err();
+    assert!(
+        matches!(&failure, RunFailure::LogLimit(text) if text.contains("more than 10000 bytes")),
+        "{failure}"
+    );
+}
+
+#[tokio::test]
+async fn too_much_output() {
+    let script = "BB mkdir $out; BB truncate -s 8000000000000 $out/sparse";
+    let Some((firn, job)) = job(script).await else {
+        return;
+    };
+    let failure = firn.run(job).await.unwrap_err();
+    assert!(
+        matches!(&failure, RunFailure::OutputRejected(text) if text.contains("larger than 1073741824 bytes")),
+        "{failure}"
+    );
+    assert!(firn.is_tidy());
+}
+
+#[tokio::test]
+async fn deep_and_locked_trees_are_removed() {
+    let script = "cd /build; p=d/d/d/d/d/d/d/d/d/d; p=$p/$p/$p/$p/$p; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19; do
+            BB mkdir -p $p; cd $p; done
+        BB mkdir -p /build/locked/x $out/l; BB chmod 0 /build/locked; echo x > $out-stray";
+    let Some((firn, job)) = job(script).await else {
+        return;
+    };
+    firn.run(job).await.unwrap();
+    assert!(firn.is_tidy());
+}
+
+#[tokio::test]
+async fn cancelled() {
+    let Some((firn, job)) = job("echo started; BB sleep 600").await else {
+        return;
+    };
+    let (log, mut chunks) = mpsc::channel(1);
+    let cancel = CancellationToken::new();
+    let started = async {
+        chunks.recv().await.unwrap();
+        cancel.cancel();
+    };
+    let (outcome, ()) = tokio::join!(firn.builder.run(job, log, cancel.clone()), started);
+    assert_eq!(outcome.result.unwrap_err(), RunFailure::Cancelled);
+    assert!(firn.is_tidy());
+}
+
+#[tokio::test]
+async fn cancelled_while_nobody_reads_the_log() {
+    let Some((firn, job)) = job("while true; do echo 0123456789012345678901234567890123456789; done").await
+    else {
+        return;
+    };
+    let (log, mut chunks) = mpsc::channel(1);
+    let cancel = CancellationToken::new();
+    let started = async {
+        chunks.recv().await.unwrap();
+        cancel.cancel();
+    };
+    let (outcome, ()) = tokio::join!(firn.builder.run(job, log, cancel.clone()), started);
+    assert_eq!(outcome.result.unwrap_err(), RunFailure::Cancelled);
+    assert!(firn.is_tidy());
+}
+
+#[tokio::test]
+async fn a_dropped_future_ends_the_build() {
+    let Some((firn, job)) = job("echo started; BB sleep 600").await else {
+        return;
+    };
+    let (log, mut chunks) = mpsc::channel(1);
+    tokio::select! {
+        outcome = firn.builder.run(job, log, CancellationToken::new()) => panic!("{outcome:?}"),
+        _ = chunks.recv() => {}
+    }
+    while !firn.is_tidy() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn leftovers_are_swept() {
+    let Some((firn, job)) = job("echo hello > $out").await else {
+        return;
+    };
+    let left = firn.scratch().join("0123456789abcdef0123456789abcdef/build/x");
+    std::fs::create_dir_all(&left).unwrap();
+    std::fs::write(firn.scratch().join("other"), "not a build").unwrap();
+    assert_eq!(firn.builder.sweep().unwrap(), 1);
+    std::fs::remove_file(firn.scratch().join("other")).unwrap();
+    assert!(firn.is_tidy());
+    assert_eq!(firn.run(job).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn several_at_a_time() {
+    let Some((firn, one)) = job("BB sleep 0.2; echo one $bb > $out").await else {
+        return;
+    };
+    let jobs = [
+        one,
+        firn_job(&firn, "BB sleep 0.2; echo two $out > $out").await,
+        firn_job(&firn, "BB id -u; exit 7").await,
+    ];
+    let [one, two, three] = jobs.map(|job| firn.run(job));
+    let (one, two, three) = tokio::join!(one, two, three);
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert_eq!(one["out"].references, [busybox()].into());
+    assert_eq!(two["out"].references, [two["out"].path.clone()].into());
+    assert_ne!(one["out"].content, two["out"].content);
+    assert!(
+        matches!(three, Err(RunFailure::Builder(text)) if text.contains("exit code 7") && text.ends_with("> 1000"))
+    );
+}
+
+#[tokio::test]
+async fn no_more_users() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root gives builds users of their own");
+        return;
+    }
+    let Some((firn, job)) = job("echo started; BB sleep 600").await else {
+        return;
+    };
+    let cancel = CancellationToken::new();
+    let mut runs = tokio::task::JoinSet::new();
+    let (log, mut chunks) = mpsc::channel(1);
+    for _ in 0..4 {
+        let (builder, log, cancel) = (firn.builder.clone(), log.clone(), cancel.clone());
+        let job = firn_job(&firn, "echo started; BB sleep 600").await;
+        runs.spawn(async move { builder.run(job, log, cancel).await });
+    }
+    for _ in 0..4 {
+        chunks.recv().await.unwrap();
+    }
+    assert!(matches!(firn.run(job).await, Err(RunFailure::Infrastructure(_))));
+    cancel.cancel();
+    runs.join_all().await;
+    assert!(firn.is_tidy());
+}
+
+#[tokio::test]
+async fn what_is_refused_before_it_runs() {
+    let Some((firn, job)) = job("").await else { return };
+    let refused = async |change: &dyn Fn(&mut Job)| {
+        let mut job = job.clone();
+        change(&mut job);
+        match firn.run(job).await {
+            Err(RunFailure::InputRejected(text)) => text,
+            other => panic!("{other:?}"),
+        }
+    };
+    let env = |job: &mut Job, name: &str, value: &str| {
+        job.drv.env.insert(name.into(), value.into());
+    };
+    let text = refused(&|job| job.drv.builder = b"builtin:fetchurl".into()).await;
+    assert!(
+        text.contains("test.drv") && text.contains("preferLocalBuild"),
+        "{text}"
+    );
+    for (name, value) in [
+        ("__noChroot", "1"),
+        ("__impure", "1"),
+        ("__impureHostDeps", "/usr/lib"),
+        ("__json", "["),
+    ] {
+        refused(&|job| env(job, name, value)).await;
+    }
+    for graph in [
+        "odd",
+        "a/b /nix/store/x",
+        "g /etc/passwd",
+        "g /nix/store/00000000000000000000000000000009-absent",
+    ] {
+        refused(&|job| env(job, "exportReferencesGraph", graph)).await;
+    }
+    refused(&|job| env(job, "allowedReferences", "nonsense")).await;
+    refused(&|job| env(job, "", "nameless")).await;
+    let deferred = refused(&|job| {
+        job.drv.outputs.insert("out".into(), DerivationOutput::Deferred);
+    });
+    assert!(
+        deferred
+            .await
+            .contains("content-addressed derivations are not supported yet")
+    );
+    assert!(firn.is_tidy());
+}
+
+/// The rest of the tests of a user who is not root, in a process of that user.
+#[tokio::test]
+async fn an_ordinary_user_can_build() {
+    const INNER: &str = "FIRN_BUILDER_TEST_DIR";
+    if let Some(dir) = std::env::var_os(INNER) {
+        let firn = Firn::in_dir(tempfile::tempdir_in(dir).unwrap());
+        let job = firn_job(
+            &firn,
+            "BB mkdir $out; BB id -u > $out/id; BB mkdir $out/l; BB chmod 0 $out/l; BB mkdir l; BB chmod 0 l",
+        );
+        let built = firn.run(job.await).await.unwrap();
+        let tree = firn.tree(&built["out"]);
+        assert_eq!(std::fs::read_to_string(tree.join("id")).unwrap(), "1000\n");
+        assert!(firn.is_tidy());
+        println!("built by an ordinary user");
+        return;
+    }
+    if !rustix::process::geteuid().is_root() || Command::new("setpriv").arg("--version").output().is_err() {
+        println!("skipped: not root, so every other test is this one; or no setpriv");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(dir.path(), Some(12345), Some(12345)).unwrap();
+    let output = Command::new("setpriv")
+        .args(["--reuid=12345", "--regid=12345", "--clear-groups"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "lives::an_ordinary_user_can_build", "--nocapture"])
+        .env(INNER, dir.path())
+        .env("TMPDIR", dir.path())
+        .output()
+        .unwrap();
+    let said = output.stdout.escape_ascii().to_string();
+    assert!(
+        said.contains("built by an ordinary user"),
+        "{said}\n{}",
+        output.stderr.escape_ascii()
+    );
+}
