@@ -6,9 +6,9 @@
 //! the disk after all.
 
 use std::collections::BTreeSet;
-use std::fs::{self, FileType, Permissions};
+use std::fs::{self, DirBuilder, FileType, Permissions};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -105,7 +105,10 @@ fn make_points(inputs: &[(&Input, FileType)], place: impl Fn(&Path) -> PathBuf) 
         if let Some(parent) = point.parent()
             && !parents.contains(parent)
         {
-            fs::create_dir_all(Path::new(".").join(parent))
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(Path::new(".").join(parent))
                 .named(|| format!("make the directory of {}", target.display()))?;
             parents.insert(parent.to_owned());
         }
