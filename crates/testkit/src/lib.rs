@@ -13,6 +13,7 @@
 //! ```
 
 mod layers;
+mod licences;
 mod nix;
 pub mod postgres;
 mod server;
@@ -20,6 +21,7 @@ mod server;
 use std::path::{Path, PathBuf};
 
 pub use layers::forbidden_arrows;
+pub use licences::forbidden_packages;
 pub use nix::{Nix, Run};
 pub use server::{Client, Server};
 
