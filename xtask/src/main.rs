@@ -18,9 +18,9 @@ usage: cargo xtask COMMAND
   test                   everything that must pass: format, lints, tests, stories with real Nix
   bench [--rounds N] [--only WORD]
                          plain Nix and Firn side by side; writes bench/results/<date>.md
-  corpus DIR [--only NAME,…]
+  corpus DIR [--only NAME,…] [--reference ROOT]
                          builds the packages of a corpus folder (a copy of it is made in target/corpus) with plain Nix and
-                         on Firn, and compares every output
+                         on Firn, and compares every output; ROOT is a store in which plain Nix has built them already
   sources [DIR]          fetches the demo's sources only";
 
 fn main() -> ExitCode {

@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 #[derive(Debug)]
 pub struct Nix {
     dir: PathBuf,
+    root: PathBuf,
     environment: Vec<(String, String)>,
 }
 
@@ -51,15 +52,25 @@ impl Nix {
     /// # Errors
     /// When the folders cannot be made.
     pub fn new(dir: &Path) -> anyhow::Result<Self> {
-        for folder in ["store", "home", "conf", "tmp"] {
+        Self::with_store(dir, &dir.join("store"))
+    }
+
+    /// A home and configuration below `dir`, on the store below `root`, which may hold something already.
+    ///
+    /// # Errors
+    /// When the folders cannot be made.
+    pub fn with_store(dir: &Path, root: &Path) -> anyhow::Result<Self> {
+        for folder in ["home", "conf", "tmp"] {
             std::fs::create_dir_all(dir.join(folder))?;
         }
+        std::fs::create_dir_all(root)?;
         std::fs::write(
             dir.join("conf/nix.conf"),
             "substituters =\nbuild-users-group =\nexperimental-features = nix-command\nsandbox = true\nwarn-dirty = false\n",
         )?;
         Ok(Self {
             dir: dir.to_owned(),
+            root: root.to_owned(),
             environment: Vec::new(),
         })
     }
@@ -72,13 +83,13 @@ impl Nix {
     /// `local?root=…` of its store.
     #[must_use]
     pub fn store_uri(&self) -> String {
-        format!("local?root={}", self.dir.join("store").display())
+        format!("local?root={}", self.root.display())
     }
 
     /// Where a store path of this store stands on disk.
     #[must_use]
     pub fn on_disk(&self, store_path: &str) -> PathBuf {
-        self.dir.join("store").join(store_path.trim_start_matches('/'))
+        self.root.join(store_path.trim_start_matches('/'))
     }
 
     /// A folder of its own for expressions and the like.

@@ -1,0 +1,163 @@
+//! An account, its machine, and how its requests were answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use firn_testkit::{Client, Server};
+
+use super::World;
+
+/// How often the progress of a long run is looked at.
+const LOOK: Duration = Duration::from_secs(5);
+/// Lines of a failed run that are quoted.
+const QUOTED: usize = 60;
+
+/// How one request was answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Path of the derivation.
+    pub drv: String,
+    /// Name of the rung; `failed` when none gave a result.
+    pub rung: String,
+    /// Why this one.
+    pub reason: String,
+    /// Time on the server.
+    pub wall: Duration,
+}
+
+/// One account on one server, with one machine.
+pub struct Account<'a> {
+    pub name: &'a str,
+    pub server: &'a Server,
+    pub client: Client,
+    world: &'a World,
+}
+
+impl<'a> Account<'a> {
+    /// A new account with an empty store into which sources and derivations have been put.
+    pub fn new(world: &'a World, server: &'a Server, name: &'a str) -> anyhow::Result<Self> {
+        Self::prepared(world, server, name, server.client(name)?)
+    }
+
+    /// A further machine of an account that exists.
+    pub fn again(&self) -> anyhow::Result<Self> {
+        let folder = format!("{}-again", self.name);
+        let client = self.server.another_client(self.name, &folder)?;
+        Self::prepared(self.world, self.server, self.name, client)
+    }
+
+    fn prepared(world: &'a World, server: &'a Server, name: &'a str, client: Client) -> anyhow::Result<Self> {
+        world.corpus.fetch(&client.nix)?;
+        ensure!(
+            world.corpus.instantiate(&client.nix)? == world.drvs,
+            "the corpus evaluates to other derivations than before"
+        );
+        Ok(Self {
+            name,
+            server,
+            client,
+            world,
+        })
+    }
+
+    /// All answers so far, oldest first.
+    pub fn answers(&self) -> anyhow::Result<Vec<Answer>> {
+        let arguments = ["builds", self.name, "--json", "--limit", "10000"];
+        let run = self.server.firn(&arguments)?.success()?;
+        let rows: serde_json::Value = serde_json::from_str(&run.stdout)?;
+        let rows = rows.as_array().context("a list")?;
+        let text = |row: &serde_json::Value, key: &str, none: &str| {
+            row.get(key).and_then(|v| v.as_str()).unwrap_or(none).to_owned()
+        };
+        Ok(rows
+            .iter()
+            .rev()
+            .map(|row| Answer {
+                drv: text(row, "derivation", ""),
+                rung: text(row, "rung", "failed"),
+                reason: text(row, "reason", ""),
+                wall: Duration::from_millis(row.get("wall_ms").and_then(|v| v.as_u64()).unwrap_or(0)),
+            })
+            .collect())
+    }
+
+    /// Makes derivations' outputs valid in its store with the server as the only builder, and says what is built meanwhile.
+    /// The new answers, oldest first.
+    pub fn realise(&self, scheme: &str, drvs: &[String]) -> anyhow::Result<Vec<Answer>> {
+        let before = self.answers()?.len();
+        let (running, ended) = channel::<()>();
+        let run = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut shown = before;
+                while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK) {
+                    shown = self.show(shown, drvs.len());
+                }
+                self.show(shown, drvs.len());
+            });
+            let run = self.client.realise(scheme, drvs, &[]);
+            drop(running);
+            run
+        })?;
+        let log = self.world.logs.join(format!("{}-{before}.log", self.name));
+        std::fs::write(&log, &run.stderr)?;
+        if !run.ok {
+            bail!(
+                "the client of account {} failed; its log is {}:\n{}\nThe server's log:\n{}",
+                self.name,
+                log.display(),
+                last(&run.stderr),
+                last(&self.server.log())
+            );
+        }
+        Ok(self.answers()?.split_off(before))
+    }
+
+    /// Prints what was built since the last look.
+    fn show(&self, shown: usize, of: usize) -> usize {
+        let Ok(answers) = self.answers() else {
+            return shown;
+        };
+        for (number, answer) in answers.iter().enumerate().skip(shown) {
+            if ["built", "failed"].contains(&answer.rung.as_str()) {
+                println!(
+                    "    {:3}/{of}  {} {} in {:.1} s",
+                    number + 1,
+                    answer.rung,
+                    drv_name(&answer.drv),
+                    answer.wall.as_secs_f64()
+                );
+            }
+        }
+        answers.len()
+    }
+}
+
+/// How many answers each rung gave, as text.
+pub fn count(answers: &[Answer]) -> String {
+    let mut rungs: BTreeMap<&str, usize> = BTreeMap::new();
+    for answer in answers {
+        *rungs.entry(&answer.rung).or_default() += 1;
+    }
+    let parts: Vec<String> = rungs.iter().map(|(rung, n)| format!("{n} {rung}")).collect();
+    parts.join(", ")
+}
+
+/// Derivations that were answered by this rung.
+pub fn on_rung(answers: &[Answer], rung: &str) -> BTreeSet<String> {
+    let matching = answers.iter().filter(|a| a.rung == rung);
+    matching.map(|a| a.drv.clone()).collect()
+}
+
+/// `hello-2.10` of `/nix/store/…-hello-2.10.drv`.
+pub fn drv_name(drv: &str) -> &str {
+    let base = drv.rsplit('/').next().unwrap_or(drv);
+    base.get(33..).unwrap_or(base).trim_end_matches(".drv")
+}
+
+fn last(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let from = lines.len().saturating_sub(QUOTED);
+    lines.get(from..).unwrap_or_default().join("\n")
+}
