@@ -35,10 +35,17 @@ struct Ban {
 /// When `deny.toml` cannot be read or cargo cannot describe the workspace.
 pub fn forbidden_packages(workspace: &Path) -> anyhow::Result<Vec<String>> {
     let deny: Deny = toml::from_str(&std::fs::read_to_string(workspace.join("deny.toml"))?)?;
-    let metadata = MetadataCommand::new().manifest_path(workspace.join("Cargo.toml")).exec()?;
+    let metadata = MetadataCommand::new()
+        .manifest_path(workspace.join("Cargo.toml"))
+        .exec()?;
     let mut wrong = Vec::new();
     for package in &metadata.packages {
-        if let Some(ban) = deny.bans.deny.iter().find(|ban| ban.name == package.name.as_str()) {
+        if let Some(ban) = deny
+            .bans
+            .deny
+            .iter()
+            .find(|ban| ban.name == package.name.as_str())
+        {
             wrong.push(format!("{} is banned: {}", package.name, ban.reason));
         }
         let licence = package.license.as_deref().unwrap_or("none");
@@ -54,7 +61,11 @@ fn allowed(expression: &str, allow: &BTreeSet<String>) -> bool {
     let expression = expression.replace('/', " OR ");
     let term = |text: &str| allow.contains(text.trim().trim_matches(['(', ')']).trim());
     let any = |text: &str| text.split(" OR ").any(|part| part.split(" AND ").all(term));
-    if expression.contains('(') { expression.split(" AND ").all(any) } else { any(&expression) }
+    if expression.contains('(') {
+        expression.split(" AND ").all(any)
+    } else {
+        any(&expression)
+    }
 }
 
 #[cfg(test)]

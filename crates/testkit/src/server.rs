@@ -20,6 +20,8 @@ pub struct Server {
     dir: PathBuf,
     port: u16,
     child: Option<Child>,
+    /// Whom it runs as, when not as the caller.
+    user: Option<u32>,
     /// Removed at the end unless it was the caller's.
     temporary: Option<tempfile::TempDir>,
 }
@@ -48,10 +50,48 @@ impl Server {
             dir: std::path::absolute(dir)?,
             port: 0,
             child: None,
+            user: None,
             temporary: None,
         };
         server.launch()?;
         Ok(server)
+    }
+
+    /// Starts one as another user; the caller is root. The error says why when that user cannot reach the program.
+    ///
+    /// # Errors
+    /// When the user cannot run the program, or the server does not get ready; quotes its log.
+    pub fn start_as(program: &Path, user: u32) -> anyhow::Result<Self> {
+        let target = program.parent().and_then(Path::parent).unwrap_or(Path::new("."));
+        let temporary = crate::scratch(&target.join("tmp"))?;
+        let dir = std::path::absolute(temporary.path())?;
+        std::os::unix::fs::chown(&dir, Some(user), Some(user))?;
+        let mut server = Self {
+            program: std::path::absolute(program)?,
+            dir,
+            port: 0,
+            child: None,
+            user: Some(user),
+            temporary: Some(temporary),
+        };
+        let reach = server.command().arg("--version").output()?;
+        if !reach.status.success() {
+            bail!("user {user} cannot run {}", program.display());
+        }
+        server.launch()?;
+        Ok(server)
+    }
+
+    fn command(&self) -> Command {
+        let Some(user) = self.user else {
+            return Command::new(&self.program);
+        };
+        let mut command = Command::new("setpriv");
+        let user = user.to_string();
+        command
+            .args(["--reuid", &user, "--regid", &user, "--clear-groups", "--"])
+            .arg(&self.program);
+        command
     }
 
     /// Starts it again on the same data and the same port.

@@ -6,6 +6,7 @@ mod interrupted_server;
 mod joined_builds;
 mod legacy_protocol;
 mod many_contents;
+mod ordinary_user;
 mod refused_builds;
 mod shared_builds;
 mod stdio_session;
