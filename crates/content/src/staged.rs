@@ -104,18 +104,14 @@ impl Staged {
         Ok(hasher.finish())
     }
 
-    pub(crate) fn name(&self) -> &str {
-        self.staging.get().map_or("", |staging| staging.name())
+    /// Directory and name in it; always there.
+    pub(crate) fn place(&self) -> Option<(&OwnedFd, &str)> {
+        let staging = self.staging.get()?;
+        Some((staging.dir(), staging.name()))
     }
 
     pub(crate) fn root(&self) -> RootKind {
         self.root
-    }
-
-    pub(crate) fn belongs_to(&self, store: &Arc<Inner>) -> bool {
-        self.staging
-            .get()
-            .is_some_and(|staging| Arc::ptr_eq(&staging.store, store))
     }
 
     /// Removes what is still in the staging area, on this thread.
