@@ -1,5 +1,7 @@
 //! Build keys: equal exactly when a sandbox could not tell two builds apart.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use firn_core::{BuildKey, EnvironmentClass, InputMapping, Object};

@@ -1,5 +1,7 @@
 //! Views against a model: the first claim of the best kind, path by path.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use firn_core::{Claim, EvidenceKind, Object, View};
