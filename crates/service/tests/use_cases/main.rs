@@ -8,5 +8,8 @@
 )]
 
 mod ladder;
+mod logs;
+mod results;
+mod runs;
 mod support;
 mod uploads;

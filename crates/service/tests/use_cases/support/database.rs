@@ -16,7 +16,8 @@ pub struct MemoryDatabase(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     /// Methods that fail.
-    broken: BTreeSet<&'static str>,
+    /// With the calls that go well before.
+    broken: BTreeMap<&'static str, usize>,
     accounts: Vec<Account>,
     keys: Vec<(AccountId, SshKey)>,
     /// Oldest first.
@@ -29,7 +30,12 @@ struct State {
 impl MemoryDatabase {
     /// From now on these methods fail, and only these.
     pub fn break_down(&self, methods: &[&'static str]) {
-        self.lock().broken = methods.iter().copied().collect();
+        self.lock().broken = methods.iter().map(|method| (*method, 0)).collect();
+    }
+
+    /// From now on this method works so many times and then fails.
+    pub fn break_down_after(&self, method: &'static str, calls: usize) {
+        self.lock().broken = BTreeMap::from([(method, calls)]);
     }
 
     /// All claims of all accounts.
@@ -47,13 +53,17 @@ impl MemoryDatabase {
     }
 
     fn open(&self, method: &'static str) -> Result<MutexGuard<'_, State>, DatabaseError> {
-        let state = self.lock();
-        match state.broken.contains(method) {
-            true => Err(DatabaseError::Backend(
-                "secret detail: the disk is on fire".into(),
-            )),
-            false => Ok(state),
+        let mut state = self.lock();
+        match state.broken.get_mut(method) {
+            Some(0) => {
+                return Err(DatabaseError::Backend(
+                    "secret detail: the disk is on fire".into(),
+                ));
+            }
+            Some(left) => *left -= 1,
+            None => {}
         }
+        Ok(state)
     }
 }
 

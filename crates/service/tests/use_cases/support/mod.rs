@@ -6,7 +6,7 @@ mod objects;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -136,7 +136,18 @@ impl World {
         .await;
     }
 
-    pub fn log_dir(&self) -> std::path::PathBuf {
+    /// Contents that are published and not yet synced, as the store notes it for the time after a crash.
+    pub fn unsynced(&self) -> usize {
+        let sessions = std::fs::read_dir(self.directory.path().join("content/staging")).unwrap();
+        let notes = sessions.map(|session| {
+            std::fs::read_dir(session.unwrap().path().join("unsynced"))
+                .unwrap()
+                .count()
+        });
+        notes.sum()
+    }
+
+    pub fn log_dir(&self) -> PathBuf {
         self.directory.path().join("logs")
     }
 }
