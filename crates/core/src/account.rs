@@ -64,3 +64,50 @@ impl fmt::Debug for BuildId {
         fmt::Display::fmt(self, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for good in ["a", "0", "team-a", "a-", "a--b", &"x".repeat(64)] {
+            assert_eq!(
+                AccountName::parse(good).map(|n| n.to_string()),
+                Ok(good.to_owned())
+            );
+        }
+        for bad in [
+            "",
+            "-",
+            "-a",
+            "A",
+            "a_b",
+            "a.b",
+            "a/b",
+            "a b",
+            "ä",
+            "a\n",
+            "a\0",
+            &"x".repeat(65),
+        ] {
+            assert!(AccountName::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_name_is_quoted_safely_and_cut() {
+        let error = AccountName::parse("a\n\u{1b}[2J").unwrap_err().to_string();
+        assert!(error.contains(r"a\n\u{1b}[2J"), "{error}");
+        assert!(!error.contains('\u{1b}'));
+        let long = AccountName::parse(&"ß".repeat(10_000)).unwrap_err().to_string();
+        assert_eq!(long.matches('ß').count(), 80);
+    }
+
+    #[test]
+    fn build_ids_are_32_digits() {
+        let mut id = [0; 16];
+        id[15] = 0xab;
+        assert_eq!(BuildId(id).to_string(), "000000000000000000000000000000ab");
+    }
+}

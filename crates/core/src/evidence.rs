@@ -50,3 +50,22 @@ pub struct Claim {
     /// Seconds since 1970 of the claim.
     pub registered: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fixed_order() {
+        let order = [
+            EvidenceKind::ContentAddressed,
+            EvidenceKind::Built,
+            EvidenceKind::Uploaded,
+        ];
+        for (i, a) in order.into_iter().enumerate() {
+            for (j, b) in order.into_iter().enumerate() {
+                assert_eq!(preferred(a, b), i < j, "{a:?} before {b:?}");
+            }
+        }
+    }
+}

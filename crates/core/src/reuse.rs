@@ -84,3 +84,44 @@ pub fn decide(facts: Facts) -> Reuse {
         Reuse::Run
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_rung_that_holds_answers() {
+        for bits in 0..16u8 {
+            let [outputs_valid, result_stored, running, run_asked] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
+            let facts = Facts {
+                outputs_valid,
+                result_stored,
+                running,
+                run_asked,
+            };
+            let ladder = [
+                (run_asked, Reuse::Run),
+                (outputs_valid, Reuse::View),
+                (result_stored, Reuse::Result),
+                (running, Reuse::Join),
+                (true, Reuse::Run),
+            ];
+            let first = ladder
+                .into_iter()
+                .find_map(|(holds, answer)| holds.then_some(answer));
+            assert_eq!(Some(decide(facts)), first, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_rungs_are_stored_and_must_not_change() {
+        let names = Rung::ALL.map(Rung::name);
+        assert_eq!(names, ["already-valid", "reused", "joined", "built"]);
+        for rung in Rung::ALL {
+            assert_eq!(Rung::parse(rung.name()), Some(rung));
+            assert_eq!(rung.to_string(), rung.name());
+        }
+        assert_eq!(Rung::parse("Built"), None);
+        assert_eq!(Rung::parse(""), None);
+    }
+}

@@ -95,10 +95,10 @@ impl View {
         let mut seen = BTreeSet::new();
         let mut queue: Vec<StorePath> = roots.into_iter().collect();
         while let Some(path) = queue.pop() {
-            if let Some(choice) = self.get(&path) {
-                if seen.insert(path) {
-                    queue.extend(choice.claim.object.references.iter().cloned());
-                }
+            if let Some(choice) = self.get(&path)
+                && seen.insert(path)
+            {
+                queue.extend(choice.claim.object.references.iter().cloned());
             }
         }
         seen

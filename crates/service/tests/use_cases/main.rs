@@ -1,0 +1,15 @@
+//! The use cases over a database in memory, a real content store and a builder that does as it is told.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
+mod ladder;
+mod logs;
+mod results;
+mod runs;
+mod support;
+mod uploads;

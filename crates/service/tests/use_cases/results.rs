@@ -1,0 +1,132 @@
+//! Shared results: recorded before they are told, withdrawn when lost, compared on demand, and kept from the sweep.
+
+use firn_core::Rung;
+use firn_nix::DerivationOutput;
+use firn_protocol::{BuildStatus, DerivedPath, OutputsSpec, Store as _};
+
+use crate::support::{
+    Drv, World, build, bytes, check, fixed_without_path, is_valid, item, path, text_item, upload,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_with_a_lost_content_is_withdrawn_and_built_again() {
+    let world = World::new();
+    let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+    let drv = Drv::new("thing", &["random"], &[]);
+    build(&alice, &drv).await.done();
+    let content = world.db.all_claims()[0].1.object.content;
+    world.content.remove(&content).unwrap();
+    assert_eq!(build(&bob, &drv).await.done().status, BuildStatus::Built);
+    assert_eq!(world.rungs("bob").await, [Some(Rung::Built)]);
+    assert_eq!(world.builder.counts().started, 2);
+    let his = bytes(&bob, &drv.out()).await.unwrap();
+    // The new result is the shared one from now on.
+    let carol = world.account("carol").await;
+    build(&carol, &drv).await.done();
+    assert_eq!(bytes(&carol, &drv.out()).await.unwrap(), his);
+    assert_eq!(world.rungs("carol").await, [Some(Rung::Shared)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_fails_is_an_internal_error_and_nothing_is_claimed() {
+    let input = item(&path("input"), "1", &[]);
+    for broken in ["claims", "result", "record_build", "record_claims"] {
+        let world = World::new();
+        let alice = world.account("alice").await;
+        upload(&alice, &[&input]).await.unwrap();
+        let claims = world.db.all_claims();
+        let drv = Drv::new("thing", &[], &[&input.info.path]);
+        world.db.break_down(&[broken]);
+        let text = match build(&alice, &drv).await.result {
+            Err(error) => error.message,
+            Ok(result) => {
+                assert_eq!(result.status, BuildStatus::TransientFailure, "{broken}");
+                String::from_utf8(result.error_msg).unwrap()
+            }
+        };
+        assert!(text.contains("the service's database failed"), "{broken}: {text}");
+        assert!(!text.contains("fire"), "{broken}: {text}");
+        world.db.break_down(&[]);
+        assert_eq!(world.db.all_claims(), claims, "{broken}");
+        world.idle().await;
+        assert!(build(&alice, &drv).await.done().status.is_success());
+        assert!(is_valid(&alice, &drv.out()).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_runs_and_compares() {
+    let world = World::new();
+    let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+    let (same, other) = (Drv::new("same", &[], &[]), Drv::new("other", &["random"], &[]));
+    for drv in [&same, &other] {
+        build(&alice, drv).await.done();
+    }
+    let before = (bytes(&alice, &other.out()).await.unwrap(), world.db.all_claims());
+    assert_eq!(check(&alice, &same).await.done().status, BuildStatus::Built);
+    let differs = check(&alice, &other).await.done();
+    assert_eq!(differs.status, BuildStatus::NotDeterministic);
+    let text = String::from_utf8(differs.error_msg).unwrap();
+    assert!(text.contains(&other.out().to_string()), "{text}");
+    assert_eq!(world.builder.counts().started, 4);
+    // Neither her view nor what is shared has changed.
+    assert_eq!(
+        (bytes(&alice, &other.out()).await.unwrap(), world.db.all_claims()),
+        before
+    );
+    build(&bob, &other).await.done();
+    assert_eq!(bytes(&bob, &other.out()).await.unwrap(), before.0);
+}
+
+/// Otherwise an account could check until an outcome suits it and hand that to everybody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checked_result_is_not_shared() {
+    let world = World::new();
+    let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+    let drv = Drv::new("thing", &["random"], &[]);
+    assert_eq!(check(&alice, &drv).await.done().status, BuildStatus::Built);
+    assert!(is_valid(&alice, &drv.out()).await);
+    assert_eq!(world.db.shared_results(), 0);
+    build(&bob, &drv).await.done();
+    assert_eq!(world.builder.counts().started, 2);
+    assert_eq!(world.rungs("bob").await, [Some(Rung::Built)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sweep_takes_only_what_nobody_speaks_of() {
+    let shell = item(&path("shell"), "extra", &[]);
+    let world = World::with(|s| s.extra.extend([("/bin/sh".into(), shell.info.nar_hash)]));
+    let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+    let (hers, lost) = (item(&path("hers"), "1", &[]), item(&path("lost"), "2", &[]));
+    upload(&alice, &[&hers]).await.unwrap();
+    let drv = Drv::new("thing", &[], &[]);
+    build(&bob, &drv).await.done();
+    // Only the result speaks of the output now.
+    let bobs = firn_core::AccountName::parse("bob").unwrap();
+    firn_service::ports::Accounts::remove_account(&world.db, &bobs)
+        .await
+        .unwrap();
+    world.db.break_down(&["record_claims"]);
+    for broken_off in [&shell, &lost] {
+        upload(&alice, &[broken_off]).await.unwrap_err();
+    }
+    world.db.break_down(&[]);
+    assert_eq!(world.content.list().count(), 4);
+
+    let swept = world.house.sweep().await.unwrap();
+    assert_eq!((swept.kept, swept.removed), (3, 1));
+    assert!(!world.content.contains(&lost.info.nar_hash));
+    assert!(world.content.contains(&shell.info.nar_hash));
+    assert_eq!(bytes(&alice, &hers.info.path).await.unwrap(), hers.nar);
+    build(&alice, &drv).await.done();
+    assert_eq!(world.rungs("alice").await, [Some(Rung::Shared)]);
+    assert_eq!(world.house.sweep().await.unwrap().removed, 0);
+
+    world.db.break_down(&["contents"]);
+    world.house.sweep().await.unwrap_err();
+    assert_eq!(
+        world.content.list().count(),
+        3,
+        "who does not know removes nothing"
+    );
+}

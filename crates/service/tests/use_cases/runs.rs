@@ -1,0 +1,199 @@
+//! The life of a run: it goes on while anybody waits, and everybody is told how it ended.
+
+use firn_core::Rung;
+use firn_protocol::{BuildMode, BuildOptions, BuildStatus};
+
+use crate::support::{Asked, Drv, World, build, bytes, is_valid};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_one_who_leaves_ends_the_run() {
+    let world = World::new();
+    let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+    let drv = Drv::new("thing", &["log:one\n", "wait"], &[]);
+    let mut first = Asked::plain(&alice, &drv);
+    first.saw("one").await;
+    let mut second = Asked::plain(&bob, &drv);
+    second.saw("one").await;
+    first.leave().await;
+    // Who comes now joins the same run.
+    let mut third = Asked::plain(&alice, &drv);
+    third.saw("one").await;
+    second.leave().await;
+    assert_eq!(world.builder.counts().cancelled, 0, "somebody waits");
+    assert_eq!(world.builder.counts().started, 1);
+    third.leave().await;
+    world.builder.until(|c| c.cancelled == 1 && c.ended == 1).await;
+    world.idle().await;
+    assert_eq!(world.db.all_claims(), []);
+    assert_eq!(world.db.shared_results(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_while_a_cancelled_run_dies_gets_a_run_of_its_own() {
+    let world = World::new();
+    let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+    let drv = Drv::new("thing", &["log:one\n", "stubborn", "log:two\n"], &[]);
+    let mut first = Asked::plain(&alice, &drv);
+    first.saw("one").await;
+    first.leave().await;
+    // The first run has heard it and is not gone yet.
+    world.builder.until(|c| c.cancelled == 1).await;
+    let mut second = Asked::plain(&bob, &drv);
+    second.saw("one").await;
+    // One step for each, in whichever order they take them.
+    world.builder.until(|c| c.waiting == 3).await;
+    assert_eq!(world.builder.counts().ended, 0);
+    world.builder.release(2);
+    let answered = second.answer().await;
+    assert_eq!(answered.lines()[..2], ["one", "two"]);
+    assert_eq!(answered.done().status, BuildStatus::Built);
+    world.builder.until(|c| c.ended == 2).await;
+    world.idle().await;
+    assert_eq!(world.rungs("bob").await, [Some(Rung::Built)]);
+    assert!(is_valid(&bob, &drv.out()).await);
+    assert!(!is_valid(&alice, &drv.out()).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_dying_run_does_not_take_its_successor_from_the_registry() {
+    let world = World::with(|s| s.max_jobs = 2);
+    let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+    let drv = Drv::new("thing", &["log:one\n", "stubborn", "log:two\n", "wait"], &[]);
+    let mut first = Asked::plain(&alice, &drv);
+    first.saw("one").await;
+    first.leave().await;
+    world.builder.until(|c| c.cancelled == 1 && c.waiting == 2).await;
+    let mut second = Asked::plain(&bob, &drv);
+    world.builder.until(|c| c.waiting == 3).await;
+    // Both go on: the first ends, the second comes to its next step.
+    world.builder.release(2);
+    world.builder.until(|c| c.ended == 1 && c.waiting == 4).await;
+    second.saw("two").await;
+    let mut third = Asked::plain(&alice, &drv);
+    third.saw("two").await;
+    assert_eq!(world.builder.counts().started, 2, "the third joined the second");
+    world.builder.release(1);
+    assert_eq!(second.answer().await.done().status, BuildStatus::Built);
+    assert_eq!(third.answer().await.done().status, BuildStatus::Built);
+}
+
+/// A builder that does not hear a cancellation has built all the same; its result and that of the next run must not mix.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_result_for_everybody_even_when_two_runs_of_a_key_overlap() {
+    let world = World::new();
+    let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+    let drv = Drv::new("thing", &["log:one\n", "deaf", "random"], &[]);
+    let mut first = Asked::plain(&alice, &drv);
+    first.saw("one").await;
+    world.builder.until(|c| c.waiting == 1).await;
+    first.leave().await;
+    let second = Asked::plain(&bob, &drv);
+    world.builder.until(|c| c.waiting == 2).await;
+    world.builder.release(2);
+    assert_eq!(second.answer().await.done().status, BuildStatus::Built);
+    world.builder.until(|c| c.ended == 2).await;
+    world.idle().await;
+    assert_eq!(build(&alice, &drv).await.done().status, BuildStatus::Built);
+    assert_eq!(
+        bytes(&alice, &drv.out()).await.unwrap(),
+        bytes(&bob, &drv.out()).await.unwrap()
+    );
+    assert_eq!(world.builder.counts().started, 2);
+    assert_eq!(world.db.shared_results(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_waits_for_a_slot_can_be_cancelled() {
+    let world = World::with(|s| s.max_jobs = 1);
+    let alice = world.account("alice").await;
+    let (busy, queued) = (Drv::new("busy", &["wait"], &[]), Drv::new("queued", &[], &[]));
+    let first = Asked::plain(&alice, &busy);
+    world.builder.until(|c| c.waiting == 1).await;
+    let second = Asked::plain(&alice, &queued);
+    while world.house.running_builds() < 2 {
+        tokio::task::yield_now().await;
+    }
+    second.leave().await;
+    while world.house.running_builds() > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.builder.counts().started, 1);
+    world.builder.release(1);
+    assert_eq!(first.answer().await.done().status, BuildStatus::Built);
+    // The slot is free again.
+    assert_eq!(build(&alice, &queued).await.done().status, BuildStatus::Built);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_is_told_of_a_failure_and_the_next_request_runs_again() {
+    for (step, status, says) in [
+        ("fail:status 3", BuildStatus::PermanentFailure, "status 3"),
+        ("break:no disk", BuildStatus::TransientFailure, "no disk"),
+        (
+            "panic",
+            BuildStatus::TransientFailure,
+            "the build was lost; try again",
+        ),
+    ] {
+        let world = World::new();
+        let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+        let drv = Drv::new("thing", &["log:one\n", "wait", "log:two", step], &[]);
+        let mut first = Asked::plain(&alice, &drv);
+        first.saw("one").await;
+        let mut second = Asked::plain(&bob, &drv);
+        second.saw("one").await;
+        world.builder.release(1);
+        for asked in [first, second] {
+            let answered = asked.answer().await;
+            let lines = answered.lines();
+            assert_eq!(lines[0], "one", "{step}");
+            let last = lines.last().unwrap();
+            assert!(
+                last.starts_with("firn: failed thing: ") && last.contains(says),
+                "{lines:?}"
+            );
+            let result = answered.done();
+            assert_eq!(result.status, status, "{step}");
+            let text = String::from_utf8(result.error_msg).unwrap();
+            assert!(text.contains(says), "{text}");
+        }
+        assert_eq!(world.rungs("bob").await, [None]);
+        world.idle().await;
+        assert_eq!(world.db.shared_results(), 0);
+        world.builder.release(1);
+        assert_eq!(build(&alice, &drv).await.done().status, status);
+        assert_eq!(world.builder.counts().started, 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_requesters_time_limits_end_only_its_waiting() {
+    let limits = [
+        BuildOptions {
+            timeout: Some(1),
+            ..BuildOptions::default()
+        },
+        BuildOptions {
+            max_silent_time: Some(1),
+            ..BuildOptions::default()
+        },
+    ];
+    for options in limits {
+        let world = World::new();
+        let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+        let drv = Drv::new("thing", &["log:one\n", "wait"], &[]);
+        let mut patient = Asked::plain(&alice, &drv);
+        patient.saw("one").await;
+        let result = Asked::start(&bob, &drv, BuildMode::Normal, options)
+            .answer()
+            .await
+            .done();
+        assert_eq!(result.status, BuildStatus::TimedOut);
+        let text = String::from_utf8(result.error_msg).unwrap();
+        assert!(text.contains("timed out after 1 seconds"), "{text}");
+        assert_eq!(world.rungs("bob").await, [None]);
+        world.builder.release(1);
+        assert_eq!(patient.answer().await.done().status, BuildStatus::Built);
+        assert!(!is_valid(&bob, &drv.out()).await);
+    }
+}

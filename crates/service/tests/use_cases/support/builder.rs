@@ -1,0 +1,216 @@
+//! A builder that does what a derivation's arguments say.
+//!
+//! `log:<text>` writes to the log; `wait` waits at the gate and gives up when cancelled; `stubborn` waits at the gate even then, and
+//! then gives up; `deaf` waits at the gate and never hears a cancellation; `random` makes the outputs differ from every other run's;
+//! `close-log` closes the log; `fail:<text>`, `break:<text>` and `panic` end the run. Without these, outputs are made of what the
+//! sandbox shows: arguments, environment, and inputs with their contents. They refer to the paths in the variable `references`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use firn_content::{ContentStore, IngestOptions};
+use firn_core::Object;
+use firn_nix::{DerivationOutput, Hash, StorePath};
+use firn_service::ports::{Builder, Job, Outcome, RunFailure, RunReport};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::objects::nar_of_file;
+
+/// What happened so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub started: usize,
+    /// Times that a run came to the gate.
+    pub waiting: usize,
+    /// Times that a cancellation was heard.
+    pub cancelled: usize,
+    pub ended: usize,
+}
+
+/// Clones are the same builder.
+#[derive(Clone)]
+pub struct StubBuilder {
+    content: ContentStore,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    gate: Semaphore,
+    counts: watch::Sender<Counts>,
+    jobs: Mutex<Vec<Job>>,
+    random: AtomicU64,
+}
+
+impl StubBuilder {
+    pub fn new(content: ContentStore) -> Self {
+        let shared = Shared {
+            gate: Semaphore::new(0),
+            counts: watch::Sender::default(),
+            jobs: Mutex::default(),
+            random: AtomicU64::new(0),
+        };
+        Self {
+            content,
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Lets that many waiting steps go on.
+    pub fn release(&self, steps: usize) {
+        self.shared.gate.add_permits(steps);
+    }
+
+    pub fn counts(&self) -> Counts {
+        *self.shared.counts.borrow()
+    }
+
+    /// Returns when it holds.
+    pub async fn until(&self, holds: impl FnMut(&Counts) -> bool) {
+        let mut counts = self.shared.counts.subscribe();
+        super::soon(counts.wait_for(holds)).await.unwrap();
+    }
+
+    /// The jobs so far.
+    pub fn jobs(&self) -> Vec<Job> {
+        self.shared.jobs.lock().unwrap().clone()
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Counts)) {
+        self.shared.counts.send_modify(change);
+    }
+
+    async fn pass_the_gate(&self) {
+        self.count(|c| c.waiting += 1);
+        self.shared.gate.acquire().await.unwrap().forget();
+    }
+
+    async fn build(
+        &self,
+        job: &Job,
+        log: mpsc::Sender<Bytes>,
+        cancel: &CancellationToken,
+    ) -> Result<BTreeMap<String, Object>, RunFailure> {
+        let mut log = Some(log);
+        let mut salt = 0;
+        for arg in &job.drv.args {
+            let step = std::str::from_utf8(arg).unwrap();
+            let (verb, text) = step.split_once(':').unwrap_or((step, ""));
+            match verb {
+                "log" => {
+                    if let Some(log) = &log {
+                        let _ = log.send(Bytes::from(text.to_owned())).await;
+                    }
+                }
+                "wait" => tokio::select! {
+                    () = self.pass_the_gate() => {}
+                    () = cancel.cancelled() => {
+                        self.count(|c| c.cancelled += 1);
+                        return Err(RunFailure::Cancelled);
+                    }
+                },
+                "stubborn" => tokio::select! {
+                    () = self.pass_the_gate() => {}
+                    () = cancel.cancelled() => {
+                        self.count(|c| c.cancelled += 1);
+                        self.pass_the_gate().await;
+                        return Err(RunFailure::Cancelled);
+                    }
+                },
+                "deaf" => self.pass_the_gate().await,
+                "random" => salt = 1 + self.shared.random.fetch_add(1, Ordering::Relaxed),
+                "close-log" => log = None,
+                "fail" => {
+                    return Err(RunFailure::Builder(format!(
+                        "builder for '{}' failed: {text}",
+                        job.drv_path
+                    )));
+                }
+                "break" => return Err(RunFailure::Infrastructure(text.to_owned())),
+                "panic" => panic!("as the derivation says"),
+                other => panic!("unknown step {other}"),
+            }
+        }
+        let mut outputs = BTreeMap::new();
+        for (name, output) in &job.drv.outputs {
+            outputs.insert(name.clone(), self.output(job, name, output, salt).await?);
+        }
+        Ok(outputs)
+    }
+
+    async fn output(
+        &self,
+        job: &Job,
+        name: &str,
+        output: &DerivationOutput,
+        salt: u64,
+    ) -> Result<Object, RunFailure> {
+        let drv_name = job.drv_path.derivation_name().unwrap();
+        let path = output.known_path(drv_name, name).unwrap().unwrap();
+        let references: BTreeSet<StorePath> = job
+            .drv
+            .env
+            .get(&b"references"[..])
+            .map_or(&[][..], |paths| paths)
+            .split(|b| *b == b' ')
+            .filter(|path| !path.is_empty())
+            .map(|path| StorePath::parse(path).unwrap())
+            .collect();
+        let known = |p: &StorePath| *p == path || job.inputs.objects().any(|o| o.path == *p);
+        assert!(references.iter().all(known), "a reference that is no input");
+        let ca = match output {
+            DerivationOutput::Fixed { ca, .. } => Some(*ca),
+            _ => None,
+        };
+        let text = match ca {
+            // What the test that asks for it hashed.
+            Some(_) => super::FIXED.to_owned(),
+            None => seen_by_sandbox(job, name, salt),
+        };
+        let nar = nar_of_file(&text);
+        let options = IngestOptions {
+            expected_size: None,
+            expected_hash: None,
+            max_size: 1 << 20,
+        };
+        let staged = self.content.ingest(&mut &nar[..], options, None).await.unwrap();
+        let (content, nar_size) = (staged.hash(), staged.size());
+        self.content.publish([staged]).await.unwrap();
+        Ok(Object {
+            path,
+            content,
+            nar_size,
+            references,
+            ca,
+        })
+    }
+}
+
+/// A digest of all that a sandbox shows of a job.
+fn seen_by_sandbox(job: &Job, output: &str, salt: u64) -> String {
+    let drv = &job.drv;
+    let seen = format!(
+        "{output} {:?} {:?} {:?} {:?} {:?} {:?} {salt}",
+        drv.outputs, drv.builder, drv.args, drv.env, job.inputs, job.class
+    );
+    format!("{} {salt}", Hash::sha256(seen.as_bytes()).hex())
+}
+
+impl Builder for StubBuilder {
+    async fn run(&self, job: Job, log: mpsc::Sender<Bytes>, cancel: CancellationToken) -> Outcome {
+        self.shared.jobs.lock().unwrap().push(job.clone());
+        self.count(|c| c.started += 1);
+        let result = self.build(&job, log, &cancel).await;
+        self.count(|c| c.ended += 1);
+        Outcome {
+            result,
+            report: RunReport {
+                wall_ms: 1500,
+                cpu_user_us: 7,
+                cpu_system_us: 8,
+            },
+        }
+    }
+}

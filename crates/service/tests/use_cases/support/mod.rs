@@ -1,0 +1,277 @@
+//! A whole service in a temporary directory: database in memory, contents on disk, a builder that does as it is told.
+
+mod builder;
+mod database;
+mod objects;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use firn_content::ContentStore;
+use firn_core::{AccountName, Rung};
+use firn_nix::StorePath;
+use firn_protocol::{BuildMode, BuildOptions, BuildResult, LogEvent, Store as _, StoreError, Upload as _};
+use firn_service::ports::{Accounts as _, Builds as _, JobLimits, RequestRecord};
+use firn_service::{AccountStore, Clock, House, Settings};
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+pub use builder::StubBuilder;
+pub use database::MemoryDatabase;
+pub use objects::{Drv, Item, fixed_without_path, item, path, text_item};
+
+/// What the builder makes of a fixed output.
+pub const FIXED: &str = "fixed";
+
+/// One account's store.
+pub type Client = AccountStore<MemoryDatabase, StubBuilder>;
+
+/// A clock that stands still until it is set.
+#[derive(Default)]
+pub struct HandClock(AtomicU64);
+
+impl HandClock {
+    pub fn set(&self, seconds: u64) {
+        self.0.store(seconds, Ordering::Relaxed);
+    }
+}
+
+impl Clock for HandClock {
+    fn now(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::Relaxed))
+    }
+}
+
+pub struct World {
+    pub house: Arc<House<MemoryDatabase, StubBuilder>>,
+    pub db: MemoryDatabase,
+    pub builder: StubBuilder,
+    pub content: ContentStore,
+    pub clock: Arc<HandClock>,
+    directory: TempDir,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub fn with(set: impl FnOnce(&mut Settings)) -> Self {
+        let directory = directory();
+        let content = ContentStore::open(&directory.path().join("content")).unwrap();
+        let mut settings = Settings {
+            systems: vec!["x86_64-linux".into()],
+            features: BTreeSet::new(),
+            cores: 1,
+            max_jobs: 8,
+            limits: JobLimits {
+                wall: Duration::from_secs(3600),
+                silent: Duration::from_secs(3600),
+                log_bytes: 1 << 20,
+                output_bytes: 1 << 20,
+            },
+            max_nar_size: 1 << 20,
+            sandbox: "stub-1".into(),
+            extra: BTreeMap::new(),
+            log_dir: directory.path().join("logs"),
+        };
+        set(&mut settings);
+        let db = MemoryDatabase::default();
+        let builder = StubBuilder::new(content.clone());
+        let clock = Arc::new(HandClock::default());
+        let house = House::new(
+            db.clone(),
+            builder.clone(),
+            content.clone(),
+            settings,
+            Arc::clone(&clock) as Arc<dyn Clock>,
+        );
+        Self {
+            house,
+            db,
+            builder,
+            content,
+            clock,
+            directory,
+        }
+    }
+
+    /// The store of a new account.
+    pub async fn account(&self, name: &str) -> Client {
+        let name = AccountName::parse(name).unwrap();
+        self.house.store(self.db.create_account(&name, 0).await.unwrap())
+    }
+
+    /// How an account's requests were answered, oldest first.
+    pub async fn requests(&self, name: &str) -> Vec<RequestRecord> {
+        let account = self
+            .db
+            .account(&AccountName::parse(name).unwrap())
+            .await
+            .unwrap()
+            .unwrap();
+        let mut requests = self.db.requests(account.id, u32::MAX).await.unwrap();
+        requests.reverse();
+        requests
+    }
+
+    /// The rungs that answered an account's requests, oldest first.
+    pub async fn rungs(&self, name: &str) -> Vec<Option<Rung>> {
+        self.requests(name).await.into_iter().map(|r| r.rung).collect()
+    }
+
+    /// Returns when no run stands in the registry.
+    pub async fn idle(&self) {
+        soon(async {
+            while self.house.running_builds() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Contents that are published and not yet synced, as the store notes it for the time after a crash.
+    pub fn unsynced(&self) -> usize {
+        let sessions = std::fs::read_dir(self.directory.path().join("content/staging")).unwrap();
+        let notes = sessions.map(|session| {
+            std::fs::read_dir(session.unwrap().path().join("unsynced"))
+                .unwrap()
+                .count()
+        });
+        notes.sum()
+    }
+
+    pub fn log_dir(&self) -> PathBuf {
+        self.directory.path().join("logs")
+    }
+}
+
+/// In memory where there is such a file system: these tests do not ask whether disks keep what they are told.
+fn directory() -> TempDir {
+    tempfile::tempdir_in(Path::new("/dev/shm")).unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
+/// What must not take for ever; generous, because it says nothing about speed.
+pub async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(60), future)
+        .await
+        .expect("it never happened")
+}
+
+/// Uploads in one batch.
+pub async fn upload(client: &Client, items: &[&Item]) -> Result<(), StoreError> {
+    let mut upload = client.begin_upload().await?;
+    for item in items {
+        upload.add(item.info.clone(), &mut &item.nar[..]).await?;
+    }
+    upload.commit().await
+}
+
+pub async fn is_valid(client: &Client, path: &StorePath) -> bool {
+    let valid = client
+        .query_valid_paths(BTreeSet::from([path.clone()]), false)
+        .await;
+    valid.unwrap().contains(path)
+}
+
+/// The NAR of a path as the client gets it.
+pub async fn bytes(client: &Client, path: &StorePath) -> Result<Vec<u8>, StoreError> {
+    let mut nar = Vec::new();
+    let mut stream = client.nar_from_path(path.clone()).await?;
+    stream.read_to_end(&mut nar).await.unwrap();
+    Ok(nar)
+}
+
+/// What a request gave, and all its events.
+pub struct Answered {
+    pub result: Result<BuildResult, StoreError>,
+    pub events: Vec<LogEvent>,
+}
+
+impl Answered {
+    /// The log lines.
+    pub fn lines(&self) -> Vec<String> {
+        lines(&self.events)
+    }
+
+    /// The result of a request that was not the service's own failure.
+    pub fn done(self) -> BuildResult {
+        self.result.unwrap()
+    }
+}
+
+fn lines(events: &[LogEvent]) -> Vec<String> {
+    let line = |event: &LogEvent| match event {
+        LogEvent::BuildLine { line, .. } => Some(line.escape_ascii().to_string()),
+        _ => None,
+    };
+    events.iter().filter_map(line).collect()
+}
+
+/// A request that runs in a task.
+pub struct Asked {
+    task: JoinHandle<Result<BuildResult, StoreError>>,
+    events: watch::Receiver<Vec<LogEvent>>,
+}
+
+impl Asked {
+    /// A request of this account. Its client takes events one at a time.
+    pub fn start(client: &Client, drv: &Drv, mode: BuildMode, options: BuildOptions) -> Self {
+        let (client, drv) = (client.clone(), drv.clone());
+        let (keep, events) = watch::channel(Vec::new());
+        let task = tokio::spawn(async move {
+            let (log, mut receive) = mpsc::channel(1);
+            let request = client.build_derivation(drv.path, drv.drv, mode, options, log);
+            let collect = async {
+                while let Some(event) = receive.recv().await {
+                    keep.send_modify(|events| events.push(event));
+                }
+            };
+            tokio::join!(request, collect).0
+        });
+        Self { task, events }
+    }
+
+    /// A plain request.
+    pub fn plain(client: &Client, drv: &Drv) -> Self {
+        Self::start(client, drv, BuildMode::Normal, BuildOptions::default())
+    }
+
+    /// Returns when the client has seen that line.
+    pub async fn saw(&mut self, line: &str) {
+        let seen = self
+            .events
+            .wait_for(|events| lines(events).iter().any(|l| l == line));
+        drop(soon(seen).await.unwrap());
+    }
+
+    /// The client goes away.
+    pub async fn leave(self) {
+        self.task.abort();
+        assert!(soon(self.task).await.unwrap_err().is_cancelled());
+    }
+
+    pub async fn answer(self) -> Answered {
+        let result = soon(self.task).await.unwrap();
+        let events = self.events.borrow().clone();
+        Answered { result, events }
+    }
+}
+
+/// A plain request, answered.
+pub async fn build(client: &Client, drv: &Drv) -> Answered {
+    Asked::plain(client, drv).answer().await
+}
+
+/// A request with `--check`, answered.
+pub async fn check(client: &Client, drv: &Drv) -> Answered {
+    Asked::start(client, drv, BuildMode::Check, BuildOptions::default())
+        .answer()
+        .await
+}
