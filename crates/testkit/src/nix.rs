@@ -175,7 +175,7 @@ impl Nix {
         let tree = tree.to_str().context("store path")?;
         let hash = run(self
             .command("nix-hash", false)
-            .args(["--type", "sha256", "--base16", tree]))?
+            .args(["--type", "sha256", tree]))?
         .success()?;
         let nar = self.command("nix-store", false).args(["--dump", tree]).output()?;
         let text = format!(
