@@ -120,18 +120,22 @@ impl Run<'_> {
             Ok(answers)
         })?;
         summary.answers("one", &built);
-        phases.phase("compare every output of account one with the reference", |phases| {
-            self.compare(phases, &one, &expected, &mut summary)
-        })?;
+        phases.phase(
+            "compare every output of account one with the reference",
+            |phases| self.compare(phases, &one, &expected, &mut summary),
+        )?;
         let firsts = store::hashes(&one.client.nix, &outputs(&self.packages))?;
 
         let two = self.account(&mut phases, &server, "two")?;
-        let reused = phases.phase("account two asks for the same with uploads of its own", |phases| {
-            let answers = two.realise("ssh-ng", &drvs(&self.packages))?;
-            self.expect_all(phases, "two", &answers, "reused");
-            self.expect_bytes(phases, &two, &firsts)?;
-            Ok(answers)
-        })?;
+        let reused = phases.phase(
+            "account two asks for the same with uploads of its own",
+            |phases| {
+                let answers = two.realise("ssh-ng", &drvs(&self.packages))?;
+                self.expect_all(phases, "two", &answers, "reused");
+                self.expect_bytes(phases, &two, &firsts)?;
+                Ok(answers)
+            },
+        )?;
         summary.answers("two", &reused);
 
         self.third(&mut phases, &server, [&one, &two], &firsts, &mut summary)?;
@@ -155,7 +159,12 @@ impl Run<'_> {
         Ok(server)
     }
 
-    fn account<'s>(&'s self, phases: &mut Phases, server: &'s Server, name: &'s str) -> anyhow::Result<Account<'s>> {
+    fn account<'s>(
+        &'s self,
+        phases: &mut Phases,
+        server: &'s Server,
+        name: &'s str,
+    ) -> anyhow::Result<Account<'s>> {
         phases.phase(
             &format!("account {name}: an empty store, sources put into it"),
             |_| Account::new(&self.world, server, name),
@@ -268,11 +277,7 @@ impl Run<'_> {
         summary: &mut Summary,
     ) -> anyhow::Result<()> {
         let library = self.packages.iter().find(|p| p.name == changed::LIBRARY);
-        let users = self
-            .packages
-            .iter()
-            .filter(|p| p.uses(changed::LIBRARY))
-            .count();
+        let users = self.packages.iter().filter(|p| p.uses(changed::LIBRARY)).count();
         let Some(library) = library.filter(|_| users > 0) else {
             println!(
                 "    skipped: the choice has no package that uses {}",
@@ -306,10 +311,7 @@ impl Run<'_> {
                         .map(|a| a.rung.as_str())
                         .collect();
                     phases.expect(rungs == [*rung], || {
-                        format!(
-                            "account three: {} was {rungs:?}, should be {rung}",
-                            drv_name(drv)
-                        )
+                        format!("account three: {} was {rungs:?}, should be {rung}", drv_name(drv))
                     });
                 }
                 Ok(answers)
@@ -328,10 +330,7 @@ impl Run<'_> {
                     .filter(|p| p.outputs.values().any(|o| own.get(o) != firsts.get(o)))
                     .map(|p| p.name.as_str())
                     .collect();
-                phases.note(&format!(
-                    "other bytes than one and two in {}",
-                    other.join(", ")
-                ));
+                phases.note(&format!("other bytes than one and two in {}", other.join(", ")));
                 let marked = store::files_with(nix, changed::MARK, &paths)?;
                 phases.note(&format!(
                     "{} files of account three say {}",
@@ -414,7 +413,9 @@ impl Run<'_> {
                 for (path, hash) in store::hashes(&four.client.nix, &outputs(&packages))? {
                     let known = self.graph.producer(&path).context("whose output")?;
                     let equal = expected.get(&path) == Some(&hash) || !summary.is_equal(known);
-                    phases.expect(equal, || format!("over ssh://, {path} differs from the reference"));
+                    phases.expect(equal, || {
+                        format!("over ssh://, {path} differs from the reference")
+                    });
                 }
                 summary.answers("four", &answers);
                 Ok(())

@@ -17,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 use crate::Shared;
 use crate::collect::{Collection, not_stored};
 use crate::environment::{Environment, Request, is_fixed};
+use crate::failure;
 use crate::layout::{Surroundings, sandbox_spec};
 use crate::outputs::output_paths;
 use crate::scratch::Scratch;
 use crate::slots::Slot;
 use crate::tail::LogTail;
-use crate::failure;
 
 /// Chunks of log between sandbox and client; few, because a slow client is meant to slow the build.
 const LOG_CHUNKS: usize = 4;
@@ -46,7 +46,11 @@ type Built = BTreeMap<String, BuiltFile>;
 
 impl Attempt {
     pub(crate) fn new(shared: Arc<Shared>, job: Job, cancel: CancellationToken) -> Self {
-        Self { shared, job: Arc::new(job), cancel }
+        Self {
+            shared,
+            job: Arc::new(job),
+            cancel,
+        }
     }
 
     pub(crate) async fn run(self, log: mpsc::Sender<Bytes>) -> Outcome {
@@ -62,7 +66,9 @@ impl Attempt {
         let mut slot = self.slot()?;
         let host_ids = slot.as_ref().map(|slot| (slot.uid(), slot.uid()));
         let environment = Arc::clone(&prepared);
-        let scratch = self.blocking(move |it| it.create(&environment.environment, host_ids)).await?;
+        let scratch = self
+            .blocking(move |it| it.create(&environment.environment, host_ids))
+            .await?;
         let spec = self.spec(&scratch, &prepared.environment, host_ids);
         let (exit, tail) = self.sandbox(&spec, log).await;
         let exit = match exit {
@@ -97,23 +103,45 @@ impl Attempt {
 
     /// What is refused is refused here, before anything is made.
     fn prepare(&self) -> Result<Prepared, RunFailure> {
-        let Job { drv_path, drv, inputs, class, .. } = &*self.job;
+        let Job {
+            drv_path,
+            drv,
+            inputs,
+            class,
+            ..
+        } = &*self.job;
         let options = DerivationOptions::of(drv)
             .map_err(|e| RunFailure::InputRejected(format!("derivation '{drv_path}': {e}")))?;
         let outputs = output_paths(drv_path, drv, &options, inputs)?;
-        let request = Request { drv_path, drv, options: &options, outputs: &outputs, inputs, class };
+        let request = Request {
+            drv_path,
+            drv,
+            options: &options,
+            outputs: &outputs,
+            inputs,
+            class,
+        };
         let read = |object: &Object| {
             let path = self.shared.config.content.tree(&object.content);
-            std::fs::read(path).map_err(|e| RunFailure::Infrastructure(format!("reading input '{}': {e}", object.path)))
+            std::fs::read(path)
+                .map_err(|e| RunFailure::Infrastructure(format!("reading input '{}': {e}", object.path)))
         };
         let environment = Environment::new(&request, &read)?;
-        Ok(Prepared { outputs, options, environment })
+        Ok(Prepared {
+            outputs,
+            options,
+            environment,
+        })
     }
 
     fn slot(&self) -> Result<Option<Slot>, RunFailure> {
-        let Some(slots) = &self.shared.slots else { return Ok(None) };
+        let Some(slots) = &self.shared.slots else {
+            return Ok(None);
+        };
         match slots.take() {
-            None => Err(RunFailure::Infrastructure("every user for builds on this machine is in use".to_owned())),
+            None => Err(RunFailure::Infrastructure(
+                "every user for builds on this machine is in use".to_owned(),
+            )),
             slot => Ok(slot),
         }
     }
@@ -121,20 +149,38 @@ impl Attempt {
     fn create(&self, environment: &Environment, owner: Option<(u32, u32)>) -> Result<Scratch, RunFailure> {
         let parent = &self.shared.config.scratch_dir;
         Scratch::create(parent, self.job.id, environment, owner).map_err(|e| {
-            RunFailure::Infrastructure(format!("making the directories of a build in {}: {e}", parent.display()))
+            RunFailure::Infrastructure(format!(
+                "making the directories of a build in {}: {e}",
+                parent.display()
+            ))
         })
     }
 
-    fn spec(&self, scratch: &Scratch, environment: &Environment, host_ids: Option<(u32, u32)>) -> SandboxSpec {
+    fn spec(
+        &self,
+        scratch: &Scratch,
+        environment: &Environment,
+        host_ids: Option<(u32, u32)>,
+    ) -> SandboxSpec {
         let config = &self.shared.config;
         let around = Surroundings {
             shell: config.shell.as_deref(),
             i686: self.job.drv.platform == b"i686-linux",
-            network: if is_fixed(&self.job.drv) { config.fixed_network } else { Network::Loopback },
+            network: if is_fixed(&self.job.drv) {
+                config.fixed_network
+            } else {
+                Network::Loopback
+            },
             host_ids,
             limits: self.job.limits,
         };
-        sandbox_spec(&scratch.dirs, environment, &self.job.inputs, |hash| config.content.tree(hash), &around)
+        sandbox_spec(
+            &scratch.dirs,
+            environment,
+            &self.job.inputs,
+            |hash| config.content.tree(hash),
+            &around,
+        )
     }
 
     /// Runs it, and keeps the end of its log.
@@ -177,10 +223,15 @@ impl Attempt {
         }
     }
 
-    async fn publish(&self, collected: Result<(Built, Vec<Staged>), RunFailure>) -> Result<Built, RunFailure> {
+    async fn publish(
+        &self,
+        collected: Result<(Built, Vec<Staged>), RunFailure>,
+    ) -> Result<Built, RunFailure> {
         let (objects, trees) = collected?;
         let published = self.shared.config.content.publish(trees).await;
-        published.map_err(|e| not_stored(&self.job.drv_path, &e)).map(|()| objects)
+        published
+            .map_err(|e| not_stored(&self.job.drv_path, &e))
+            .map(|()| objects)
     }
 
     /// A builder that fails on a full disk is not to blame.
@@ -211,7 +262,9 @@ impl Attempt {
         let this = self.clone();
         match tokio::task::spawn_blocking(move || work(&this)).await {
             Ok(result) => result,
-            Err(e) => Err(RunFailure::Infrastructure(format!("a step of the build ended early: {e}"))),
+            Err(e) => Err(RunFailure::Infrastructure(format!(
+                "a step of the build ended early: {e}"
+            ))),
         }
     }
 }

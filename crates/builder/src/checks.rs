@@ -15,12 +15,21 @@ pub(crate) fn check_outputs(
     outputs: &BTreeMap<String, Object>,
     inputs: &InputMapping,
 ) -> Result<(), String> {
-    let known = inputs.objects().chain(outputs.values()).map(|object| (&object.path, object)).collect();
+    let known = inputs
+        .objects()
+        .chain(outputs.values())
+        .map(|object| (&object.path, object))
+        .collect();
     let check = Check { outputs, known };
-    outputs.iter().try_for_each(|(name, object)| match &options.structured {
-        None => check.apply(object, &options.checks),
-        Some(_) => options.output_checks.get(name).map_or(Ok(()), |checks| check.apply(object, checks)),
-    })
+    outputs
+        .iter()
+        .try_for_each(|(name, object)| match &options.structured {
+            None => check.apply(object, &options.checks),
+            Some(_) => options
+                .output_checks
+                .get(name)
+                .map_or(Ok(()), |checks| check.apply(object, checks)),
+        })
 }
 
 struct Check<'a> {
@@ -32,12 +41,20 @@ impl Check<'_> {
     fn apply(&self, object: &Object, checks: &OutputChecks) -> Result<(), String> {
         let Object { path, nar_size, .. } = object;
         if let Some(limit) = checks.max_size.filter(|limit| nar_size > limit) {
-            return Err(format!("path '{path}' is too large at {nar_size} bytes; limit is {limit} bytes"));
+            return Err(format!(
+                "path '{path}' is too large at {nar_size} bytes; limit is {limit} bytes"
+            ));
         }
         let mut requisites = self.closure(path);
-        let size: u64 = requisites.iter().filter_map(|path| self.known.get(path)).map(|o| o.nar_size).sum();
+        let size: u64 = requisites
+            .iter()
+            .filter_map(|path| self.known.get(path))
+            .map(|o| o.nar_size)
+            .sum();
         if let Some(limit) = checks.max_closure_size.filter(|limit| size > *limit) {
-            return Err(format!("closure of path '{path}' is too large at {size} bytes; limit is {limit} bytes"));
+            return Err(format!(
+                "closure of path '{path}' is too large at {size} bytes; limit is {limit} bytes"
+            ));
         }
         if checks.ignore_self_references {
             requisites.remove(path);
@@ -50,11 +67,17 @@ impl Check<'_> {
             (Some(&checks.disallowed_requisites), &requisites, false),
         ] {
             let Some(list) = list else { continue };
-            let listed: BTreeSet<&StorePath> = list.iter().filter_map(|reference| self.path(reference)).collect();
-            let bad: Vec<_> = used.iter().filter(|path| listed.contains(*path) != allowed).collect();
+            let listed: BTreeSet<&StorePath> =
+                list.iter().filter_map(|reference| self.path(reference)).collect();
+            let bad: Vec<_> = used
+                .iter()
+                .filter(|path| listed.contains(*path) != allowed)
+                .collect();
             if !bad.is_empty() {
                 let bad: String = bad.iter().map(|path| format!("\n  {path}")).collect();
-                return Err(format!("output '{path}' is not allowed to refer to the following paths:{bad}"));
+                return Err(format!(
+                    "output '{path}' is not allowed to refer to the following paths:{bad}"
+                ));
             }
         }
         Ok(())
@@ -73,7 +96,11 @@ impl Check<'_> {
         let mut seen = BTreeSet::from([path]);
         let mut open = vec![path];
         while let Some(path) = open.pop() {
-            let references = self.known.get(path).into_iter().flat_map(|object| &object.references);
+            let references = self
+                .known
+                .get(path)
+                .into_iter()
+                .flat_map(|object| &object.references);
             open.extend(references.filter(|reference| seen.insert(*reference)));
         }
         seen

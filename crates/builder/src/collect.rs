@@ -7,7 +7,9 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use firn_content::{ContentError, ContentStore, IngestError, Observer, Staged, WalkError, WalkLimits, WalkPolicy, WalkProblem};
+use firn_content::{
+    ContentError, ContentStore, IngestError, Observer, Staged, WalkError, WalkLimits, WalkPolicy, WalkProblem,
+};
 use firn_core::Object;
 use firn_nix::derivation::DerivationOptions;
 use firn_nix::refscan::RefScanner;
@@ -58,8 +60,14 @@ impl Collection<'_> {
         for (name, path) in self.outputs {
             self.look(name, path)?;
         }
-        let candidates: BTreeSet<StorePath> =
-            self.job.inputs.objects().map(|input| &input.path).chain(self.outputs.values()).cloned().collect();
+        let candidates: BTreeSet<StorePath> = self
+            .job
+            .inputs
+            .objects()
+            .map(|input| &input.path)
+            .chain(self.outputs.values())
+            .cloned()
+            .collect();
         let mut objects = BTreeMap::new();
         let mut trees = Vec::new();
         let mut left = self.job.limits.output_bytes;
@@ -81,7 +89,9 @@ impl Collection<'_> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Err(RunFailure::OutputRejected(format!(
                 "builder for '{drv_path}' failed to produce output path for output '{name}' at '{path}'"
             ))),
-            Err(e) => Err(RunFailure::Infrastructure(format!("output '{name}' of '{drv_path}': {e}"))),
+            Err(e) => Err(RunFailure::Infrastructure(format!(
+                "output '{name}' of '{drv_path}': {e}"
+            ))),
         }
     }
 
@@ -105,21 +115,39 @@ impl Collection<'_> {
             fixed: expected.and_then(FixedHash::new),
         }));
         let policy = WalkPolicy::BuildOutput { owner: self.owner };
-        let limits = WalkLimits { bytes: left, ..WalkLimits::default() };
+        let limits = WalkLimits {
+            bytes: left,
+            ..WalkLimits::default()
+        };
         let tree = self
             .content
-            .ingest_tree(&self.store.join(path.base_name()), policy, limits, Some(Seen::observer(&seen)))
+            .ingest_tree(
+                &self.store.join(path.base_name()),
+                policy,
+                limits,
+                Some(Seen::observer(&seen)),
+            )
             .map_err(|e| self.not_ingested(name, path, e))?;
         let Some(Seen { scan, fixed }) = Arc::into_inner(seen).and_then(|seen| seen.into_inner().ok()) else {
-            return Err(RunFailure::Infrastructure(format!("the scan of output '{path}' was not finished")));
+            return Err(RunFailure::Infrastructure(format!(
+                "the scan of output '{path}' was not finished"
+            )));
         };
-        let references =
-            if self.options.unsafe_discard_references.contains(name) { BTreeSet::new() } else { scan.found() };
+        let references = if self.options.unsafe_discard_references.contains(name) {
+            BTreeSet::new()
+        } else {
+            scan.found()
+        };
         if let Some(ca) = expected {
             self.check_fixed(path, ca, fixed, &references)?;
         }
-        let object =
-            Object { path: path.clone(), content: tree.hash(), nar_size: tree.size(), references, ca: expected.copied() };
+        let object = Object {
+            path: path.clone(),
+            content: tree.hash(),
+            nar_size: tree.size(),
+            references,
+            ca: expected.copied(),
+        };
         Ok((object, tree))
     }
 
@@ -157,9 +185,16 @@ impl Collection<'_> {
     }
 
     fn refuse_circles(&self, objects: &BTreeMap<String, Object>) -> Result<(), RunFailure> {
-        let names: BTreeMap<&StorePath, &str> = self.outputs.iter().map(|(name, path)| (path, name.as_str())).collect();
+        let names: BTreeMap<&StorePath, &str> = self
+            .outputs
+            .iter()
+            .map(|(name, path)| (path, name.as_str()))
+            .collect();
         let references = objects.iter().map(|(name, object)| {
-            let to = object.references.iter().filter_map(|path| names.get(path).copied());
+            let to = object
+                .references
+                .iter()
+                .filter_map(|path| names.get(path).copied());
             (name.as_str(), to.collect())
         });
         match order::cycle(&references.collect()) {
@@ -173,9 +208,13 @@ impl Collection<'_> {
 
     fn not_ingested(&self, name: &str, path: &StorePath, error: IngestError) -> RunFailure {
         match error {
-            IngestError::Tree(WalkError { problem: WalkProblem::Io(errno), .. }) => {
-                RunFailure::Infrastructure(format!("reading output '{path}' of '{}': {errno}", self.job.drv_path))
-            }
+            IngestError::Tree(WalkError {
+                problem: WalkProblem::Io(errno),
+                ..
+            }) => RunFailure::Infrastructure(format!(
+                "reading output '{path}' of '{}': {errno}",
+                self.job.drv_path
+            )),
             IngestError::Tree(error) => RunFailure::OutputRejected(self.rejected(name, path, &error)),
             IngestError::TooLarge { .. } => RunFailure::OutputRejected(self.too_large()),
             IngestError::Store(error) => not_stored(&self.job.drv_path, &error),
@@ -185,11 +224,17 @@ impl Collection<'_> {
 
     /// In Nix's words, where Nix refuses it as well.
     fn rejected(&self, name: &str, path: &StorePath, error: &WalkError) -> String {
-        let place = if error.path.is_empty() { String::new() } else { format!("/{}", error.path.escape_ascii()) };
+        let place = if error.path.is_empty() {
+            String::new()
+        } else {
+            format!("/{}", error.path.escape_ascii())
+        };
         match &error.problem {
             WalkProblem::FileType(kind) => format!("file '{path}{place}' has an unsupported type ({kind})"),
             WalkProblem::Owner { .. } | WalkProblem::Writable(_) if place.is_empty() => {
-                format!("suspicious ownership or permission on '{path}' for output '{name}'; rejecting this build output")
+                format!(
+                    "suspicious ownership or permission on '{path}' for output '{name}'; rejecting this build output"
+                )
             }
             WalkProblem::Owner { .. } => format!("invalid ownership on file '{path}{place}'"),
             WalkProblem::Bytes(_) => self.too_large(),
@@ -199,9 +244,11 @@ impl Collection<'_> {
 
     fn too_large(&self) -> String {
         let limit = self.job.limits.output_bytes;
-        format!("outputs of '{}' are larger than {limit} bytes together", self.job.drv_path)
+        format!(
+            "outputs of '{}' are larger than {limit} bytes together",
+            self.job.drv_path
+        )
     }
-
 }
 
 /// The machine's doing, never the builder's.
@@ -211,5 +258,7 @@ pub(crate) fn not_stored(drv_path: &StorePath, error: &ContentError) -> RunFailu
 
 fn hash_mismatch(drv_path: &StorePath, specified: &Hash, got: &Hash) -> String {
     let (specified, got) = (specified.sri(), got.sri());
-    format!("hash mismatch in fixed-output derivation '{drv_path}':\n  specified: {specified}\n     got:    {got}")
+    format!(
+        "hash mismatch in fixed-output derivation '{drv_path}':\n  specified: {specified}\n     got:    {got}"
+    )
 }

@@ -57,8 +57,10 @@ impl Environment {
     /// [`RunFailure::InputRejected`] for attributes that cannot be followed; whatever `read` fails with.
     pub fn new(request: &Request<'_>, read: &ReadFile<'_>) -> Result<Self, RunFailure> {
         let Request { drv, outputs, .. } = request;
-        let mut rewrites: Vec<(String, String)> =
-            outputs.iter().map(|(name, path)| (placeholder(name), path.to_string())).collect();
+        let mut rewrites: Vec<(String, String)> = outputs
+            .iter()
+            .map(|(name, path)| (placeholder(name), path.to_string()))
+            .collect();
         // Nix goes by the order of placeholders, which shows only where one is put into another.
         rewrites.sort();
         let rewrite = |bytes: &[u8]| rewrite_strings(bytes, &rewrites);
@@ -73,7 +75,11 @@ impl Environment {
         if let Some(attrs) = graph::structured_attrs(request, read)? {
             files.insert(".attrs.json".to_owned(), attrs.json);
             files.insert(".attrs.sh".to_owned(), attrs.sh);
-            put(&mut env, "NIX_ATTRS_JSON_FILE", &format!("{BUILD_DIR}/.attrs.json"));
+            put(
+                &mut env,
+                "NIX_ATTRS_JSON_FILE",
+                &format!("{BUILD_DIR}/.attrs.json"),
+            );
             put(&mut env, "NIX_ATTRS_SH_FILE", &format!("{BUILD_DIR}/.attrs.sh"));
         } else {
             for (name, value) in &drv.env {
@@ -105,7 +111,9 @@ impl Environment {
         let program = drv.builder.clone();
         let base_name = program.rsplit(|&b| b == b'/').next().unwrap_or_default().to_vec();
         Ok(Self {
-            argv: std::iter::once(base_name).chain(drv.args.iter().map(|arg| rewrite(arg))).collect(),
+            argv: std::iter::once(base_name)
+                .chain(drv.args.iter().map(|arg| rewrite(arg)))
+                .collect(),
             env: variables(env, request.drv_path, rewrite)?,
             files,
             program,
@@ -115,7 +123,9 @@ impl Environment {
 
 /// Whether the result is checked against a known hash.
 pub(crate) fn is_fixed(drv: &BasicDerivation) -> bool {
-    drv.outputs.values().any(|output| matches!(output, DerivationOutput::Fixed { .. }))
+    drv.outputs
+        .values()
+        .any(|output| matches!(output, DerivationOutput::Fixed { .. }))
 }
 
 /// Rewrites names and values. What the kernel gets is `name=value`, so a name with `=` in it ends at the first one.

@@ -15,19 +15,28 @@ const FULL: u64 = 8 << 20;
 const SIGKILL: i32 = 9;
 
 /// Why a builder that ended like this has no outputs; none when it exited with status 0.
-pub(crate) fn of_exit(drv_path: &StorePath, kind: ExitKind, limits: &JobLimits, tail: LogTail) -> Option<RunFailure> {
-    let builder = |what: String| RunFailure::Builder(format!("builder for '{drv_path}' {what}{}", tail.message()));
+pub(crate) fn of_exit(
+    drv_path: &StorePath,
+    kind: ExitKind,
+    limits: &JobLimits,
+    tail: LogTail,
+) -> Option<RunFailure> {
+    let builder =
+        |what: String| RunFailure::Builder(format!("builder for '{drv_path}' {what}{}", tail.message()));
     Some(match kind {
         ExitKind::Exited(0) => return None,
         ExitKind::Exited(status) => builder(format!("failed with exit code {status}")),
         ExitKind::Signalled(SIGKILL) => RunFailure::Infrastructure(format!(
             "builder for '{drv_path}' was killed from outside of its sandbox, probably for lack of memory"
         )),
-        ExitKind::Signalled(signal) => builder(format!("failed due to signal {signal} ({})", signal_text(signal))),
-        ExitKind::NotExecutable(why) => builder(format!("could not be executed: {why}")),
-        ExitKind::TimedOut => {
-            RunFailure::TimedOut(format!("building of '{drv_path}' timed out after {} seconds", seconds(limits.wall)))
+        ExitKind::Signalled(signal) => {
+            builder(format!("failed due to signal {signal} ({})", signal_text(signal)))
         }
+        ExitKind::NotExecutable(why) => builder(format!("could not be executed: {why}")),
+        ExitKind::TimedOut => RunFailure::TimedOut(format!(
+            "building of '{drv_path}' timed out after {} seconds",
+            seconds(limits.wall)
+        )),
         ExitKind::SilentTimedOut => RunFailure::TimedOut(format!(
             "building of '{drv_path}' timed out after {} seconds of silence",
             seconds(limits.silent)

@@ -1,7 +1,8 @@
 //! Reading one file's bytes out of its NAR.
 
 /// The NAR of a non-executable regular file up to the length of its contents.
-const HEAD: &[u8] = b"\x0d\0\0\0\0\0\0\0nix-archive-1\0\0\0\x01\0\0\0\0\0\0\0(\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0type\0\0\0\0\
+const HEAD: &[u8] =
+    b"\x0d\0\0\0\0\0\0\0nix-archive-1\0\0\0\x01\0\0\0\0\0\0\0(\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0type\0\0\0\0\
 \x07\0\0\0\0\0\0\0regular\0\x08\0\0\0\0\0\0\0contents";
 
 /// Passes on the contents of a non-executable regular file while its NAR comes by in chunks.
@@ -47,7 +48,9 @@ mod tests {
             out.extend(token);
             out.resize(out.len().next_multiple_of(8), 0);
         };
-        ["nix-archive-1", "(", "type", "regular"].iter().for_each(|t| put(t.as_bytes()));
+        ["nix-archive-1", "(", "type", "regular"]
+            .iter()
+            .for_each(|t| put(t.as_bytes()));
         if executable {
             put(b"executable");
             put(b"");

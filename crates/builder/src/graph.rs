@@ -43,7 +43,9 @@ pub(crate) fn structured_attrs(
     request: &Request<'_>,
     read: &ReadFile<'_>,
 ) -> Result<Option<AttrsFiles>, RunFailure> {
-    let Some(attributes) = &request.options.structured else { return Ok(None) };
+    let Some(attributes) = &request.options.structured else {
+        return Ok(None);
+    };
     let inputs = Inputs::of(request, read);
     let files = attrs_files(attributes, request.outputs, &inputs.graphs()?, &inputs.infos);
     files.map(Some).map_err(|e| inputs.refused(&e))
@@ -58,7 +60,9 @@ impl<'a> Inputs<'a> {
             request,
             read,
             objects: objects().map(|object| (&object.path, object)).collect(),
-            infos: objects().map(|object| (object.path.clone(), info(object))).collect(),
+            infos: objects()
+                .map(|object| (object.path.clone(), info(object)))
+                .collect(),
         }
     }
 
@@ -72,10 +76,16 @@ impl<'a> Inputs<'a> {
                 BTreeSet::new()
             })
         };
-        let graphs = self.request.options.export_references_graph.iter().map(|(name, roots)| {
-            let paths = exported(roots, &inputs, &self.infos, outputs_of).map_err(|e| self.refused(&e))?;
-            Ok((name.clone(), paths))
-        });
+        let graphs = self
+            .request
+            .options
+            .export_references_graph
+            .iter()
+            .map(|(name, roots)| {
+                let paths =
+                    exported(roots, &inputs, &self.infos, outputs_of).map_err(|e| self.refused(&e))?;
+                Ok((name.clone(), paths))
+            });
         let graphs = graphs.collect::<Result<_, RunFailure>>()?;
         match unreadable.into_inner() {
             Some(failure) => Err(failure),
@@ -85,7 +95,9 @@ impl<'a> Inputs<'a> {
 
     /// The output paths of a derivation that is an input.
     fn outputs_of(&self, path: &StorePath) -> Result<BTreeSet<StorePath>, RunFailure> {
-        let Some(object) = self.objects.get(path) else { return Ok(BTreeSet::new()) };
+        let Some(object) = self.objects.get(path) else {
+            return Ok(BTreeSet::new());
+        };
         let refused = |why: String| RunFailure::InputRejected(format!("input '{path}': {why}"));
         let drv = Derivation::parse(&(self.read)(object)?).map_err(|e| refused(e.to_string()))?;
         let name = path.derivation_name().unwrap_or_default();

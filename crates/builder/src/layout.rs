@@ -35,7 +35,11 @@ impl Directories {
     #[must_use]
     pub fn below(dir: &Path) -> Self {
         let [scratch, store, build] = ["sandbox", "store", "build"].map(|name| dir.join(name));
-        Self { scratch, store, build }
+        Self {
+            scratch,
+            store,
+            build,
+        }
     }
 }
 
@@ -74,7 +78,14 @@ pub fn sandbox_spec(
         build_dir: BUILD_DIR.into(),
         build_scratch: dirs.build.clone(),
         inputs: inputs.objects().map(input).collect(),
-        extra: around.shell.map(|source| Input { target: "/bin/sh".into(), source: source.into() }).into_iter().collect(),
+        extra: around
+            .shell
+            .map(|source| Input {
+                target: "/bin/sh".into(),
+                source: source.into(),
+            })
+            .into_iter()
+            .collect(),
         files: etc(around.network),
         program: environment.program.clone(),
         argv: environment.argv.clone(),
@@ -98,8 +109,15 @@ pub fn sandbox_spec(
 
 /// Small files, with the bytes that Nix writes. A build that can reach the network also gets what name resolution needs.
 fn etc(network: Network) -> Vec<FileSpec> {
-    let file = |path: &str, contents: &[u8]| FileSpec { path: path.into(), contents: contents.to_vec(), mode: 0o644 };
-    let mut files = vec![file("/etc/passwd", PASSWD.as_bytes()), file("/etc/group", GROUP.as_bytes())];
+    let file = |path: &str, contents: &[u8]| FileSpec {
+        path: path.into(),
+        contents: contents.to_vec(),
+        mode: 0o644,
+    };
+    let mut files = vec![
+        file("/etc/passwd", PASSWD.as_bytes()),
+        file("/etc/group", GROUP.as_bytes()),
+    ];
     match network {
         Network::Loopback => files.push(file("/etc/hosts", HOSTS.as_bytes())),
         Network::Host => {

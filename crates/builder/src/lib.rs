@@ -89,7 +89,10 @@ impl LocalBuilder {
     /// # Errors
     /// When that cannot be made.
     pub fn new(config: Config) -> io::Result<Self> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.scratch_dir)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&config.scratch_dir)?;
         let root = rustix::process::geteuid().is_root();
         let slots = root.then(|| Slots::new(config.first_uid, config.uids));
         Ok(Self(Arc::new(Shared { config, slots })))
@@ -111,7 +114,9 @@ impl Builder for LocalBuilder {
         let _stop = cancel.clone().drop_guard();
         let attempt = Attempt::new(Arc::clone(&self.0), job, cancel);
         tokio::spawn(attempt.run(log)).await.unwrap_or_else(|e| Outcome {
-            result: Err(RunFailure::Infrastructure(format!("the build's task ended early: {e}"))),
+            result: Err(RunFailure::Infrastructure(format!(
+                "the build's task ended early: {e}"
+            ))),
             report: RunReport::default(),
         })
     }

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// to itself.
 pub(crate) fn cycle<'a>(references: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> Option<(&'a str, &'a str)> {
     let mut done = BTreeSet::new();
-    references.keys().find_map(|start| from(start, references, &mut done))
+    references
+        .keys()
+        .find_map(|start| from(start, references, &mut done))
 }
 
 /// Depth first, with the way from `start` to here on an explicit stack.
@@ -15,7 +17,14 @@ fn from<'a>(
     references: &BTreeMap<&'a str, BTreeSet<&'a str>>,
     done: &mut BTreeSet<&'a str>,
 ) -> Option<(&'a str, &'a str)> {
-    let next = |of: &'a str| references.get(of).cloned().unwrap_or_default().into_iter().filter(move |to| *to != of);
+    let next = |of: &'a str| {
+        references
+            .get(of)
+            .cloned()
+            .unwrap_or_default()
+            .into_iter()
+            .filter(move |to| *to != of)
+    };
     let mut way = vec![(start, next(start))];
     while let Some((at, rest)) = way.last_mut() {
         let at = *at;
@@ -37,13 +46,29 @@ mod tests {
     use super::*;
 
     fn graph(edges: &[(&'static str, &[&'static str])]) -> BTreeMap<&'static str, BTreeSet<&'static str>> {
-        edges.iter().map(|(from, to)| (*from, to.iter().copied().collect())).collect()
+        edges
+            .iter()
+            .map(|(from, to)| (*from, to.iter().copied().collect()))
+            .collect()
     }
 
     #[test]
     fn circles_are_found_and_nothing_else() {
-        assert_eq!(cycle(&graph(&[("out", &["out", "lib"]), ("lib", &["lib"]), ("dev", &["out", "lib"])])), None);
-        assert_eq!(cycle(&graph(&[("a", &["b"]), ("b", &["c"]), ("c", &["b"])])), Some(("b", "c")));
-        assert_eq!(cycle(&graph(&[("dev", &["out"]), ("out", &["dev"])])), Some(("dev", "out")));
+        assert_eq!(
+            cycle(&graph(&[
+                ("out", &["out", "lib"]),
+                ("lib", &["lib"]),
+                ("dev", &["out", "lib"])
+            ])),
+            None
+        );
+        assert_eq!(
+            cycle(&graph(&[("a", &["b"]), ("b", &["c"]), ("c", &["b"])])),
+            Some(("b", "c"))
+        );
+        assert_eq!(
+            cycle(&graph(&[("dev", &["out"]), ("out", &["dev"])])),
+            Some(("dev", "out"))
+        );
     }
 }

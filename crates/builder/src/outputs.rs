@@ -22,10 +22,14 @@ pub fn output_paths(
     match drv.check(drv_path).map_err(|e| refused(e.to_string()))? {
         DerivationKind::InputAddressed | DerivationKind::Fixed => {}
         DerivationKind::Floating | DerivationKind::Deferred => {
-            return Err(refused("content-addressed derivations are not supported yet".to_owned()));
+            return Err(refused(
+                "content-addressed derivations are not supported yet".to_owned(),
+            ));
         }
         DerivationKind::Impure => {
-            return Err(refused("impure derivations are not supported: their results cannot be reused".to_owned()));
+            return Err(refused(
+                "impure derivations are not supported: their results cannot be reused".to_owned(),
+            ));
         }
     }
     if drv.builder.starts_with(b"builtin:") {
@@ -36,22 +40,35 @@ pub fn output_paths(
     }
     options.check_outputs(drv).map_err(|e| refused(e.to_string()))?;
     if options.impure {
-        return Err(refused("it has '__impure' set, but its outputs are not".to_owned()));
+        return Err(refused(
+            "it has '__impure' set, but its outputs are not".to_owned(),
+        ));
     }
     if let Some(path) = options.impure_host_deps.first() {
-        return Err(refused(format!("it asks for path '{}' of the host", path.escape_ascii())));
+        return Err(refused(format!(
+            "it asks for path '{}' of the host",
+            path.escape_ascii()
+        )));
     }
     if options.no_chroot {
-        return Err(refused("it has '__noChroot' set, but every build here runs in a sandbox".to_owned()));
+        return Err(refused(
+            "it has '__noChroot' set, but every build here runs in a sandbox".to_owned(),
+        ));
     }
     let drv_name = drv_path.derivation_name().unwrap_or_default();
     let mut paths = BTreeMap::new();
     for (name, output) in &drv.outputs {
-        if let Some(path) = output.known_path(drv_name, name).map_err(|e| refused(e.to_string()))? {
+        if let Some(path) = output
+            .known_path(drv_name, name)
+            .map_err(|e| refused(e.to_string()))?
+        {
             paths.insert(name.clone(), path);
         }
     }
-    match inputs.objects().find(|input| paths.values().any(|path| *path == input.path)) {
+    match inputs
+        .objects()
+        .find(|input| paths.values().any(|path| *path == input.path))
+    {
         Some(input) => Err(refused(format!("its output '{}' is an input of it", input.path))),
         None => Ok(paths),
     }

@@ -28,7 +28,10 @@ impl Scratch {
     ) -> io::Result<Self> {
         let dir = parent.join(id.to_string());
         std::fs::DirBuilder::new().mode(0o700).create(&dir)?;
-        let made = Self { dirs: Directories::below(&dir), dir };
+        let made = Self {
+            dirs: Directories::below(&dir),
+            dir,
+        };
         match made.fill(environment, owner) {
             Ok(()) => Ok(made),
             Err(e) => {
@@ -39,7 +42,11 @@ impl Scratch {
     }
 
     fn fill(&self, environment: &Environment, owner: Option<(u32, u32)>) -> io::Result<()> {
-        let Directories { scratch, store, build } = &self.dirs;
+        let Directories {
+            scratch,
+            store,
+            build,
+        } = &self.dirs;
         for dir in [scratch, store, build] {
             std::fs::DirBuilder::new().mode(0o700).create(dir)?;
         }
@@ -66,7 +73,10 @@ fn remove_tree(dir: &Path) -> io::Result<()> {
     let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    Ok(firn_content::remove_tree(std::fs::File::open(parent)?, name.as_encoded_bytes())?)
+    Ok(firn_content::remove_tree(
+        std::fs::File::open(parent)?,
+        name.as_encoded_bytes(),
+    )?)
 }
 
 /// Removes what builds of a process that is gone left behind. Gives their number.

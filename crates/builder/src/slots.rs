@@ -29,16 +29,25 @@ impl Slots {
     /// `count` users from `first` on.
     #[must_use]
     pub fn new(first: u32, count: u32) -> Self {
-        Self(Arc::new(Inner { first, count, taken: Mutex::default() }))
+        Self(Arc::new(Inner {
+            first,
+            count,
+            taken: Mutex::default(),
+        }))
     }
 
     /// The first free user, or nothing when every one is in use.
     #[must_use]
     pub fn take(&self) -> Option<Slot> {
         let mut taken = self.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let uid = (self.0.first..self.0.first.saturating_add(self.0.count)).find(|uid| !taken.contains(uid))?;
+        let uid =
+            (self.0.first..self.0.first.saturating_add(self.0.count)).find(|uid| !taken.contains(uid))?;
         taken.insert(uid);
-        Some(Slot { slots: Arc::clone(&self.0), uid, spoiled: false })
+        Some(Slot {
+            slots: Arc::clone(&self.0),
+            uid,
+            spoiled: false,
+        })
     }
 }
 
@@ -58,7 +67,11 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         if !self.spoiled {
-            self.slots.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.uid);
+            self.slots
+                .taken
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&self.uid);
         }
     }
 }

@@ -79,7 +79,10 @@ mod tests {
         let lines: Vec<String> = (16..25).map(|i| format!("\n> line {i}")).collect();
         assert_eq!(
             tail.message(),
-            format!(";\nlast 10 log lines:{}\n> open \\u{{1b}}[1m\u{fffd}", lines.concat())
+            format!(
+                ";\nlast 10 log lines:{}\n> open \\u{{1b}}[1m\u{fffd}",
+                lines.concat()
+            )
         );
     }
 

@@ -173,10 +173,7 @@ impl Nix {
     pub fn register(&self, store_path: &str, references: &[String]) -> anyhow::Result<()> {
         let tree = self.on_disk(store_path);
         let tree = tree.to_str().context("store path")?;
-        let hash = run(self
-            .command("nix-hash", false)
-            .args(["--type", "sha256", tree]))?
-        .success()?;
+        let hash = run(self.command("nix-hash", false).args(["--type", "sha256", tree]))?.success()?;
         let nar = self.command("nix-store", false).args(["--dump", tree]).output()?;
         let text = format!(
             "{store_path}\n{}\n{}\n\n{}\n{}",

@@ -61,7 +61,12 @@ impl Distribution {
         let names = names.as_object().context("an attribute set")?;
         names
             .iter()
-            .map(|(name, drv)| Ok((name.clone(), drv.as_str().context("a derivation path")?.to_owned())))
+            .map(|(name, drv)| {
+                Ok((
+                    name.clone(),
+                    drv.as_str().context("a derivation path")?.to_owned(),
+                ))
+            })
             .collect()
     }
 }

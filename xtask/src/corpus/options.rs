@@ -37,7 +37,10 @@ mod tests {
     #[test]
     fn words() {
         let options = Options::parse(&["--only", "m4,hello", "--reference", "/ref"]).unwrap();
-        assert_eq!(options.only.unwrap(), BTreeSet::from(["m4".into(), "hello".into()]));
+        assert_eq!(
+            options.only.unwrap(),
+            BTreeSet::from(["m4".into(), "hello".into()])
+        );
         assert_eq!(options.reference.unwrap(), PathBuf::from("/ref"));
         assert!(Options::parse(&["--only"]).is_err());
         assert!(Options::parse(&["--other"]).is_err());

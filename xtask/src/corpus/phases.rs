@@ -19,7 +19,11 @@ impl Phases {
     }
 
     /// Runs one phase; an error in it ends the run.
-    pub fn phase<T>(&mut self, what: &str, act: impl FnOnce(&mut Self) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    pub fn phase<T>(
+        &mut self,
+        what: &str,
+        act: impl FnOnce(&mut Self) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         println!("{:2}  {what}", self.done.len() + 1);
         let begun = Instant::now();
         let answer = act(self).with_context(|| what.to_owned())?;

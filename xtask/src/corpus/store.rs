@@ -42,7 +42,13 @@ pub fn verify(nix: &Nix) -> anyhow::Result<()> {
 }
 
 /// Builds on this machine, by Nix itself, in its sandbox.
-pub fn build_locally(nix: &Nix, shell: &Path, cores: usize, drvs: &[String], more: &[&str]) -> anyhow::Result<Run> {
+pub fn build_locally(
+    nix: &Nix,
+    shell: &Path,
+    cores: usize,
+    drvs: &[String],
+    more: &[&str],
+) -> anyhow::Result<Run> {
     let shell = format!("/bin/sh={}", shell.display());
     let cores = cores.to_string();
     let mut arguments = vec![

@@ -55,10 +55,7 @@ impl Summary {
         );
         print!(
             "{}",
-            table::text(
-                &["derivation", "one", "two", "three", "four", "reference"],
-                &rows
-            )
+            table::text(&["derivation", "one", "two", "three", "four", "reference"], &rows)
         );
     }
 }

@@ -10,7 +10,9 @@ async fn exit_codes_and_signals() {
     let failure = pair
         .refuse_alike(r#"sh "exit" "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo line $i; done; echo no newline; exit 3" {}"#)
         .await;
-    assert!(matches!(&failure, RunFailure::Builder(text) if text.contains("failed with exit code 3;\nlast 10 log lines:\n> line 4")));
+    assert!(
+        matches!(&failure, RunFailure::Builder(text) if text.contains("failed with exit code 3;\nlast 10 log lines:\n> line 4"))
+    );
     let failure = pair.refuse_alike(r#"sh "silent" "exit 1" {}"#).await;
     assert!(matches!(&failure, RunFailure::Builder(text) if text.ends_with("failed with exit code 1")));
 }
@@ -19,8 +21,11 @@ async fn exit_codes_and_signals() {
 async fn a_builder_that_cannot_run() {
     let Some(pair) = Pair::new() else { return };
     for builder in ["${bb}/absent", "${bb}", "/nowhere", "relative"] {
-        let (_, failure) =
-            pair.refuse(&format!(r#"derivation {{ name = "x"; system = "x86_64-linux"; builder = "{builder}"; }}"#)).await;
+        let (_, failure) = pair
+            .refuse(&format!(
+                r#"derivation {{ name = "x"; system = "x86_64-linux"; builder = "{builder}"; }}"#
+            ))
+            .await;
         assert!(matches!(failure, RunFailure::Builder(_)), "{failure:?}");
     }
 }
@@ -28,10 +33,17 @@ async fn a_builder_that_cannot_run() {
 #[tokio::test]
 async fn a_missing_output() {
     let Some(pair) = Pair::new() else { return };
-    let (said, failure) = pair.refuse(r#"sh "none" "mkdir $out; touch $out/x" { outputs = [ "out" "dev" ]; }"#).await;
-    let RunFailure::OutputRejected(text) = failure else { panic!("{failure:?}") };
+    let (said, failure) = pair
+        .refuse(r#"sh "none" "mkdir $out; touch $out/x" { outputs = [ "out" "dev" ]; }"#)
+        .await;
+    let RunFailure::OutputRejected(text) = failure else {
+        panic!("{failure:?}")
+    };
     let (what, path) = text.rsplit_once(" at '").unwrap();
-    assert!(said.contains(what) && said.contains(path.trim_end_matches('\'')), "{text} / {said}");
+    assert!(
+        said.contains(what) && said.contains(path.trim_end_matches('\'')),
+        "{text} / {said}"
+    );
 }
 
 #[tokio::test]
@@ -40,19 +52,30 @@ async fn outputs_that_cannot_be_stored() {
     for (script, ours) in [
         ("mkdir $out; mkfifo $out/pipe", "file '/nix/store/"),
         ("mkfifo $out", "file '/nix/store/"),
-        ("mkdir $out; chmod g+w $out", "suspicious ownership or permission on '/nix/store/"),
-        ("echo > $out; chmod o+w $out", "suspicious ownership or permission on '/nix/store/"),
+        (
+            "mkdir $out; chmod g+w $out",
+            "suspicious ownership or permission on '/nix/store/",
+        ),
+        (
+            "echo > $out; chmod o+w $out",
+            "suspicious ownership or permission on '/nix/store/",
+        ),
     ] {
         let (said, failure) = pair.refuse(&format!(r#"sh "bad" "{script}" {{}}"#)).await;
-        assert!(matches!(&failure, RunFailure::OutputRejected(text) if text.starts_with(ours)), "{failure:?}\n{said}");
+        assert!(
+            matches!(&failure, RunFailure::OutputRejected(text) if text.starts_with(ours)),
+            "{failure:?}\n{said}"
+        );
     }
 }
 
 #[tokio::test]
 async fn setuid_bits() {
     let Some(pair) = Pair::new() else { return };
-    pair.refuse_alike(r#"sh "setuid" "echo > $out; chmod 4755 $out" {}"#).await;
-    pair.refuse_alike(r#"sh "setgid" "echo > $out; chmod 2755 $out" {}"#).await;
+    pair.refuse_alike(r#"sh "setuid" "echo > $out; chmod 4755 $out" {}"#)
+        .await;
+    pair.refuse_alike(r#"sh "setgid" "echo > $out; chmod 2755 $out" {}"#)
+        .await;
 }
 
 #[tokio::test]
@@ -83,7 +106,10 @@ async fn forbidden_references() {
                    in sh "refs" "echo ${{b}} $out > $out" {{ {attrs} }}"#
             ))
             .await;
-        assert!(matches!(failure, RunFailure::OutputRejected(_)), "{attrs}: {failure:?}");
+        assert!(
+            matches!(failure, RunFailure::OutputRejected(_)),
+            "{attrs}: {failure:?}"
+        );
     }
 }
 
@@ -105,6 +131,9 @@ async fn structured_checks() {
                    }}"#
             ))
             .await;
-        assert!(matches!(failure, RunFailure::OutputRejected(_)), "{checks}: {failure:?}");
+        assert!(
+            matches!(failure, RunFailure::OutputRejected(_)),
+            "{checks}: {failure:?}"
+        );
     }
 }

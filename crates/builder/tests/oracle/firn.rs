@@ -37,14 +37,23 @@ impl Firn {
             uids: 4,
             fixed_network: Network::Loopback,
         });
-        Self { dir, content, builder: builder.unwrap() }
+        Self {
+            dir,
+            content,
+            builder: builder.unwrap(),
+        }
     }
 
     /// Brings the input closure of a derivation over from Nix's store.
     pub async fn import(&self, nix: &Nix, drv: &Derivation) -> InputMapping {
         let mut trees = Vec::new();
         let inputs = InputMapping::new(nix.inputs(drv).into_iter().map(|info| {
-            let Info { path, hash, references, ca } = info;
+            let Info {
+                path,
+                hash,
+                references,
+                ca,
+            } = info;
             let tree = self
                 .content
                 .ingest_tree(&nix.real(&path), WalkPolicy::Own, WalkLimits::default(), None)
@@ -52,7 +61,13 @@ impl Firn {
             let (content, nar_size) = (tree.hash(), tree.size());
             assert_eq!(content.hex(), hash);
             trees.push(tree);
-            Object { ca, path, content, nar_size, references }
+            Object {
+                ca,
+                path,
+                content,
+                nar_size,
+                references,
+            }
         }));
         self.content.publish(trees).await.unwrap();
         inputs
@@ -112,7 +127,10 @@ impl Firn {
 
     /// Whether nothing is left of any build.
     pub fn is_tidy(&self) -> bool {
-        std::fs::read_dir(self.dir.path().join("scratch")).unwrap().next().is_none()
+        std::fs::read_dir(self.dir.path().join("scratch"))
+            .unwrap()
+            .next()
+            .is_none()
     }
 }
 
@@ -126,13 +144,28 @@ fn next() -> u32 {
 /// The example of this package that is only the helper; `cargo test` builds it.
 fn helper() -> HelperCommand {
     let test = std::env::current_exe().unwrap();
-    let example = test.ancestors().nth(2).unwrap().join("examples/builder-sandbox-exec");
-    assert!(example.exists(), "{} is built by `cargo build --examples`", example.display());
+    let example = test
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .join("examples/builder-sandbox-exec");
+    assert!(
+        example.exists(),
+        "{} is built by `cargo build --examples`",
+        example.display()
+    );
     HelperCommand::new(example)
 }
 
 /// Prints how two trees differ.
 pub fn show_difference(name: &str, expected: &Path, got: &Path) {
-    let output = std::process::Command::new("diff").arg("-r").args([expected, got]).output().unwrap();
-    println!("output '{name}', Nix and Firn:\n{}", output.stdout.escape_ascii().to_string().replace("\\n", "\n"));
+    let output = std::process::Command::new("diff")
+        .arg("-r")
+        .args([expected, got])
+        .output()
+        .unwrap();
+    println!(
+        "output '{name}', Nix and Firn:\n{}",
+        output.stdout.escape_ascii().to_string().replace("\\n", "\n")
+    );
 }

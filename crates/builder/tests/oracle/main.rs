@@ -24,7 +24,10 @@ struct Pair {
 
 impl Pair {
     fn new() -> Option<Self> {
-        Nix::new().map(|nix| Self { nix, firn: Firn::new() })
+        Nix::new().map(|nix| Self {
+            nix,
+            firn: Firn::new(),
+        })
     }
 
     /// Builds with both, which must succeed and agree. Gives the contents of the files that the outputs are.
@@ -45,7 +48,10 @@ impl Pair {
         }
         assert_eq!(got, expected);
         let contents = |object| std::fs::read(self.firn.tree(object)).ok();
-        built.iter().filter_map(|(name, object)| Some((name.clone(), contents(object)?))).collect()
+        built
+            .iter()
+            .filter_map(|(name, object)| Some((name.clone(), contents(object)?)))
+            .collect()
     }
 
     /// Builds with both, which must refuse. Gives what both said, Nix first.
@@ -64,8 +70,17 @@ impl Pair {
         let (said, failure) = self.refuse(expression).await;
         let said: Vec<&str> = said.lines().map(str::trim).collect();
         let text = failure.to_string();
-        for line in text.split(";\nlast ").next().unwrap_or_default().lines().map(str::trim) {
-            assert!(said.iter().any(|theirs| theirs.contains(line)), "{line:?} is not in {said:#?}");
+        for line in text
+            .split(";\nlast ")
+            .next()
+            .unwrap_or_default()
+            .lines()
+            .map(str::trim)
+        {
+            assert!(
+                said.iter().any(|theirs| theirs.contains(line)),
+                "{line:?} is not in {said:#?}"
+            );
         }
         failure
     }

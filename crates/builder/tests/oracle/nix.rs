@@ -69,10 +69,31 @@ impl Nix {
         Command::new(program)
             .args(["--store", &store])
             .args(args)
-            .args(["--option", "sandbox", "true", "--option", "sandbox-fallback", "false"])
-            .args(["--option", "substitute", "false", "--option", "build-users-group", ""])
+            .args([
+                "--option",
+                "sandbox",
+                "true",
+                "--option",
+                "sandbox-fallback",
+                "false",
+            ])
+            .args([
+                "--option",
+                "substitute",
+                "false",
+                "--option",
+                "build-users-group",
+                "",
+            ])
             .args(["--option", "sandbox-paths", &format!("/bin/sh={SHELL}")])
-            .args(["--option", "fsync-metadata", "false", "--option", "cores", &CORES.to_string()])
+            .args([
+                "--option",
+                "fsync-metadata",
+                "false",
+                "--option",
+                "cores",
+                &CORES.to_string(),
+            ])
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("HOME", dir.join("home"))
@@ -93,7 +114,11 @@ impl Nix {
         );
         std::fs::write(self.dir.path().join("default.nix"), text).unwrap();
         let output = self.run("nix-instantiate", &["default.nix"]);
-        assert!(output.status.success(), "{}", String::from_utf8(output.stderr).unwrap());
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8(output.stderr).unwrap()
+        );
         let path = String::from_utf8(output.stdout).unwrap();
         let path = StorePath::parse(path.trim().split('!').next().unwrap().as_bytes()).unwrap();
         let drv = Derivation::parse(&std::fs::read(self.real(&path)).unwrap()).unwrap();
@@ -108,9 +133,17 @@ impl Nix {
     /// What Nix knows of the closure of some valid paths.
     pub fn closure(&self, roots: &[StorePath]) -> Vec<Info> {
         // Of a derivation, Nix would show the outputs instead.
-        let (drvs, others): (Vec<StorePath>, Vec<StorePath>) = roots.iter().cloned().partition(StorePath::is_derivation);
-        let (drvs, others) = (self.closure_of(&drvs, &["--derivation"]), self.closure_of(&others, &[]));
-        let by_path: BTreeMap<_, _> = drvs.into_iter().chain(others).map(|info| (info.path.clone(), info)).collect();
+        let (drvs, others): (Vec<StorePath>, Vec<StorePath>) =
+            roots.iter().cloned().partition(StorePath::is_derivation);
+        let (drvs, others) = (
+            self.closure_of(&drvs, &["--derivation"]),
+            self.closure_of(&others, &[]),
+        );
+        let by_path: BTreeMap<_, _> = drvs
+            .into_iter()
+            .chain(others)
+            .map(|info| (info.path.clone(), info))
+            .collect();
         by_path.into_values().collect()
     }
 
@@ -119,16 +152,28 @@ impl Nix {
             return Vec::new();
         }
         let roots: Vec<String> = roots.iter().map(ToString::to_string).collect();
-        let mut args = vec!["path-info", "--json", "--recursive", "--extra-experimental-features", "nix-command"];
+        let mut args = vec![
+            "path-info",
+            "--json",
+            "--recursive",
+            "--extra-experimental-features",
+            "nix-command",
+        ];
         args.extend(flags);
         args.extend(roots.iter().map(String::as_str));
         let output = self.run("nix", &args);
-        assert!(output.status.success(), "nix path-info: {}", output.stderr.escape_ascii());
+        assert!(
+            output.status.success(),
+            "nix path-info: {}",
+            output.stderr.escape_ascii()
+        );
         let infos: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let path = |path: &serde_json::Value| StorePath::parse(path.as_str().unwrap().as_bytes()).unwrap();
         let info = |info: &serde_json::Value| Info {
             path: path(&info["path"]),
-            hash: Hash::parse(info["narHash"].as_str().unwrap(), None).unwrap().hex(),
+            hash: Hash::parse(info["narHash"].as_str().unwrap(), None)
+                .unwrap()
+                .hex(),
             references: info["references"].as_array().unwrap().iter().map(path).collect(),
             ca: info["ca"].as_str().map(|ca| ContentAddress::parse(ca).unwrap()),
         };
@@ -144,9 +189,16 @@ impl Nix {
         }
         let outputs = outputs(path, drv);
         let paths: Vec<StorePath> = outputs.values().cloned().collect();
-        let infos: BTreeMap<_, _> = self.closure(&paths).into_iter().map(|info| (info.path.clone(), info)).collect();
+        let infos: BTreeMap<_, _> = self
+            .closure(&paths)
+            .into_iter()
+            .map(|info| (info.path.clone(), info))
+            .collect();
         let seen = |path| (infos[&path].hash.clone(), infos[&path].references.clone());
-        Ok(outputs.into_iter().map(|(name, path)| (name, seen(path))).collect())
+        Ok(outputs
+            .into_iter()
+            .map(|(name, path)| (name, seen(path)))
+            .collect())
     }
 
     /// The input closure, for which the input derivations are built.
@@ -155,7 +207,12 @@ impl Nix {
         for (path, used) in &drv.input_drvs {
             let input = Derivation::parse(&std::fs::read(self.real(path)).unwrap()).unwrap();
             self.build(path, &input).unwrap();
-            roots.extend(outputs(path, &input).into_iter().filter(|(name, _)| used.contains(name)).map(|(_, path)| path));
+            roots.extend(
+                outputs(path, &input)
+                    .into_iter()
+                    .filter(|(name, _)| used.contains(name))
+                    .map(|(_, path)| path),
+            );
         }
         self.closure(&roots)
     }

@@ -26,9 +26,11 @@ async fn every_kind_of_file() {
 #[tokio::test]
 async fn outputs_that_are_no_directories() {
     let Some(pair) = Pair::new() else { return };
-    pair.agree(r#"sh "link" "ln -s /nix/store/nowhere $out" {}"#).await;
+    pair.agree(r#"sh "link" "ln -s /nix/store/nowhere $out" {}"#)
+        .await;
     pair.agree(r#"sh "link-to-input" "ln -s ${bb}/sh $out" {}"#).await;
-    pair.agree(r#"sh "file" "echo hello > $out; chmod +x $out" {}"#).await;
+    pair.agree(r#"sh "file" "echo hello > $out; chmod +x $out" {}"#)
+        .await;
 }
 
 #[tokio::test]
