@@ -15,7 +15,7 @@ const LOOK: Duration = Duration::from_secs(5);
 const QUOTED: usize = 60;
 
 /// How one request was answered.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     /// Path of the derivation.
     pub drv: String,
@@ -25,6 +25,8 @@ pub struct Answer {
     pub reason: String,
     /// Time on the server.
     pub wall: Duration,
+    /// Its beginning, in seconds since 1970.
+    time: u64,
 }
 
 /// One account on one server, with one machine.
@@ -62,7 +64,7 @@ impl<'a> Account<'a> {
         })
     }
 
-    /// All answers so far, oldest first.
+    /// All answers so far, in the order in which they were asked for.
     pub fn answers(&self) -> anyhow::Result<Vec<Answer>> {
         let arguments = ["builds", self.name, "--json", "--limit", "10000"];
         let run = self.server.firn(&arguments)?.success()?;
@@ -79,28 +81,33 @@ impl<'a> Account<'a> {
                 rung: text(row, "rung", "failed"),
                 reason: text(row, "reason", ""),
                 wall: Duration::from_millis(row.get("wall_ms").and_then(|v| v.as_u64()).unwrap_or(0)),
+                time: row.get("time").and_then(|v| v.as_u64()).unwrap_or(0),
             })
             .collect())
     }
 
     /// Makes derivations' outputs valid in its store with the server as the only builder, and says what is built meanwhile.
-    /// The new answers, oldest first.
+    /// The new answers.
     pub fn realise(&self, scheme: &str, drvs: &[String]) -> anyhow::Result<Vec<Answer>> {
-        let before = self.answers()?.len();
+        let before = self.answers()?;
+        let mut seen = before.clone();
         let (running, ended) = channel::<()>();
         let run = std::thread::scope(|scope| {
             scope.spawn(move || {
-                let mut shown = before;
+                let mut shown = 0;
                 while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK) {
-                    shown = self.show(shown, drvs.len());
+                    shown = self.show(&mut seen, shown, drvs.len());
                 }
-                self.show(shown, drvs.len());
+                self.show(&mut seen, shown, drvs.len());
             });
             let run = self.client.realise(scheme, drvs, &[]);
             drop(running);
             run
         })?;
-        let log = self.world.logs.join(format!("{}-{before}.log", self.name));
+        let log = self
+            .world
+            .logs
+            .join(format!("{}-{}.log", self.name, before.len()));
         std::fs::write(&log, &run.stderr)?;
         if !run.ok {
             bail!(
@@ -111,27 +118,37 @@ impl<'a> Account<'a> {
                 last(&self.server.log())
             );
         }
-        Ok(self.answers()?.split_off(before))
+        Ok(without(self.answers()?, &before))
     }
 
-    /// Prints what was built since the last look.
-    fn show(&self, shown: usize, of: usize) -> usize {
-        let Ok(answers) = self.answers() else {
-            return shown;
-        };
-        for (number, answer) in answers.iter().enumerate().skip(shown) {
+    /// Prints what was built since the last look; how many answers there are now.
+    fn show(&self, seen: &mut Vec<Answer>, shown: usize, of: usize) -> usize {
+        let new = self.answers().map(|all| without(all, seen)).unwrap_or_default();
+        for (number, answer) in new.iter().enumerate() {
             if ["built", "failed"].contains(&answer.rung.as_str()) {
                 println!(
                     "    {:3}/{of}  {} {} in {:.1} s",
-                    number + 1,
+                    shown + number + 1,
                     answer.rung,
                     drv_name(&answer.drv),
                     answer.wall.as_secs_f64()
                 );
             }
         }
-        answers.len()
+        let now = shown + new.len();
+        seen.extend(new);
+        now
     }
+}
+
+/// What is not among `known`. An answer comes into the list when it is given, at the place of its beginning.
+fn without(mut all: Vec<Answer>, known: &[Answer]) -> Vec<Answer> {
+    for answer in known {
+        if let Some(at) = all.iter().position(|a| a == answer) {
+            all.remove(at);
+        }
+    }
+    all
 }
 
 /// How many answers each rung gave, as text.

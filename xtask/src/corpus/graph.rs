@@ -74,11 +74,6 @@ impl Graph {
         Ok(Self(sorted))
     }
 
-    /// All, in order.
-    pub fn packages(&self) -> &[Package] {
-        &self.0
-    }
-
     /// By attribute name.
     pub fn get(&self, name: &str) -> Option<&Package> {
         self.0.iter().find(|p| p.name == name)
