@@ -81,13 +81,13 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
         if let Some(refusal) = refuse::refusal(&request.drv_path, &request.drv, &self.house.settings) {
             return Ok(rejected(refusal));
         }
+        let mut drv = request.drv.clone();
+        if let Err(e) = refuse::state_paths(&request.drv_path, &mut drv) {
+            return Ok(rejected(format!("cannot build '{}': {e}", request.drv_path)));
+        }
         let run_asked = request.mode != BuildMode::Normal;
-        let outputs: Vec<StorePath> = request
-            .drv
-            .outputs
-            .values()
-            .filter_map(|o| o.path().cloned())
-            .collect();
+        // All outputs: those whose path is not known were refused.
+        let outputs: Vec<StorePath> = drv.outputs.values().filter_map(|o| o.path().cloned()).collect();
         let valid = view(&self.house.db, self.account.id, &outputs)
             .await
             .map_err(failed)?;
@@ -106,7 +106,7 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
             });
         }
 
-        let inputs = match closure(&self.house.db, self.account.id, &request.drv.input_srcs).await {
+        let inputs = match closure(&self.house.db, self.account.id, &drv.input_srcs).await {
             Ok(inputs) => inputs,
             Err(e) => {
                 return Ok(rejected(format!(
@@ -116,13 +116,13 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
             }
         };
         // The platform is one of the settings' systems: everything else was refused above.
-        let class = self.house.class(&request.drv.platform.escape_ascii().to_string());
+        let class = self.house.class(&drv.platform.escape_ascii().to_string());
         let mapping = InputMapping::new(inputs.objects().cloned());
-        let key = BuildKey::new(&request.drv, &mapping, &class);
+        let key = BuildKey::new(&drv, &mapping, &class);
         let job = Job {
             id: new_build_id(),
             drv_path: request.drv_path.clone(),
-            drv: request.drv.clone(),
+            drv,
             inputs: mapping,
             class,
             limits: self.house.settings.limits,

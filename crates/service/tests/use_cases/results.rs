@@ -130,3 +130,52 @@ async fn the_sweep_takes_only_what_nobody_speaks_of() {
         "who does not know removes nothing"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_output_without_a_known_path_is_not_valid_already() {
+    let world = World::new();
+    let alice = world.account("alice").await;
+    let outputs = [
+        DerivationOutput::Floating {
+            method: firn_nix::CaMethod::Nar,
+            algo: firn_nix::HashAlgo::Sha256,
+        },
+        DerivationOutput::Impure {
+            method: firn_nix::CaMethod::Nar,
+            algo: firn_nix::HashAlgo::Sha256,
+        },
+        DerivationOutput::Deferred,
+    ];
+    for output in outputs {
+        let mut drv = Drv::new("thing", &[], &[]);
+        drv.drv.outputs.insert("out".into(), output.clone());
+        let result = build(&alice, &drv).await.done();
+        assert_eq!(result.status, BuildStatus::InputRejected, "{output:?}");
+        let text = String::from_utf8(result.error_msg).unwrap();
+        assert!(text.contains(&drv.path.to_string()), "{text}");
+    }
+    assert_eq!(world.builder.counts().started, 0);
+}
+
+/// The path of a fixed output follows from the derivation's name when the client leaves it out: two names, two builds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fixed_outputs_are_not_mixed_up_when_their_paths_are_left_out() {
+    let world = World::new();
+    let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+    let (hers, his) = (fixed_without_path("hers"), fixed_without_path("his"));
+    assert_ne!(hers.out(), his.out());
+    assert_eq!(build(&alice, &hers).await.done().status, BuildStatus::Built);
+    assert_eq!(build(&bob, &his).await.done().status, BuildStatus::Built);
+    assert!(is_valid(&alice, &hers.out()).await && !is_valid(&alice, &his.out()).await);
+    assert!(is_valid(&bob, &his.out()).await && !is_valid(&bob, &hers.out()).await);
+    assert_eq!(build(&bob, &his).await.done().status, BuildStatus::AlreadyValid);
+    // Said or left out, it is one build.
+    let mut said = hers.clone();
+    let out = hers.out();
+    let DerivationOutput::Fixed { path, .. } = said.drv.outputs.get_mut("out").unwrap() else {
+        panic!()
+    };
+    *path = Some(out);
+    build(&bob, &said).await.done();
+    assert_eq!(world.rungs("bob").await.last(), Some(&Some(Rung::Shared)));
+}
