@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::lines::{Lines, event};
 use crate::log;
 use crate::ports::{BuildRecord, Builder, Database, Job, RequestRecord, RunFailure};
-use crate::resolve::{closure, failed, view};
+use crate::resolve::{ClosureError, closure, failed, view};
 use crate::run::{lead, lead_check};
 use crate::running::{Finished, Interest};
 use crate::{AccountStore, refuse};
@@ -108,9 +108,10 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
 
         let inputs = match closure(&self.house.db, self.account.id, &drv.input_srcs).await {
             Ok(inputs) => inputs,
+            Err(ClosureError::Database(e)) => return Err(failed(e)),
             Err(e) => {
                 return Ok(rejected(format!(
-                    "cannot build '{}': input {e} here",
+                    "cannot build '{}' from its inputs: {e}",
                     request.drv_path
                 )));
             }

@@ -179,3 +179,16 @@ async fn fixed_outputs_are_not_mixed_up_when_their_paths_are_left_out() {
     build(&bob, &said).await.done();
     assert_eq!(world.rungs("bob").await.last(), Some(&Some(Rung::Shared)));
 }
+
+/// The same for the second look, after the outputs and before the inputs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_fails_is_not_an_input_that_is_missing() {
+    let world = World::new();
+    let alice = world.account("alice").await;
+    let input = item(&path("input"), "1", &[]);
+    upload(&alice, &[&input]).await.unwrap();
+    world.db.break_down_after("claims", 1);
+    let drv = Drv::new("thing", &[], &[&input.info.path]);
+    let text = build(&alice, &drv).await.result.unwrap_err().message;
+    assert!(text.contains("the service's database failed"), "{text}");
+}
