@@ -192,3 +192,14 @@ async fn a_database_that_fails_is_not_an_input_that_is_missing() {
     let text = build(&alice, &drv).await.result.unwrap_err().message;
     assert!(text.contains("the service's database failed"), "{text}");
 }
+
+/// Statistics are not worth an answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_does_not_fail_because_it_cannot_be_counted() {
+    let world = World::new();
+    let alice = world.account("alice").await;
+    let drv = Drv::new("thing", &[], &[]);
+    world.db.break_down(&["record_request"]);
+    assert_eq!(build(&alice, &drv).await.done().status, BuildStatus::Built);
+    assert!(is_valid(&alice, &drv.out()).await);
+}
