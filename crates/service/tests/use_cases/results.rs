@@ -203,3 +203,15 @@ async fn an_answer_does_not_fail_because_it_cannot_be_counted() {
     assert_eq!(build(&alice, &drv).await.done().status, BuildStatus::Built);
     assert!(is_valid(&alice, &drv.out()).await);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_check_makes_valid_is_on_disk_first() {
+    let world = World::new();
+    let alice = world.account("alice").await;
+    let drv = Drv::new("thing", &[], &[]);
+    check(&alice, &drv).await.done();
+    // The store notes what it has published and not yet synced.
+    assert_eq!(world.unsynced(), 0);
+    build(&alice, &Drv::new("other", &[], &[])).await.done();
+    assert_eq!(world.unsynced(), 0);
+}
