@@ -215,3 +215,34 @@ async fn what_a_check_makes_valid_is_on_disk_first() {
     build(&alice, &Drv::new("other", &[], &[])).await.done();
     assert_eq!(world.unsynced(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_derivation_without_that_output_is_not_valid() {
+    let world = World::new();
+    let alice = world.account("alice").await;
+    let drv = Drv::new("thing", &[], &[]);
+    build(&alice, &drv).await.done();
+    let out = drv.out();
+    let aterm = format!(
+        "Derive([(\"out\",\"{out}\",\"\",\"\")],[],[],\"x86_64-linux\",\"/bin/sh\",[],[(\"out\",\"{out}\")])"
+    );
+    let text = text_item("thing.drv", &aterm, &[]);
+    upload(&alice, &[&text]).await.unwrap();
+    for (output, status) in [
+        ("out", BuildStatus::AlreadyValid),
+        ("dev", BuildStatus::InputRejected),
+    ] {
+        let target = || DerivedPath::Built {
+            drv_path: text.info.path.clone(),
+            outputs: OutputsSpec::Names([output.to_owned()].into()),
+        };
+        let missing = alice.query_missing(vec![target()]).await.unwrap();
+        assert_eq!(missing.will_build.is_empty(), status.is_success(), "{output}");
+        let (log, _receive) = tokio::sync::mpsc::channel(1);
+        let results = alice
+            .build_paths(vec![target()], Default::default(), Default::default(), log)
+            .await
+            .unwrap();
+        assert_eq!(results[0].status, status, "{output}");
+    }
+}
