@@ -1,16 +1,17 @@
 //! One request for one derivation: down the reuse ladder, and what the client is told.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use firn_core::{BuildId, BuildKey, Claim, EvidenceKind, Facts, InputMapping, Reuse, Rung, View, decide};
 use firn_nix::{BasicDerivation, StorePath};
 use firn_protocol::{BuildMode, BuildOptions, BuildResult, BuildStatus, LogEvent, LogSink, StoreError};
-use tokio::time::Instant;
 
 use crate::lines::{Lines, event};
 use crate::log;
+use crate::patience::Patience;
 use crate::ports::{BuildRecord, Builder, Database, Job, RequestRecord, RunFailure};
 use crate::resolve::{ClosureError, closure, failed, view};
 use crate::run::{lead, lead_check};
@@ -146,7 +147,7 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
         let (interest, started) = self
             .house
             .running
-            .join_or_start(key, || {
+            .join_or_start(key, &request.drv_path, || {
                 let (write, read) = log::create(&self.house.settings.log_dir, job.id)?;
                 writer = Some(write);
                 Ok::<_, std::io::Error>(read)
@@ -156,47 +157,37 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
         if let (Some(duty), Some(writer)) = (started, writer) {
             tokio::spawn(lead(Arc::clone(&self.house), key, job, duty, writer));
         }
-        let finished = match self.follow(request, &interest).await {
-            Ok(finished) => finished,
-            Err(timed_out) => {
-                return Ok(Answer {
-                    rung: None,
-                    reason: timed_out.clone(),
-                    result: BuildResult::new(BuildStatus::TimedOut, timed_out),
-                    build: None,
-                });
-            }
-        };
-        match finished {
+        match self.follow(request, &interest).await {
             Finished::Stored(record) => self.succeed(request, Rung::Shared, &record).await,
             Finished::Ran(record) => {
                 let rung = if joined { Rung::Joined } else { Rung::Built };
                 self.succeed(request, rung, &record).await
             }
-            Finished::Failed(failure) => Ok(failure_answer(request, &failure)),
+            Finished::Failed(failure) => Ok(failed_run(request, &interest, &failure)),
         }
     }
 
     /// Passes the log on until the run has ended. The requester's own limits end its waiting, never the run.
-    async fn follow(&self, request: &Request, interest: &Interest) -> Result<Finished, String> {
+    async fn follow(&self, request: &Request, interest: &Interest) -> Finished {
         let mut reader = interest.log();
         let mut lines = Lines::default();
-        let begun = Instant::now();
-        let limit = |seconds: Option<u64>, from: Instant| {
-            seconds
-                .filter(|&s| s > 0)
-                .and_then(|s| from.checked_add(Duration::from_secs(s)))
-        };
-        let whole = limit(request.options.timeout, begun);
-        let mut silent = limit(request.options.max_silent_time, begun);
+        let mut patience = Patience::new(&request.drv_path, request.options);
+        let mut begun = pin!(interest.begun());
+        let mut queued = true;
         loop {
             tokio::select! {
+                () = &mut begun, if queued => {
+                    queued = false;
+                    patience.begin();
+                }
                 chunk = reader.next() => match chunk {
                     Ok(Some(chunk)) => {
                         for line in lines.push(&chunk) {
                             say(request, event(request.number, line)).await;
                         }
-                        silent = limit(request.options.max_silent_time, Instant::now());
+                        if let Err(failure) = patience.heard(chunk.len()) {
+                            return Finished::Failed(failure);
+                        }
                     }
                     Ok(None) => break,
                     Err(e) => {
@@ -204,14 +195,13 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
                         break;
                     }
                 },
-                () = until(whole) => return Err(format!("building of '{}' timed out after {} seconds", request.drv_path, request.options.timeout.unwrap_or(0))),
-                () = until(silent) => return Err(format!("building of '{}' timed out after {} seconds of silence", request.drv_path, request.options.max_silent_time.unwrap_or(0))),
+                failure = patience.end() => return Finished::Failed(failure),
             }
         }
         if let Some(line) = lines.rest() {
             say(request, event(request.number, line)).await;
         }
-        Ok(interest.finished().await)
+        interest.finished().await
     }
 
     /// The outputs of a result become valid in this account's view, durably.
@@ -274,12 +264,11 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
     ) -> Result<Answer, StoreError> {
         let (write, read) = log::create(&self.house.settings.log_dir, job.id)
             .map_err(|e| StoreError::new(format!("internal error: cannot write a build log: {e}")))?;
-        let (interest, duty) = self.house.running.start_alone(read);
+        let (interest, duty) = self.house.running.start_alone(&request.drv_path, read);
         tokio::spawn(lead_check(Arc::clone(&self.house), key, job, duty, write));
         let record = match self.follow(request, &interest).await {
-            Ok(Finished::Ran(record) | Finished::Stored(record)) => record,
-            Ok(Finished::Failed(failure)) => return Ok(failure_answer(request, &failure)),
-            Err(timed_out) => return Ok(failure_answer(request, &RunFailure::TimedOut(timed_out))),
+            Finished::Ran(record) | Finished::Stored(record) => record,
+            Finished::Failed(failure) => return Ok(failed_run(request, &interest, &failure)),
         };
         let differing = record.outputs.values().find(|output| {
             valid
@@ -304,14 +293,6 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
     }
 }
 
-/// Sleeps until then, or for ever.
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// Events go to a client that may be gone; then the session drops the request anyway.
 async fn say(request: &Request, event: LogEvent) {
     let _ = request.log.send(event).await;
@@ -327,7 +308,7 @@ fn rejected(reason: String) -> Answer {
     }
 }
 
-fn failure_answer(request: &Request, failure: &RunFailure) -> Answer {
+fn failed_run(request: &Request, interest: &Interest, failure: &RunFailure) -> Answer {
     let status = match failure {
         RunFailure::Builder(_) => BuildStatus::PermanentFailure,
         RunFailure::OutputRejected(_) => BuildStatus::OutputRejected,
@@ -337,7 +318,9 @@ fn failure_answer(request: &Request, failure: &RunFailure) -> Answer {
         RunFailure::Cancelled => BuildStatus::MiscFailure,
         RunFailure::Infrastructure(_) => BuildStatus::TransientFailure,
     };
-    let text = failure.to_string();
+    // Whoever started the run may name the derivation in another way; that is not for others to see.
+    let names = [interest.drv_path(), &request.drv_path].map(ToString::to_string);
+    let text = failure.to_string().replace(&names[0], &names[1]);
     let first = text.lines().next().unwrap_or_default();
     let reason = format!("failed {}: {first}", shown(&request.drv_path));
     Answer {

@@ -85,6 +85,7 @@ async fn run<D: Database, B: Builder>(
         slot = house.slots.acquire() => slot,
         () = duty.cancel.cancelled() => return Err(RunFailure::Cancelled),
     };
+    duty.begin();
     let (send, mut receive) = mpsc::channel::<Bytes>(LOG_QUEUE);
     let (id, drv_path) = (job.id, job.drv_path.clone());
     let started = house.now();
