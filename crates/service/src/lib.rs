@@ -10,6 +10,7 @@ mod content_address;
 mod house;
 mod lines;
 mod log;
+mod patience;
 pub mod ports;
 mod realise;
 mod refuse;

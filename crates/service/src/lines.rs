@@ -16,12 +16,14 @@ impl Lines {
     /// The lines that these bytes complete.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut complete = Vec::new();
-        for part in bytes.split_inclusive(|&b| b == b'\n') {
-            for piece in part.chunks(MAX_LINE) {
+        for mut part in bytes.split_inclusive(|&b| b == b'\n') {
+            while !part.is_empty() {
+                let (piece, rest) = part.split_at(part.len().min(MAX_LINE - self.open.len()));
                 self.open.extend_from_slice(piece);
+                part = rest;
                 if self.open.ends_with(b"\n") {
                     complete.push(self.take());
-                } else if self.open.len() >= MAX_LINE {
+                } else if self.open.len() == MAX_LINE {
                     complete.push(std::mem::take(&mut self.open));
                 }
             }
@@ -89,6 +91,21 @@ mod tests {
         let got = lines.push(&vec![b'x'; 3 * MAX_LINE + 5]);
         assert_eq!(got.iter().map(Vec::len).collect::<Vec<_>>(), [MAX_LINE; 3]);
         assert_eq!(lines.rest(), Some(vec![b'x'; 5]));
+    }
+
+    #[test]
+    fn where_an_endless_line_is_cut_does_not_depend_on_how_it_arrives() {
+        let text = [vec![b'x'; 2 * MAX_LINE + 5], b"\nend".to_vec()].concat();
+        for size in [1, 1000, MAX_LINE - 1, MAX_LINE + 1, text.len()] {
+            let mut lines = Lines::default();
+            let mut got: Vec<usize> = text
+                .chunks(size)
+                .flat_map(|c| lines.push(c))
+                .map(|l| l.len())
+                .collect();
+            got.extend(lines.rest().map(|l| l.len()));
+            assert_eq!(got, [MAX_LINE, MAX_LINE, 5, 3], "in pieces of {size}");
+        }
     }
 
     #[test]

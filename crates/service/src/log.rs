@@ -1,7 +1,6 @@
 //! The log of one run: a file that grows while the build runs, and any number of readers that each get the whole of it.
 
 use std::fs::File;
-use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,9 +58,10 @@ pub(crate) fn create(dir: &Path, id: BuildId) -> std::io::Result<(LogWriter, Log
 }
 
 impl LogWriter {
-    /// Appends; readers see it at once.
+    /// Appends; readers see it at once. What an error left behind is written over by the next one.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.file.write_all(bytes)?;
+        let at = self.extent.borrow().len;
+        self.file.write_all_at(bytes, at)?;
         self.extent.send_modify(|e| e.len += bytes.len() as u64);
         Ok(())
     }
@@ -111,5 +111,72 @@ impl LogReader {
         self.log.file.read_exact_at(&mut chunk, at)?;
         self.at += wanted as u64;
         Ok(Some(chunk.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: BuildId = BuildId([0xab; 16]);
+
+    async fn read(log: &Log) -> Vec<u8> {
+        let mut reader = log.reader();
+        let mut all = Vec::new();
+        while let Some(chunk) = reader.next().await.unwrap() {
+            all.extend_from_slice(&chunk);
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn every_reader_gets_the_whole_of_it_whenever_it_comes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut writer, log) = create(dir.path(), ID).unwrap();
+        let mut early = log.reader();
+        writer.append(b"one ").unwrap();
+        assert_eq!(early.next().await.unwrap().unwrap(), "one ");
+        let long = vec![b'x'; 3 * CHUNK];
+        let readers = async {
+            let whole = tokio::join!(read(&log), read(&log));
+            assert_eq!(whole.0.len(), 4 + long.len() + 4);
+            assert_eq!(whole.0, whole.1);
+        };
+        let writing = async {
+            writer.append(&long).unwrap();
+            tokio::task::yield_now().await;
+            writer.append(b" two").unwrap();
+            drop(writer);
+        };
+        tokio::join!(readers, writing);
+        let late = read(&log).await;
+        assert!(late.starts_with(b"one x") && late.ends_with(b"x two"));
+        assert_eq!(std::fs::read(log_path(dir.path(), ID)).unwrap(), late);
+    }
+
+    #[tokio::test]
+    async fn an_empty_log_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, log) = create(dir.path(), ID).unwrap();
+        let mut reader = log.reader();
+        drop(writer);
+        assert_eq!(reader.next().await.unwrap(), None);
+        assert_eq!(read(&log).await, b"");
+    }
+
+    #[tokio::test]
+    async fn a_log_that_was_cut_from_outside_is_an_error_and_not_a_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut writer, log) = create(dir.path(), ID).unwrap();
+        writer.append(b"one").unwrap();
+        File::create(log_path(dir.path(), ID)).unwrap();
+        assert!(log.reader().next().await.is_err());
+    }
+
+    #[test]
+    fn no_log_is_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        create(dir.path(), ID).unwrap();
+        assert!(create(dir.path(), ID).is_err());
     }
 }

@@ -1,18 +1,19 @@
 //! One request for one derivation: down the reuse ladder, and what the client is told.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use firn_core::{BuildId, BuildKey, Claim, EvidenceKind, Facts, InputMapping, Reuse, Rung, View, decide};
 use firn_nix::{BasicDerivation, StorePath};
 use firn_protocol::{BuildMode, BuildOptions, BuildResult, BuildStatus, LogEvent, LogSink, StoreError};
-use tokio::time::Instant;
 
 use crate::lines::{Lines, event};
 use crate::log;
+use crate::patience::Patience;
 use crate::ports::{BuildRecord, Builder, Database, Job, RequestRecord, RunFailure};
-use crate::resolve::{closure, failed, view};
+use crate::resolve::{ClosureError, closure, failed, view};
 use crate::run::{lead, lead_check};
 use crate::running::{Finished, Interest};
 use crate::{AccountStore, refuse};
@@ -73,7 +74,10 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
             wall_ms: millis(self.house.clock.now().saturating_sub(begun)),
         };
         tracing::info!(account = %self.account.name, drv = %record.drv_path, rung = ?record.rung, wall_ms = record.wall_ms, "request");
-        self.house.db.record_request(&record).await.map_err(failed)?;
+        // The answer stands without being counted.
+        if let Err(e) = self.house.db.record_request(&record).await {
+            tracing::error!(error = &e as &dyn std::error::Error, "a request is not recorded");
+        }
         Ok(answer.result)
     }
 
@@ -81,13 +85,13 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
         if let Some(refusal) = refuse::refusal(&request.drv_path, &request.drv, &self.house.settings) {
             return Ok(rejected(refusal));
         }
+        let mut drv = request.drv.clone();
+        if let Err(e) = refuse::state_paths(&request.drv_path, &mut drv) {
+            return Ok(rejected(format!("cannot build '{}': {e}", request.drv_path)));
+        }
         let run_asked = request.mode != BuildMode::Normal;
-        let outputs: Vec<StorePath> = request
-            .drv
-            .outputs
-            .values()
-            .filter_map(|o| o.path().cloned())
-            .collect();
+        // All outputs: those whose path is not known were refused.
+        let outputs: Vec<StorePath> = drv.outputs.values().filter_map(|o| o.path().cloned()).collect();
         let valid = view(&self.house.db, self.account.id, &outputs)
             .await
             .map_err(failed)?;
@@ -106,23 +110,24 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
             });
         }
 
-        let inputs = match closure(&self.house.db, self.account.id, &request.drv.input_srcs).await {
+        let inputs = match closure(&self.house.db, self.account.id, &drv.input_srcs).await {
             Ok(inputs) => inputs,
+            Err(ClosureError::Database(e)) => return Err(failed(e)),
             Err(e) => {
                 return Ok(rejected(format!(
-                    "cannot build '{}': input {e} here",
+                    "cannot build '{}' from its inputs: {e}",
                     request.drv_path
                 )));
             }
         };
         // The platform is one of the settings' systems: everything else was refused above.
-        let class = self.house.class(&request.drv.platform.escape_ascii().to_string());
+        let class = self.house.class(&drv.platform.escape_ascii().to_string());
         let mapping = InputMapping::new(inputs.objects().cloned());
-        let key = BuildKey::new(&request.drv, &mapping, &class);
+        let key = BuildKey::new(&drv, &mapping, &class);
         let job = Job {
             id: new_build_id(),
             drv_path: request.drv_path.clone(),
-            drv: request.drv.clone(),
+            drv,
             inputs: mapping,
             class,
             limits: self.house.settings.limits,
@@ -142,7 +147,7 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
         let (interest, started) = self
             .house
             .running
-            .join_or_start(key, || {
+            .join_or_start(key, &request.drv_path, || {
                 let (write, read) = log::create(&self.house.settings.log_dir, job.id)?;
                 writer = Some(write);
                 Ok::<_, std::io::Error>(read)
@@ -152,47 +157,37 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
         if let (Some(duty), Some(writer)) = (started, writer) {
             tokio::spawn(lead(Arc::clone(&self.house), key, job, duty, writer));
         }
-        let finished = match self.follow(request, &interest).await {
-            Ok(finished) => finished,
-            Err(timed_out) => {
-                return Ok(Answer {
-                    rung: None,
-                    reason: timed_out.clone(),
-                    result: BuildResult::new(BuildStatus::TimedOut, timed_out),
-                    build: None,
-                });
-            }
-        };
-        match finished {
+        match self.follow(request, &interest).await {
             Finished::Stored(record) => self.succeed(request, Rung::Shared, &record).await,
             Finished::Ran(record) => {
                 let rung = if joined { Rung::Joined } else { Rung::Built };
                 self.succeed(request, rung, &record).await
             }
-            Finished::Failed(failure) => Ok(failure_answer(request, &failure)),
+            Finished::Failed(failure) => Ok(failed_run(request, &interest, &failure)),
         }
     }
 
     /// Passes the log on until the run has ended. The requester's own limits end its waiting, never the run.
-    async fn follow(&self, request: &Request, interest: &Interest) -> Result<Finished, String> {
+    async fn follow(&self, request: &Request, interest: &Interest) -> Finished {
         let mut reader = interest.log();
         let mut lines = Lines::default();
-        let begun = Instant::now();
-        let limit = |seconds: Option<u64>, from: Instant| {
-            seconds
-                .filter(|&s| s > 0)
-                .and_then(|s| from.checked_add(Duration::from_secs(s)))
-        };
-        let whole = limit(request.options.timeout, begun);
-        let mut silent = limit(request.options.max_silent_time, begun);
+        let mut patience = Patience::new(&request.drv_path, request.options);
+        let mut begun = pin!(interest.begun());
+        let mut queued = true;
         loop {
             tokio::select! {
+                () = &mut begun, if queued => {
+                    queued = false;
+                    patience.begin();
+                }
                 chunk = reader.next() => match chunk {
                     Ok(Some(chunk)) => {
                         for line in lines.push(&chunk) {
                             say(request, event(request.number, line)).await;
                         }
-                        silent = limit(request.options.max_silent_time, Instant::now());
+                        if let Err(failure) = patience.heard(chunk.len()) {
+                            return Finished::Failed(failure);
+                        }
                     }
                     Ok(None) => break,
                     Err(e) => {
@@ -200,14 +195,13 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
                         break;
                     }
                 },
-                () = until(whole) => return Err(format!("building of '{}' timed out after {} seconds", request.drv_path, request.options.timeout.unwrap_or(0))),
-                () = until(silent) => return Err(format!("building of '{}' timed out after {} seconds of silence", request.drv_path, request.options.max_silent_time.unwrap_or(0))),
+                failure = patience.end() => return Finished::Failed(failure),
             }
         }
         if let Some(line) = lines.rest() {
             say(request, event(request.number, line)).await;
         }
-        Ok(interest.finished().await)
+        interest.finished().await
     }
 
     /// The outputs of a result become valid in this account's view, durably.
@@ -270,12 +264,11 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
     ) -> Result<Answer, StoreError> {
         let (write, read) = log::create(&self.house.settings.log_dir, job.id)
             .map_err(|e| StoreError::new(format!("internal error: cannot write a build log: {e}")))?;
-        let (interest, duty) = self.house.running.start_alone(read);
+        let (interest, duty) = self.house.running.start_alone(&request.drv_path, read);
         tokio::spawn(lead_check(Arc::clone(&self.house), key, job, duty, write));
         let record = match self.follow(request, &interest).await {
-            Ok(Finished::Ran(record) | Finished::Stored(record)) => record,
-            Ok(Finished::Failed(failure)) => return Ok(failure_answer(request, &failure)),
-            Err(timed_out) => return Ok(failure_answer(request, &RunFailure::TimedOut(timed_out))),
+            Finished::Ran(record) | Finished::Stored(record) => record,
+            Finished::Failed(failure) => return Ok(failed_run(request, &interest, &failure)),
         };
         let differing = record.outputs.values().find(|output| {
             valid
@@ -300,14 +293,6 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
     }
 }
 
-/// Sleeps until then, or for ever.
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// Events go to a client that may be gone; then the session drops the request anyway.
 async fn say(request: &Request, event: LogEvent) {
     let _ = request.log.send(event).await;
@@ -323,7 +308,7 @@ fn rejected(reason: String) -> Answer {
     }
 }
 
-fn failure_answer(request: &Request, failure: &RunFailure) -> Answer {
+fn failed_run(request: &Request, interest: &Interest, failure: &RunFailure) -> Answer {
     let status = match failure {
         RunFailure::Builder(_) => BuildStatus::PermanentFailure,
         RunFailure::OutputRejected(_) => BuildStatus::OutputRejected,
@@ -333,7 +318,9 @@ fn failure_answer(request: &Request, failure: &RunFailure) -> Answer {
         RunFailure::Cancelled => BuildStatus::MiscFailure,
         RunFailure::Infrastructure(_) => BuildStatus::TransientFailure,
     };
-    let text = failure.to_string();
+    // Whoever started the run may name the derivation in another way; that is not for others to see.
+    let names = [interest.drv_path(), &request.drv_path].map(ToString::to_string);
+    let text = failure.to_string().replace(&names[0], &names[1]);
     let first = text.lines().next().unwrap_or_default();
     let reason = format!("failed {}: {first}", shown(&request.drv_path));
     Answer {

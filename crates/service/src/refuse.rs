@@ -1,14 +1,25 @@
 //! Requests that are refused before anything is looked up.
 
-use firn_nix::derivation::DerivationOptions;
-use firn_nix::{BasicDerivation, StorePath};
+use firn_nix::derivation::{DerivationKind, DerivationOptions};
+use firn_nix::{BasicDerivation, DerivationOutput, PathError, StorePath};
 
 use crate::Settings;
 
 /// Why this derivation cannot be built here, with the next step; `None` when it can.
 pub(crate) fn refusal(drv_path: &StorePath, drv: &BasicDerivation, settings: &Settings) -> Option<String> {
-    if let Err(e) = drv.check(drv_path) {
-        return Some(format!("cannot build '{drv_path}': {e}"));
+    match drv.check(drv_path) {
+        Ok(DerivationKind::InputAddressed | DerivationKind::Fixed) => {}
+        Ok(DerivationKind::Floating | DerivationKind::Deferred) => {
+            return Some(format!(
+                "cannot build '{drv_path}': content-addressed derivations are not supported yet"
+            ));
+        }
+        Ok(DerivationKind::Impure) => {
+            return Some(format!(
+                "cannot build '{drv_path}': it is impure, and every build here runs in the sandbox"
+            ));
+        }
+        Err(e) => return Some(format!("cannot build '{drv_path}': {e}")),
     }
     let options = match DerivationOptions::of(drv) {
         Ok(options) => options,
@@ -46,4 +57,17 @@ pub(crate) fn refusal(drv_path: &StorePath, drv: &BasicDerivation, settings: &Se
             settings.features.iter().cloned().collect::<Vec<_>>().join(", ")
         )
     })
+}
+
+/// States the path of a fixed output that the client left out. It follows from the derivation's name, which the build key does not
+/// have: equal keys must mean equal paths.
+pub(crate) fn state_paths(drv_path: &StorePath, drv: &mut BasicDerivation) -> Result<(), PathError> {
+    let drv_name = drv_path.derivation_name().unwrap_or_default();
+    for (name, output) in &mut drv.outputs {
+        let known = output.known_path(drv_name, name)?;
+        if let DerivationOutput::Fixed { path, .. } = output {
+            *path = known;
+        }
+    }
+    Ok(())
 }

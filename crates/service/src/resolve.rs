@@ -20,29 +20,48 @@ pub(crate) async fn view(
     Ok(View::from_claims(db.claims(account, paths).await?))
 }
 
+/// Why there is no view of a closure.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClosureError {
+    #[error("path '{0}' is not valid")]
+    NotValid(StorePath),
+    #[error("the closure has more than {MAX_CLOSURE} paths")]
+    TooLarge,
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
+impl From<ClosureError> for StoreError {
+    fn from(error: ClosureError) -> Self {
+        match error {
+            ClosureError::Database(error) => failed(error),
+            error => Self::new(error.to_string()),
+        }
+    }
+}
+
 /// The account's view of the closure of `roots`. Every root and every reference must be valid.
 pub(crate) async fn closure(
     db: &impl Views,
     account: AccountId,
     roots: &BTreeSet<StorePath>,
-) -> Result<View, StoreError> {
+) -> Result<View, ClosureError> {
     let mut found = View::default();
     let mut wanted = roots.clone();
     let mut known = 0;
     while !wanted.is_empty() {
-        let paths: Vec<StorePath> = wanted.into_iter().collect();
-        let part = view(db, account, &paths).await.map_err(failed)?;
-        if let Some(missing) = paths.iter().find(|p| part.get(p).is_none()) {
-            return Err(StoreError::new(format!("path '{missing}' is not valid")));
-        }
-        known += paths.len();
+        known += wanted.len();
         if known > MAX_CLOSURE {
-            return Err(StoreError::new(format!(
-                "the closure has more than {MAX_CLOSURE} paths"
-            )));
+            return Err(ClosureError::TooLarge);
         }
+        let paths: Vec<StorePath> = wanted.into_iter().collect();
+        let part = view(db, account, &paths).await?;
+        if let Some(missing) = paths.into_iter().find(|p| part.get(p).is_none()) {
+            return Err(ClosureError::NotValid(missing));
+        }
+        wanted = part.open_references();
+        wanted.retain(|p| found.get(p).is_none());
         found.extend(part);
-        wanted = found.open_references();
     }
     Ok(found)
 }

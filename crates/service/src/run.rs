@@ -46,7 +46,11 @@ pub(crate) async fn lead<D: Database, B: Builder>(
     let finished = match house.stored_result(&key).await {
         Ok(Some(record)) => Finished::Stored(Arc::new(record)),
         Ok(None) => match run(&house, key, job, &duty, log).await {
-            Ok(record) => record_result(&house, &record).await,
+            Ok(record) => match house.db.record_build(&record).await {
+                Ok(shared) if shared.id == record.id => Finished::Ran(Arc::new(shared)),
+                Ok(shared) => Finished::Stored(Arc::new(shared)),
+                Err(e) => database_failed(&e),
+            },
             Err(failure) => Finished::Failed(failure),
         },
         Err(e) => database_failed(&e),
@@ -69,6 +73,7 @@ pub(crate) async fn lead_check<D: Database, B: Builder>(
     duty.finish(finished);
 }
 
+/// The result of a job, its contents on disk: bytes first, rows second, so that a row never speaks of bytes that power loss could take.
 async fn run<D: Database, B: Builder>(
     house: &House<D, B>,
     key: BuildKey,
@@ -80,6 +85,7 @@ async fn run<D: Database, B: Builder>(
         slot = house.slots.acquire() => slot,
         () = duty.cancel.cancelled() => return Err(RunFailure::Cancelled),
     };
+    duty.begin();
     let (send, mut receive) = mpsc::channel::<Bytes>(LOG_QUEUE);
     let (id, drv_path) = (job.id, job.drv_path.clone());
     let started = house.now();
@@ -95,6 +101,12 @@ async fn run<D: Database, B: Builder>(
     let (outcome, ()) = tokio::join!(house.builder.run(job, send, duty.cancel.clone()), write);
     drop(slot);
     let outputs = outcome.result?;
+    house.content.sync().await.map_err(|e| {
+        tracing::error!(error = %e, "cannot write contents to disk");
+        RunFailure::Infrastructure(
+            "the service cannot write to its disk; the operator's log has the details".into(),
+        )
+    })?;
     Ok(BuildRecord {
         id,
         key,
@@ -109,21 +121,6 @@ async fn run<D: Database, B: Builder>(
         cpu_user_us: outcome.report.cpu_user_us,
         cpu_system_us: outcome.report.cpu_system_us,
     })
-}
-
-/// Bytes first, rows second: a row never speaks of bytes that power loss could take.
-async fn record_result<D: Database, B: Builder>(house: &House<D, B>, record: &BuildRecord) -> Finished {
-    if let Err(e) = house.content.sync().await {
-        tracing::error!(error = %e, "cannot write contents to disk");
-        return Finished::Failed(RunFailure::Infrastructure(
-            "the service cannot write to its disk; the operator's log has the details".into(),
-        ));
-    }
-    match house.db.record_build(record).await {
-        Ok(shared) if shared.id == record.id => Finished::Ran(Arc::new(shared)),
-        Ok(shared) => Finished::Stored(Arc::new(shared)),
-        Err(e) => database_failed(&e),
-    }
 }
 
 fn database_failed(error: &DatabaseError) -> Finished {

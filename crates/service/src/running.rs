@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use firn_core::BuildKey;
+use firn_nix::StorePath;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -24,12 +25,23 @@ pub(crate) enum Finished {
     Failed(RunFailure),
 }
 
+/// How far a run is.
+#[derive(Clone, Debug)]
+enum Progress {
+    /// Waits for a slot.
+    Queued,
+    Running,
+    Finished(Finished),
+}
+
 /// One run.
 pub(crate) struct Running {
     /// `None` for a run that stands in no registry.
     key: Option<BuildKey>,
+    /// As its first requester names the derivation.
+    drv_path: StorePath,
     log: Log,
-    finished: watch::Receiver<Option<Finished>>,
+    progress: watch::Receiver<Progress>,
     cancel: CancellationToken,
     /// Guarded by the registry's lock.
     interested: Mutex<usize>,
@@ -45,7 +57,7 @@ pub(crate) struct Registry {
 pub(crate) struct Lead {
     /// Fires when nobody waits any more.
     pub(crate) cancel: CancellationToken,
-    finished: watch::Sender<Option<Finished>>,
+    progress: watch::Sender<Progress>,
     registry: Registry,
     run: Arc<Running>,
 }
@@ -66,6 +78,7 @@ impl Registry {
     pub(crate) fn join_or_start<E>(
         &self,
         key: BuildKey,
+        drv_path: &StorePath,
         log: impl FnOnce() -> Result<Log, E>,
     ) -> Result<(Interest, Option<Lead>), E> {
         let mut runs = self.lock();
@@ -83,28 +96,29 @@ impl Registry {
                 ));
             }
         }
-        let (interest, lead) = self.begin(Some(key), log()?);
+        let (interest, lead) = self.begin(Some(key), drv_path, log()?);
         runs.insert(key, Arc::clone(&interest.run));
         Ok((interest, Some(lead)))
     }
 
     /// Starts a run that nobody can join.
-    pub(crate) fn start_alone(&self, log: Log) -> (Interest, Lead) {
-        self.begin(None, log)
+    pub(crate) fn start_alone(&self, drv_path: &StorePath, log: Log) -> (Interest, Lead) {
+        self.begin(None, drv_path, log)
     }
 
-    fn begin(&self, key: Option<BuildKey>, log: Log) -> (Interest, Lead) {
-        let (send, receive) = watch::channel(None);
+    fn begin(&self, key: Option<BuildKey>, drv_path: &StorePath, log: Log) -> (Interest, Lead) {
+        let (send, receive) = watch::channel(Progress::Queued);
         let run = Arc::new(Running {
             key,
+            drv_path: drv_path.clone(),
             log,
-            finished: receive,
+            progress: receive,
             cancel: CancellationToken::new(),
             interested: Mutex::new(1),
         });
         let lead = Lead {
             cancel: run.cancel.clone(),
-            finished: send,
+            progress: send,
             registry: self.clone(),
             run: Arc::clone(&run),
         };
@@ -132,11 +146,16 @@ impl Registry {
 }
 
 impl Lead {
+    /// Tells everybody who waits that the builder starts.
+    pub(crate) fn begin(&self) {
+        self.progress.send_replace(Progress::Running);
+    }
+
     /// Tells everybody who waits.
     pub(crate) fn finish(self, finished: Finished) {
         // Out of the registry first: who comes now finds the recorded result.
         self.registry.remove(&self.run);
-        self.finished.send_replace(Some(finished));
+        self.progress.send_replace(Progress::Finished(finished));
     }
 }
 
@@ -152,11 +171,23 @@ impl Interest {
         self.run.log.reader()
     }
 
+    /// How the first requester of the run named the derivation.
+    pub(crate) fn drv_path(&self) -> &StorePath {
+        &self.run.drv_path
+    }
+
+    /// Waits until the builder starts, or the end.
+    pub(crate) async fn begun(&self) {
+        let mut progress = self.run.progress.clone();
+        let _ = progress.wait_for(|p| !matches!(p, Progress::Queued)).await;
+    }
+
     /// Waits for the end.
     pub(crate) async fn finished(&self) -> Finished {
-        let mut receiver = self.run.finished.clone();
-        match receiver.wait_for(Option::is_some).await.map(|f| f.clone()) {
-            Ok(Some(finished)) => finished,
+        let mut progress = self.run.progress.clone();
+        let ended = progress.wait_for(|p| matches!(p, Progress::Finished(_))).await;
+        match ended.as_deref() {
+            Ok(Progress::Finished(finished)) => finished.clone(),
             // The leading task is gone without a word: it panicked.
             _ => Finished::Failed(RunFailure::Infrastructure("the build was lost; try again".into())),
         }

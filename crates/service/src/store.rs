@@ -82,11 +82,14 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
                     return Ok(false);
                 }
                 let known = self.query_derivation_outputs(drv_path.clone()).await?;
-                let wanted = known.into_iter().filter(|(name, _)| match outputs {
-                    OutputsSpec::All => true,
-                    OutputsSpec::Names(names) => names.contains(name),
-                });
-                let Some(paths) = wanted.map(|(_, path)| path).collect::<Option<Vec<_>>>() else {
+                let paths: Option<Vec<StorePath>> = match outputs {
+                    OutputsSpec::All => known.into_values().collect(),
+                    OutputsSpec::Names(names) => names
+                        .iter()
+                        .map(|name| known.get(name).cloned().flatten())
+                        .collect(),
+                };
+                let Some(paths) = paths else {
                     return Ok(false);
                 };
                 paths

@@ -9,6 +9,7 @@
 
 mod ladder;
 mod logs;
+mod non_interference;
 mod results;
 mod runs;
 mod support;

@@ -130,3 +130,119 @@ async fn the_sweep_takes_only_what_nobody_speaks_of() {
         "who does not know removes nothing"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_output_without_a_known_path_is_not_valid_already() {
+    let world = World::new();
+    let alice = world.account("alice").await;
+    let outputs = [
+        DerivationOutput::Floating {
+            method: firn_nix::CaMethod::Nar,
+            algo: firn_nix::HashAlgo::Sha256,
+        },
+        DerivationOutput::Impure {
+            method: firn_nix::CaMethod::Nar,
+            algo: firn_nix::HashAlgo::Sha256,
+        },
+        DerivationOutput::Deferred,
+    ];
+    for output in outputs {
+        let mut drv = Drv::new("thing", &[], &[]);
+        drv.drv.outputs.insert("out".into(), output.clone());
+        let result = build(&alice, &drv).await.done();
+        assert_eq!(result.status, BuildStatus::InputRejected, "{output:?}");
+        let text = String::from_utf8(result.error_msg).unwrap();
+        assert!(text.contains(&drv.path.to_string()), "{text}");
+    }
+    assert_eq!(world.builder.counts().started, 0);
+}
+
+/// The path of a fixed output follows from the derivation's name when the client leaves it out: two names, two builds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fixed_outputs_are_not_mixed_up_when_their_paths_are_left_out() {
+    let world = World::new();
+    let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+    let (hers, his) = (fixed_without_path("hers"), fixed_without_path("his"));
+    assert_ne!(hers.out(), his.out());
+    assert_eq!(build(&alice, &hers).await.done().status, BuildStatus::Built);
+    assert_eq!(build(&bob, &his).await.done().status, BuildStatus::Built);
+    assert!(is_valid(&alice, &hers.out()).await && !is_valid(&alice, &his.out()).await);
+    assert!(is_valid(&bob, &his.out()).await && !is_valid(&bob, &hers.out()).await);
+    assert_eq!(build(&bob, &his).await.done().status, BuildStatus::AlreadyValid);
+    // Said or left out, it is one build.
+    let mut said = hers.clone();
+    let out = hers.out();
+    let DerivationOutput::Fixed { path, .. } = said.drv.outputs.get_mut("out").unwrap() else {
+        panic!()
+    };
+    *path = Some(out);
+    build(&bob, &said).await.done();
+    assert_eq!(world.rungs("bob").await.last(), Some(&Some(Rung::Shared)));
+}
+
+/// The same for the second look, after the outputs and before the inputs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_fails_is_not_an_input_that_is_missing() {
+    let world = World::new();
+    let alice = world.account("alice").await;
+    let input = item(&path("input"), "1", &[]);
+    upload(&alice, &[&input]).await.unwrap();
+    world.db.break_down_after("claims", 1);
+    let drv = Drv::new("thing", &[], &[&input.info.path]);
+    let text = build(&alice, &drv).await.result.unwrap_err().message;
+    assert!(text.contains("the service's database failed"), "{text}");
+}
+
+/// Statistics are not worth an answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_does_not_fail_because_it_cannot_be_counted() {
+    let world = World::new();
+    let alice = world.account("alice").await;
+    let drv = Drv::new("thing", &[], &[]);
+    world.db.break_down(&["record_request"]);
+    assert_eq!(build(&alice, &drv).await.done().status, BuildStatus::Built);
+    assert!(is_valid(&alice, &drv.out()).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_check_makes_valid_is_on_disk_first() {
+    let world = World::new();
+    let alice = world.account("alice").await;
+    let drv = Drv::new("thing", &[], &[]);
+    check(&alice, &drv).await.done();
+    // The store notes what it has published and not yet synced.
+    assert_eq!(world.unsynced(), 0);
+    build(&alice, &Drv::new("other", &[], &[])).await.done();
+    assert_eq!(world.unsynced(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_derivation_without_that_output_is_not_valid() {
+    let world = World::new();
+    let alice = world.account("alice").await;
+    let drv = Drv::new("thing", &[], &[]);
+    build(&alice, &drv).await.done();
+    let out = drv.out();
+    let aterm = format!(
+        "Derive([(\"out\",\"{out}\",\"\",\"\")],[],[],\"x86_64-linux\",\"/bin/sh\",[],[(\"out\",\"{out}\")])"
+    );
+    let text = text_item("thing.drv", &aterm, &[]);
+    upload(&alice, &[&text]).await.unwrap();
+    for (output, status) in [
+        ("out", BuildStatus::AlreadyValid),
+        ("dev", BuildStatus::InputRejected),
+    ] {
+        let target = || DerivedPath::Built {
+            drv_path: text.info.path.clone(),
+            outputs: OutputsSpec::Names([output.to_owned()].into()),
+        };
+        let missing = alice.query_missing(vec![target()]).await.unwrap();
+        assert_eq!(missing.will_build.is_empty(), status.is_success(), "{output}");
+        let (log, _receive) = tokio::sync::mpsc::channel(1);
+        let results = alice
+            .build_paths(vec![target()], Default::default(), Default::default(), log)
+            .await
+            .unwrap();
+        assert_eq!(results[0].status, status, "{output}");
+    }
+}

@@ -166,15 +166,15 @@ async fn everybody_is_told_of_a_failure_and_the_next_request_runs_again() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_requesters_time_limits_end_only_its_waiting() {
     let limits = [
         BuildOptions {
-            timeout: Some(1),
+            timeout: Some(10),
             ..BuildOptions::default()
         },
         BuildOptions {
-            max_silent_time: Some(1),
+            max_silent_time: Some(10),
             ..BuildOptions::default()
         },
     ];
@@ -190,10 +190,69 @@ async fn a_requesters_time_limits_end_only_its_waiting() {
             .done();
         assert_eq!(result.status, BuildStatus::TimedOut);
         let text = String::from_utf8(result.error_msg).unwrap();
-        assert!(text.contains("timed out after 1 seconds"), "{text}");
+        assert!(text.contains("timed out after 10 seconds"), "{text}");
         assert_eq!(world.rungs("bob").await, [None]);
         world.builder.release(1);
         assert_eq!(patient.answer().await.done().status, BuildStatus::Built);
         assert!(!is_valid(&bob, &drv.out()).await);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_names_the_derivation_as_the_requester_does() {
+    let world = World::new();
+    let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+    let hers = Drv::new("thing", &["log:one\n", "wait", "fail:so"], &[]);
+    let his = hers.under_another_path();
+    let mut first = Asked::plain(&alice, &hers);
+    first.saw("one").await;
+    let mut second = Asked::plain(&bob, &his);
+    second.saw("one").await;
+    world.builder.release(1);
+    for (asked, drv) in [(first, &hers), (second, &his)] {
+        let text = String::from_utf8(asked.answer().await.done().error_msg).unwrap();
+        assert_eq!(text, format!("builder for '{}' failed: so", drv.path));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_requesters_log_limit_ends_only_its_waiting() {
+    let world = World::new();
+    let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+    let drv = Drv::new("thing", &["log:one\n", "wait"], &[]);
+    let mut patient = Asked::plain(&alice, &drv);
+    patient.saw("one").await;
+    let limit = |bytes| BuildOptions {
+        max_log_size: Some(bytes),
+        ..BuildOptions::default()
+    };
+    let result = Asked::start(&bob, &drv, BuildMode::Normal, limit(3))
+        .answer()
+        .await
+        .done();
+    assert_eq!(result.status, BuildStatus::LogLimitExceeded);
+    let mut enough = Asked::start(&bob, &drv, BuildMode::Normal, limit(4));
+    enough.saw("one").await;
+    world.builder.release(1);
+    assert_eq!(enough.answer().await.done().status, BuildStatus::Built);
+    assert_eq!(patient.answer().await.done().status, BuildStatus::Built);
+}
+
+/// Nix counts from the start of the builder, and so must a service that has a queue.
+#[tokio::test(start_paused = true)]
+async fn time_in_the_queue_is_not_time_of_the_build() {
+    let world = World::with(|s| s.max_jobs = 1);
+    let alice = world.account("alice").await;
+    let busy = Asked::plain(&alice, &Drv::new("busy", &["wait"], &[]));
+    world.builder.until(|c| c.waiting == 1).await;
+    let options = BuildOptions {
+        timeout: Some(10),
+        max_silent_time: Some(10),
+        max_log_size: None,
+    };
+    let queued = Asked::start(&alice, &Drv::new("queued", &[], &[]), BuildMode::Normal, options);
+    tokio::time::sleep(std::time::Duration::from_secs(20)).await;
+    world.builder.release(1);
+    busy.answer().await.done();
+    assert_eq!(queued.answer().await.done().status, BuildStatus::Built);
 }
