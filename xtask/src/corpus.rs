@@ -4,13 +4,16 @@
 
 mod account;
 mod changed;
+mod compare;
 mod distribution;
+mod four;
 mod graph;
 mod options;
 mod phases;
 mod reference;
 mod store;
 mod summary;
+mod three;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,7 +22,7 @@ use anyhow::{Context as _, ensure};
 use firn_testkit::Server;
 
 use crate::{setup, target};
-use account::{Account, Answer, count, drv_name, on_rung};
+use account::{Account, count, on_rung};
 use distribution::Distribution;
 use graph::{Graph, Package, drvs, outputs};
 use options::Options;
@@ -29,13 +32,6 @@ use summary::Summary;
 
 /// Derivations of the whole corpus that must have run on Firn.
 const LEAST: usize = 40;
-/// What is built over `ssh://`, with everything that it uses.
-const OVER_SSH: [&str; 10] = [
-    "hello", "gnused", "zlib", "bzip2", "lz4", "expat", "libyaml", "cjson", "jansson", "tree",
-];
-/// Builds with the changed library that Nix repeats locally.
-const REPEATED: usize = 3;
-
 /// What all accounts start from.
 pub struct World {
     corpus: Distribution,
@@ -78,18 +74,18 @@ pub fn corpus(dir: &Path, options: &[&str]) -> anyhow::Result<()> {
         outputs(&packages).len()
     ));
     let logs = work.join("logs");
-    let run = Run {
+    let trial = Trial {
         world: World { corpus, drvs, logs },
         reference,
         graph: &graph,
         packages,
         whole: options.only.is_none(),
     };
-    run.all(&firn, &work, phases)
+    trial.run(&firn, &work, phases)
 }
 
 /// One run over a choice of packages.
-struct Run<'a> {
+pub struct Trial<'a> {
     world: World,
     reference: Reference,
     graph: &'a Graph,
@@ -97,8 +93,8 @@ struct Run<'a> {
     whole: bool,
 }
 
-impl Run<'_> {
-    fn all(&self, firn: &Path, work: &Path, mut phases: Phases) -> anyhow::Result<()> {
+impl Trial<'_> {
+    fn run(&self, firn: &Path, work: &Path, mut phases: Phases) -> anyhow::Result<()> {
         let expected = phases.phase("the reference: plain Nix, locally, in its sandbox", |_| {
             self.reference.build(&drvs(&self.packages))?;
             store::hashes(&self.reference.nix, &outputs(&self.packages))
@@ -168,258 +164,6 @@ impl Run<'_> {
         phases.phase(
             &format!("account {name}: an empty store, sources put into it"),
             |_| Account::new(&self.world, server, name),
-        )
-    }
-
-    /// Every output against the reference. A difference is a problem unless Nix itself gets other bytes when it repeats the build, or
-    /// something that it was built from differs.
-    fn compare(
-        &self,
-        phases: &mut Phases,
-        account: &Account,
-        expected: &BTreeMap<String, String>,
-        summary: &mut Summary,
-    ) -> anyhow::Result<()> {
-        let nix = &account.client.nix;
-        store::verify(nix)?;
-        let got = store::hashes(nix, &outputs(&self.packages))?;
-        let mut differing = BTreeSet::new();
-        for package in &self.packages {
-            let Some(path) = package
-                .outputs
-                .values()
-                .find(|path| got.get(*path) != expected.get(*path))
-            else {
-                summary.verdict(package, "equal");
-                continue;
-            };
-            let inputs = store::closure(nix, &self.graph.inputs(package))?;
-            let cause = inputs
-                .iter()
-                .filter_map(|i| self.graph.producer(i))
-                .find(|p| differing.contains(&p.name));
-            let verdict = match cause {
-                Some(input) => format!("differs: its input {} differs", input.name),
-                None if !self.reference.repeats(&package.drv)? => "differs, but not deterministic".to_owned(),
-                None => {
-                    phases.problem(format!(
-                        "{}: Nix gets the same bytes twice, Firn gets others",
-                        package.name
-                    ));
-                    "DIFFERS".to_owned()
-                }
-            };
-            phases.note(&format!("{}: {verdict}", package.name));
-            for line in store::difference(&self.reference.nix.on_disk(path), &nix.on_disk(path))? {
-                phases.note(&format!("  {line}"));
-            }
-            differing.insert(package.name.clone());
-            summary.verdict(package, &verdict);
-        }
-        let equal = got
-            .iter()
-            .filter(|(path, hash)| expected.get(*path) == Some(*hash))
-            .count();
-        phases.note(&format!("{equal} of {} outputs are equal", got.len()));
-        Ok(())
-    }
-
-    fn expect_all(&self, phases: &mut Phases, name: &str, answers: &[Answer], rung: &str) {
-        phases.note(&count(answers));
-        let as_expected = on_rung(answers, rung).len();
-        phases.expect(
-            as_expected == self.packages.len() && answers.len() == as_expected,
-            || {
-                let other = answers.iter().find(|a| a.rung != rung);
-                let other = other.map_or_else(String::new, |a| {
-                    format!(", but {} was {}: {}", drv_name(&a.drv), a.rung, a.reason)
-                });
-                format!(
-                    "account {name}: {as_expected} of {} {rung}{other}",
-                    self.packages.len()
-                )
-            },
-        );
-    }
-
-    fn expect_bytes(
-        &self,
-        phases: &mut Phases,
-        account: &Account,
-        firsts: &BTreeMap<String, String>,
-    ) -> anyhow::Result<()> {
-        let nix = &account.client.nix;
-        store::verify(nix)?;
-        let got = store::hashes(nix, &outputs(&self.packages))?;
-        let other: Vec<&String> = got
-            .iter()
-            .filter(|(p, h)| firsts.get(*p) != Some(*h))
-            .map(|(p, _)| p)
-            .collect();
-        phases.expect(other.is_empty(), || {
-            format!("account {} has other bytes than one: {other:?}", account.name)
-        });
-        phases.note(&format!(
-            "{} of {} outputs are the bytes of account one",
-            got.len() - other.len(),
-            got.len()
-        ));
-        Ok(())
-    }
-
-    /// Account three uploads a changed library: it gets its own builds from there on, and nobody else sees anything of it.
-    fn third(
-        &self,
-        phases: &mut Phases,
-        server: &Server,
-        others: [&Account; 2],
-        firsts: &BTreeMap<String, String>,
-        summary: &mut Summary,
-    ) -> anyhow::Result<()> {
-        let library = self.packages.iter().find(|p| p.name == changed::LIBRARY);
-        let users = self.packages.iter().filter(|p| p.uses(changed::LIBRARY)).count();
-        let Some(library) = library.filter(|_| users > 0) else {
-            println!(
-                "    skipped: the choice has no package that uses {}",
-                changed::LIBRARY
-            );
-            return Ok(());
-        };
-        let three = self.account(phases, server, "three")?;
-        let nix = &three.client.nix;
-        let answers = phases.phase(
-            &format!(
-                "account three, whose {} has other bytes, asks for the same",
-                library.name
-            ),
-            |phases| {
-                let mut below = Vec::new();
-                for path in library.outputs.values() {
-                    let references = store::references(&self.reference.nix, path)?;
-                    below.extend(references.iter().filter_map(|r| self.graph.producer(r)));
-                }
-                below.retain(|p| p.name != library.name);
-                let mut answers = three.realise("ssh-ng", &drvs(&below))?;
-                changed::plant(&self.reference.nix, nix, library)?;
-                answers.extend(three.realise("ssh-ng", &drvs(&self.packages))?);
-                phases.note(&count(&answers));
-                let expected = changed::expected(self.graph, &self.packages, &three, firsts)?;
-                for (drv, rung) in &expected {
-                    let rungs: Vec<&str> = answers
-                        .iter()
-                        .filter(|a| a.drv == *drv)
-                        .map(|a| a.rung.as_str())
-                        .collect();
-                    phases.expect(rungs == [*rung], || {
-                        format!("account three: {} was {rungs:?}, should be {rung}", drv_name(drv))
-                    });
-                }
-                Ok(answers)
-            },
-        )?;
-        summary.answers("three", &answers);
-        let paths = outputs(&self.packages);
-        phases.phase(
-            "account three's bytes come from its library, as plain Nix builds them",
-            |phases| {
-                store::verify(nix)?;
-                let own = store::hashes(nix, &paths)?;
-                let other: Vec<&str> = self
-                    .packages
-                    .iter()
-                    .filter(|p| p.outputs.values().any(|o| own.get(o) != firsts.get(o)))
-                    .map(|p| p.name.as_str())
-                    .collect();
-                phases.note(&format!("other bytes than one and two in {}", other.join(", ")));
-                let marked = store::files_with(nix, changed::MARK, &paths)?;
-                phases.note(&format!(
-                    "{} files of account three say {}",
-                    marked.len(),
-                    changed::MARK
-                ));
-                phases.expect(other.len() > 1 && marked.len() > 1, || {
-                    "the changed library has changed nothing".into()
-                });
-                for drv in changed::quickest(&answers, REPEATED)? {
-                    let same = store::repeats(nix, &self.world.corpus.shell(), self.reference.cores, &drv)?;
-                    phases.note(&format!(
-                        "{} repeated by plain Nix in the store of three: {}",
-                        drv_name(&drv),
-                        if same { "equal" } else { "differs" }
-                    ));
-                    phases.expect(same || !self.reference.repeats(&drv)?, || {
-                        format!("{} of account three is not what Nix builds", drv_name(&drv))
-                    });
-                }
-                Ok(())
-            },
-        )?;
-        for account in others {
-            phases.phase(
-                &format!(
-                    "account {} again, from an empty store: nothing of three in it",
-                    account.name
-                ),
-                |phases| {
-                    let again = account.again()?;
-                    let answers = again.realise("ssh-ng", &drvs(&self.packages))?;
-                    self.expect_all(phases, account.name, &answers, "already-valid");
-                    self.expect_bytes(phases, &again, firsts)?;
-                    let marked = store::files_with(&again.client.nix, changed::MARK, &paths)?;
-                    phases.expect(marked.is_empty(), || {
-                        format!("account {} has bytes of three: {marked:?}", account.name)
-                    });
-                    Ok(())
-                },
-            )?;
-        }
-        Ok(())
-    }
-
-    /// Some packages over the serve protocol, on a server that has built nothing yet.
-    fn over_ssh(
-        &self,
-        firn: &Path,
-        work: &Path,
-        phases: &mut Phases,
-        expected: &BTreeMap<String, String>,
-        summary: &mut Summary,
-    ) -> anyhow::Result<()> {
-        let chosen = self.packages.iter().map(|p| p.name.as_str());
-        let chosen: BTreeSet<String> = chosen
-            .filter(|name| OVER_SSH.contains(name))
-            .map(str::to_owned)
-            .collect();
-        if chosen.is_empty() {
-            println!("    skipped over ssh://: the choice has none of {OVER_SSH:?}");
-            return Ok(());
-        }
-        let packages = self.graph.with_dependencies(&chosen)?;
-        let server = self.server(firn, &work.join("server-ssh"))?;
-        let four = self.account(phases, &server, "four")?;
-        phases.phase(
-            &format!(
-                "account four builds {} packages and what they use over ssh:// on a fresh Firn",
-                chosen.len()
-            ),
-            |phases| {
-                let answers = four.realise("ssh", &drvs(&packages))?;
-                phases.note(&count(&answers));
-                let built = on_rung(&answers, "built").len();
-                phases.expect(built == packages.len(), || {
-                    format!("account four: {built} of {} built", packages.len())
-                });
-                store::verify(&four.client.nix)?;
-                for (path, hash) in store::hashes(&four.client.nix, &outputs(&packages))? {
-                    let known = self.graph.producer(&path).context("whose output")?;
-                    let equal = expected.get(&path) == Some(&hash) || !summary.is_equal(known);
-                    phases.expect(equal, || {
-                        format!("over ssh://, {path} differs from the reference")
-                    });
-                }
-                summary.answers("four", &answers);
-                Ok(())
-            },
         )
     }
 }

@@ -122,3 +122,44 @@ pub fn outputs(packages: &[&Package]) -> Vec<String> {
         .flat_map(|p| p.outputs.values().cloned())
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package(name: &str, uses: &[&str]) -> Package {
+        Package {
+            name: name.into(),
+            drv: format!("/{name}.drv"),
+            outputs: BTreeMap::from([
+                ("out".into(), format!("/{name}")),
+                ("dev".into(), format!("/{name}-dev")),
+            ]),
+            uses: uses
+                .iter()
+                .map(|used| ((*used).into(), BTreeSet::from(["dev".into()])))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_choice_brings_what_it_uses_in_order() {
+        let graph = Graph::sorted(vec![
+            package("a", &["b"]),
+            package("b", &["c"]),
+            package("c", &[]),
+            package("d", &["c"]),
+        ])
+        .unwrap();
+        let chosen = graph.with_dependencies(&BTreeSet::from(["a".into()])).unwrap();
+        assert_eq!(drvs(&chosen), ["/c.drv", "/b.drv", "/a.drv"]);
+        assert_eq!(graph.inputs(graph.get("a").unwrap()), ["/b-dev"]);
+        assert_eq!(graph.producer("/d-dev").unwrap().name, "d");
+        assert!(graph.with_dependencies(&BTreeSet::from(["x".into()])).is_err());
+    }
+
+    #[test]
+    fn a_circle_is_an_error() {
+        assert!(Graph::sorted(vec![package("a", &["b"]), package("b", &["a"])]).is_err());
+    }
+}
