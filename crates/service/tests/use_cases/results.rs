@@ -264,3 +264,20 @@ async fn one_missing_output_is_reason_enough_to_build() {
     assert_eq!(build(&alice, &drv).await.done().status, BuildStatus::AlreadyValid);
     assert_eq!(world.builder.counts().started, 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_content_comes_back_when_it_is_built_again() {
+    let world = World::new();
+    let alice = world.account("alice").await;
+    let drv = Drv::new("thing", &[], &[]);
+    build(&alice, &drv).await.done();
+    let before = bytes(&alice, &drv.out()).await.unwrap();
+    world
+        .content
+        .remove(&world.db.all_claims()[0].1.object.content)
+        .unwrap();
+    let text = bytes(&alice, &drv.out()).await.unwrap_err().message;
+    assert!(text.starts_with("internal error"), "{text}");
+    assert_eq!(build(&alice, &drv).await.done().status, BuildStatus::Built);
+    assert_eq!(bytes(&alice, &drv.out()).await.unwrap(), before);
+}

@@ -26,6 +26,7 @@ async fn the_last_one_who_leaves_ends_the_run() {
     world.idle().await;
     assert_eq!(world.db.all_claims(), []);
     assert_eq!(world.db.shared_results(), 0);
+    assert_eq!(world.logs(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,6 +161,7 @@ async fn everybody_is_told_of_a_failure_and_the_next_request_runs_again() {
         assert_eq!(world.rungs("bob").await, [None]);
         world.idle().await;
         assert_eq!(world.db.shared_results(), 0);
+        assert_eq!(world.logs(), 1, "who failed wants to know why");
         world.builder.release(1);
         assert_eq!(build(&alice, &drv).await.done().status, status);
         assert_eq!(world.builder.counts().started, 2);
@@ -300,5 +302,13 @@ async fn a_storm_of_clients_that_come_and_go() {
         let counts = world.builder.counts();
         world.builder.until(|c| c.ended == counts.started).await;
         assert_eq!(world.db.shared_results(), 1);
+        // A run that was replaced while it died stands nowhere; its log is the last of it.
+        soon(async {
+            while world.logs() > 1 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(world.logs(), 1);
     }
 }

@@ -141,6 +141,16 @@ impl World {
         .await;
     }
 
+    /// Build logs that are kept.
+    pub fn logs(&self) -> usize {
+        let Ok(folders) = std::fs::read_dir(self.log_dir()) else {
+            return 0;
+        };
+        folders
+            .map(|f| std::fs::read_dir(f.unwrap().path()).unwrap().count())
+            .sum()
+    }
+
     pub fn log_dir(&self) -> PathBuf {
         self.directory.path().join("logs")
     }
