@@ -57,6 +57,13 @@ pub(crate) fn create(dir: &Path, id: BuildId) -> std::io::Result<(LogWriter, Log
     ))
 }
 
+/// Deletes the log of a run that came to nothing. Who reads it reads on.
+pub(crate) fn remove(dir: &Path, id: BuildId) {
+    if let Err(e) = std::fs::remove_file(log_path(dir, id)) {
+        tracing::warn!(error = %e, build = %id, "cannot delete a build log");
+    }
+}
+
 impl LogWriter {
     /// Appends; readers see it at once. What an error left behind is written over by the next one.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {

@@ -5,7 +5,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firn_core::{BuildId, BuildKey, Claim, EvidenceKind, Facts, InputMapping, Reuse, Rung, View, decide};
+use firn_core::{
+    BuildId, BuildKey, Choice, Claim, EvidenceKind, Facts, InputMapping, Reuse, Rung, View, decide,
+};
 use firn_nix::{BasicDerivation, StorePath};
 use firn_protocol::{BuildMode, BuildOptions, BuildResult, BuildStatus, LogEvent, LogSink, StoreError};
 
@@ -95,7 +97,9 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
         let valid = view(&self.house.db, self.account.id, &outputs)
             .await
             .map_err(failed)?;
-        let outputs_valid = outputs.iter().all(|path| valid.get(path).is_some());
+        // A lost content comes back when it is built again.
+        let there = |choice: &Choice| self.house.content.contains(&choice.claim.object.content);
+        let outputs_valid = outputs.iter().all(|path| valid.get(path).is_some_and(there));
         if decide(Facts {
             outputs_valid,
             run_asked,

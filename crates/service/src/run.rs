@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use firn_core::BuildKey;
+use firn_core::{BuildId, BuildKey};
 use tokio::sync::mpsc;
 
 use crate::House;
-use crate::log::LogWriter;
+use crate::log::{self, LogWriter};
 use crate::ports::{BuildRecord, Builder, Database, DatabaseError, Job, OutputRecord, RunFailure};
 use crate::running::{Finished, Lead};
 
@@ -42,6 +42,7 @@ pub(crate) async fn lead<D: Database, B: Builder>(
     duty: Lead,
     log: LogWriter,
 ) {
+    let id = job.id;
     // Between the requester's look and the start of this run another one may have ended.
     let finished = match house.stored_result(&key).await {
         Ok(Some(record)) => Finished::Stored(Arc::new(record)),
@@ -55,7 +56,7 @@ pub(crate) async fn lead<D: Database, B: Builder>(
         },
         Err(e) => database_failed(&e),
     };
-    duty.finish(finished);
+    end(&house, id, duty, finished);
 }
 
 /// Runs a job whose result is compared, not shared.
@@ -66,10 +67,22 @@ pub(crate) async fn lead_check<D: Database, B: Builder>(
     duty: Lead,
     log: LogWriter,
 ) {
+    let id = job.id;
     let finished = match run(&house, key, job, &duty, log).await {
         Ok(record) => Finished::Ran(Arc::new(record)),
         Err(failure) => Finished::Failed(failure),
     };
+    end(&house, id, duty, finished);
+}
+
+fn end<D, B>(house: &House<D, B>, id: BuildId, duty: Lead, finished: Finished) {
+    // Nobody will ask for the log of a run that did not end, or was none.
+    if matches!(
+        &finished,
+        Finished::Stored(_) | Finished::Failed(RunFailure::Cancelled)
+    ) {
+        log::remove(&house.settings.log_dir, id);
+    }
     duty.finish(finished);
 }
 

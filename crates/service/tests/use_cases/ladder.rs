@@ -208,3 +208,42 @@ async fn events_are_in_order() {
     ];
     assert_eq!(again, expected);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_built_here_is_refused_with_the_reason() {
+    let world = World::new();
+    let alice = world.account("alice").await;
+    let set = |name: &'static str, value: &'static str| {
+        move |drv: &mut firn_nix::BasicDerivation| drop(drv.env.insert(name.into(), value.into()))
+    };
+    type Change = Box<dyn Fn(&mut firn_nix::BasicDerivation)>;
+    let cases: [(Change, &str); 6] = [
+        (
+            Box::new(|d| d.platform = b"riscv64-linux".to_vec()),
+            "on offer here: x86_64-linux",
+        ),
+        (
+            Box::new(|d| d.builder = b"builtin:fetchurl".to_vec()),
+            "let the client do it",
+        ),
+        (Box::new(set("requiredSystemFeatures", "kvm")), "{kvm}"),
+        (Box::new(set("__noChroot", "1")), "__noChroot"),
+        (Box::new(|d| d.outputs.clear()), "at least one output"),
+        (Box::new(|d| d.args = vec![b"a\0".to_vec()]), "NUL"),
+    ];
+    for (change, says) in cases {
+        let mut drv = Drv::new("thing", &[], &[]);
+        change(&mut drv.drv);
+        let answered = build(&alice, &drv).await;
+        let lines = answered.lines();
+        let result = answered.done();
+        assert_eq!(result.status, BuildStatus::InputRejected, "{says}");
+        let text = String::from_utf8(result.error_msg).unwrap();
+        assert!(
+            text.contains(says) && text.contains(&drv.path.to_string()),
+            "{text}"
+        );
+        assert_eq!(lines, [format!("firn: {text}")]);
+    }
+    assert_eq!(world.builder.counts().started, 0);
+}

@@ -14,9 +14,9 @@ async fn who_comes_late_gets_the_log_from_its_start() {
     let drv = Drv::new("thing", &args, &[]);
     let mut early = Asked::plain(&alice, &drv);
     world.builder.until(|c| c.waiting == 1).await;
-    early.saw(&many[299][4..].trim_end()).await;
+    early.saw(many[299][4..].trim_end()).await;
     let mut late = Asked::plain(&bob, &drv);
-    late.saw(&many[0][4..].trim_end()).await;
+    late.saw(many[0][4..].trim_end()).await;
     world.builder.release(1);
     let (early, late) = (early.answer().await.lines(), late.answer().await.lines());
     let expected: Vec<&str> = many

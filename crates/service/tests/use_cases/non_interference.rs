@@ -370,7 +370,7 @@ fn nobody_sees_what_others_do() {
     let config = Config {
         cases: 48,
         failure_persistence: None,
-        max_shrink_iters: 2000,
+        max_shrink_time: 20_000,
         ..Config::default()
     };
     let property = |history: Vec<Step>| {

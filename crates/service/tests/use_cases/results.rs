@@ -205,18 +205,6 @@ async fn an_answer_does_not_fail_because_it_cannot_be_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_check_makes_valid_is_on_disk_first() {
-    let world = World::new();
-    let alice = world.account("alice").await;
-    let drv = Drv::new("thing", &[], &[]);
-    check(&alice, &drv).await.done();
-    // The store notes what it has published and not yet synced.
-    assert_eq!(world.unsynced(), 0);
-    build(&alice, &Drv::new("other", &[], &[])).await.done();
-    assert_eq!(world.unsynced(), 0);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_derivation_without_that_output_is_not_valid() {
     let world = World::new();
     let alice = world.account("alice").await;
@@ -245,4 +233,51 @@ async fn a_derivation_without_that_output_is_not_valid() {
             .unwrap();
         assert_eq!(results[0].status, status, "{output}");
     }
+}
+
+/// The database's witness looks; see there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_becomes_valid_is_on_disk_first() {
+    let world = World::new();
+    let alice = world.account("alice").await;
+    upload(&alice, &[&item(&path("a"), "1", &[]), &text_item("b", "2", &[])])
+        .await
+        .unwrap();
+    check(&alice, &Drv::new("checked", &[], &[])).await.done();
+    build(&alice, &Drv::new("built", &[], &[])).await.done();
+    assert_eq!(world.db.all_claims().len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_missing_output_is_reason_enough_to_build() {
+    let world = World::new();
+    let alice = world.account("alice").await;
+    let mut drv = Drv::new("thing", &[], &[]);
+    let dev = path("thing-dev");
+    drv.drv
+        .outputs
+        .insert("dev".into(), DerivationOutput::InputAddressed(dev.clone()));
+    upload(&alice, &[&item(&dev, "brought", &[])]).await.unwrap();
+    assert_eq!(build(&alice, &drv).await.done().status, BuildStatus::Built);
+    // Both are the build's now: what was built is believed before what was brought.
+    assert_ne!(bytes(&alice, &dev).await.unwrap(), item(&dev, "brought", &[]).nar);
+    assert_eq!(build(&alice, &drv).await.done().status, BuildStatus::AlreadyValid);
+    assert_eq!(world.builder.counts().started, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_content_comes_back_when_it_is_built_again() {
+    let world = World::new();
+    let alice = world.account("alice").await;
+    let drv = Drv::new("thing", &[], &[]);
+    build(&alice, &drv).await.done();
+    let before = bytes(&alice, &drv.out()).await.unwrap();
+    world
+        .content
+        .remove(&world.db.all_claims()[0].1.object.content)
+        .unwrap();
+    let text = bytes(&alice, &drv.out()).await.unwrap_err().message;
+    assert!(text.starts_with("internal error"), "{text}");
+    assert_eq!(build(&alice, &drv).await.done().status, BuildStatus::Built);
+    assert_eq!(bytes(&alice, &drv.out()).await.unwrap(), before);
 }

@@ -3,7 +3,7 @@
 use firn_core::Rung;
 use firn_protocol::{BuildMode, BuildOptions, BuildStatus};
 
-use crate::support::{Asked, Drv, World, build, bytes, is_valid};
+use crate::support::{Asked, Drv, World, build, bytes, is_valid, soon};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_one_who_leaves_ends_the_run() {
@@ -26,6 +26,7 @@ async fn the_last_one_who_leaves_ends_the_run() {
     world.idle().await;
     assert_eq!(world.db.all_claims(), []);
     assert_eq!(world.db.shared_results(), 0);
+    assert_eq!(world.logs(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,6 +161,7 @@ async fn everybody_is_told_of_a_failure_and_the_next_request_runs_again() {
         assert_eq!(world.rungs("bob").await, [None]);
         world.idle().await;
         assert_eq!(world.db.shared_results(), 0);
+        assert_eq!(world.logs(), 1, "who failed wants to know why");
         world.builder.release(1);
         assert_eq!(build(&alice, &drv).await.done().status, status);
         assert_eq!(world.builder.counts().started, 2);
@@ -255,4 +257,58 @@ async fn time_in_the_queue_is_not_time_of_the_build() {
     world.builder.release(1);
     busy.answer().await.done();
     assert_eq!(queued.answer().await.done().status, BuildStatus::Built);
+}
+
+/// Clients that come and go in any order: everybody who stays gets one and the same result, and nothing is left over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_storm_of_clients_that_come_and_go() {
+    for round in 0..30u64 {
+        let world = World::with(|s| s.max_jobs = 2);
+        let mut clients = Vec::new();
+        for n in 0..4 {
+            clients.push(world.account(&format!("account-{n}")).await);
+        }
+        let drv = Drv::new("thing", &["log:x\n", "nap", "log:y\n", "random"], &[]);
+        let mut storm = tokio::task::JoinSet::new();
+        for n in 0..24u64 {
+            let (client, drv) = (clients[n as usize % 4].clone(), drv.clone());
+            // Any sequence does, as long as the rounds differ.
+            let dice = (round * 31 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+            storm.spawn(async move {
+                for _ in 0..dice % 50 {
+                    tokio::task::yield_now().await;
+                }
+                let asked = Asked::plain(&client, &drv);
+                if dice % 3 == 0 {
+                    for _ in 0..dice % 70 {
+                        tokio::task::yield_now().await;
+                    }
+                    asked.leave().await;
+                    return None;
+                }
+                let answered = asked.answer().await;
+                assert!(answered.lines().last().unwrap().starts_with("firn: "));
+                assert!(answered.done().status.is_success());
+                Some(bytes(&client, &drv.out()).await.unwrap())
+            });
+        }
+        let stayed: Vec<Vec<u8>> = soon(storm.join_all()).await.into_iter().flatten().collect();
+        assert!(!stayed.is_empty());
+        assert!(
+            stayed.iter().all(|b| *b == stayed[0]),
+            "two results for one key in round {round}"
+        );
+        world.idle().await;
+        let counts = world.builder.counts();
+        world.builder.until(|c| c.ended == counts.started).await;
+        assert_eq!(world.db.shared_results(), 1);
+        // A run that was replaced while it died stands nowhere; its log is the last of it.
+        soon(async {
+            while world.logs() > 1 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(world.logs(), 1);
+    }
 }

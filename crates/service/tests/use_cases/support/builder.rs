@@ -1,13 +1,14 @@
 //! A builder that does what a derivation's arguments say.
 //!
 //! `log:<text>` writes to the log; `wait` waits at the gate and gives up when cancelled; `stubborn` waits at the gate even then, and
-//! then gives up; `deaf` waits at the gate and never hears a cancellation; `random` makes the outputs differ from every other run's;
+//! then gives up; `nap` takes a millisecond; `deaf` waits at the gate and never hears a cancellation; `random` makes the outputs differ from every other run's;
 //! `close-log` closes the log; `fail:<text>`, `break:<text>` and `panic` end the run. Without these, outputs are made of what the
 //! sandbox shows: arguments, environment, and inputs with their contents. They refer to the paths in the variable `references`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use firn_content::{ContentStore, IngestOptions};
@@ -120,6 +121,13 @@ impl StubBuilder {
                     }
                 },
                 "deaf" => self.pass_the_gate().await,
+                "nap" => tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(1)) => {}
+                    () = cancel.cancelled() => {
+                        self.count(|c| c.cancelled += 1);
+                        return Err(RunFailure::Cancelled);
+                    }
+                },
                 "random" => salt = 1 + self.shared.random.fetch_add(1, Ordering::Relaxed),
                 "close-log" => log = None,
                 "fail" => {

@@ -82,7 +82,12 @@ impl World {
             log_dir: directory.path().join("logs"),
         };
         set(&mut settings);
-        let db = MemoryDatabase::default();
+        // Bytes are on disk before rows speak of them.
+        let (stored, notes) = (content.clone(), directory.path().join("content/staging"));
+        let db = MemoryDatabase::new(move |hash| {
+            assert!(stored.contains(hash), "{hash} is not there");
+            assert!(!unsynced(&notes).contains(&hash.hex()), "{hash} is not on disk");
+        });
         let builder = StubBuilder::new(content.clone());
         let clock = Arc::new(HandClock::default());
         let house = House::new(
@@ -136,15 +141,14 @@ impl World {
         .await;
     }
 
-    /// Contents that are published and not yet synced, as the store notes it for the time after a crash.
-    pub fn unsynced(&self) -> usize {
-        let sessions = std::fs::read_dir(self.directory.path().join("content/staging")).unwrap();
-        let notes = sessions.map(|session| {
-            std::fs::read_dir(session.unwrap().path().join("unsynced"))
-                .unwrap()
-                .count()
-        });
-        notes.sum()
+    /// Build logs that are kept.
+    pub fn logs(&self) -> usize {
+        let Ok(folders) = std::fs::read_dir(self.log_dir()) else {
+            return 0;
+        };
+        folders
+            .map(|f| std::fs::read_dir(f.unwrap().path()).unwrap().count())
+            .sum()
     }
 
     pub fn log_dir(&self) -> PathBuf {
@@ -155,6 +159,17 @@ impl World {
 /// In memory where there is such a file system: these tests do not ask whether disks keep what they are told.
 fn directory() -> TempDir {
     tempfile::tempdir_in(Path::new("/dev/shm")).unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
+/// Contents that are published and not yet synced, as the store notes them for the time after a crash.
+fn unsynced(staging: &Path) -> BTreeSet<String> {
+    let names = |dir: PathBuf| {
+        let entries = std::fs::read_dir(dir).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap())
+    };
+    names(staging.to_owned())
+        .flat_map(|session| names(staging.join(session).join("unsynced")))
+        .collect()
 }
 
 /// What must not take for ever; generous, because it says nothing about speed.
@@ -208,7 +223,7 @@ impl Answered {
 
 fn lines(events: &[LogEvent]) -> Vec<String> {
     let line = |event: &LogEvent| match event {
-        LogEvent::BuildLine { line, .. } => Some(line.escape_ascii().to_string()),
+        LogEvent::BuildLine { line, .. } => Some(String::from_utf8(line.clone()).unwrap()),
         _ => None,
     };
     events.iter().filter_map(line).collect()
