@@ -2,10 +2,12 @@
 
 mod administration;
 mod cancelled_builds;
+mod hostile_clients;
 mod interrupted_server;
 mod joined_builds;
 mod legacy_protocol;
 mod many_contents;
+mod raw;
 mod refused_builds;
 mod shared_builds;
 mod stdio_session;
