@@ -118,6 +118,12 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
         // The platform is one of the settings' systems: everything else was refused above.
         let class = self.house.class(&request.drv.platform.escape_ascii().to_string());
         let mapping = InputMapping::new(inputs.objects().cloned());
+        let unreadable = tokio::task::block_in_place(|| {
+            refuse::unreadable_input(&request.drv_path, &request.drv, &mapping, &self.house.content)
+        });
+        if let Some(refusal) = unreadable {
+            return Ok(rejected(refusal));
+        }
         let key = BuildKey::new(&request.drv, &mapping, &class);
         let job = Job {
             id: new_build_id(),

@@ -1,9 +1,12 @@
-//! Requests that are refused before anything is looked up.
+//! Requests that are refused before anything runs.
 
-use firn_nix::derivation::DerivationOptions;
+use firn_content::ContentStore;
+use firn_core::InputMapping;
+use firn_nix::derivation::{DerivationKind, DerivationOptions};
 use firn_nix::{BasicDerivation, StorePath};
 
 use crate::Settings;
+use crate::store::MAX_DERIVATION;
 
 /// Why this derivation cannot be built here, with the next step; `None` when it can.
 pub(crate) fn refusal(drv_path: &StorePath, drv: &BasicDerivation, settings: &Settings) -> Option<String> {
@@ -46,4 +49,28 @@ pub(crate) fn refusal(drv_path: &StorePath, drv: &BasicDerivation, settings: &Se
             settings.features.iter().cloned().collect::<Vec<_>>().join(", ")
         )
     })
+}
+
+/// Why an input that is called a derivation cannot be read as one. `exportReferencesGraph` has the service itself open such inputs, and a
+/// client may have uploaded anything under that name: a symbolic link would lead to files of this machine, without an end or not.
+pub(crate) fn unreadable_input(
+    drv_path: &StorePath,
+    drv: &BasicDerivation,
+    inputs: &InputMapping,
+    content: &ContentStore,
+) -> Option<String> {
+    if !DerivationOptions::of(drv).is_ok_and(|options| !options.export_references_graph.is_empty()) {
+        return None;
+    }
+    let unreadable = |hash| match std::fs::symlink_metadata(content.tree(hash)) {
+        Ok(meta) => !meta.is_file() || meta.len() > MAX_DERIVATION,
+        Err(_) => true,
+    };
+    let input = inputs
+        .objects()
+        .find(|o| o.path.is_derivation() && unreadable(&o.content))?;
+    Some(format!(
+        "cannot build '{drv_path}': input '{}' is not a file of at most {MAX_DERIVATION} bytes, as derivations are",
+        input.path
+    ))
 }

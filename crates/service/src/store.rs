@@ -19,7 +19,7 @@ use crate::resolve::{closure, failed, view};
 use crate::upload::AccountUpload;
 
 /// Bytes of the largest `.drv` that is read.
-const MAX_DERIVATION: u64 = 64 << 20;
+pub(crate) const MAX_DERIVATION: u64 = 64 << 20;
 
 /// Bytes of the largest build log that a client may bring.
 const MAX_LOG: u64 = 1 << 30;
