@@ -10,8 +10,23 @@ use crate::store::MAX_DERIVATION;
 
 /// Why this derivation cannot be built here, with the next step; `None` when it can.
 pub(crate) fn refusal(drv_path: &StorePath, drv: &BasicDerivation, settings: &Settings) -> Option<String> {
-    if let Err(e) = drv.check(drv_path) {
-        return Some(format!("cannot build '{drv_path}': {e}"));
+    let kind = match drv.check(drv_path) {
+        Ok(kind) => kind,
+        Err(e) => return Some(format!("cannot build '{drv_path}': {e}")),
+    };
+    // Without a path that is known beforehand nothing could be looked up, and "all outputs are valid" would hold of none.
+    match kind {
+        DerivationKind::InputAddressed | DerivationKind::Fixed => {}
+        DerivationKind::Floating | DerivationKind::Deferred => {
+            return Some(format!(
+                "cannot build '{drv_path}': content-addressed derivations are not supported yet"
+            ));
+        }
+        DerivationKind::Impure => {
+            return Some(format!(
+                "cannot build '{drv_path}': impure derivations are not supported, as their results cannot be reused"
+            ));
+        }
     }
     let options = match DerivationOptions::of(drv) {
         Ok(options) => options,

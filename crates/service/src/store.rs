@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use firn_content::{FlatOptions, IngestOptions};
 use firn_core::View;
-use firn_nix::{BasicDerivation, CaMethod, ContentAddress, Derivation, HashAlgo, PathInfo, StorePath};
+use firn_nix::{
+    BasicDerivation, CaMethod, ContentAddress, Derivation, DerivationOutput, HashAlgo, PathInfo, StorePath,
+};
 use firn_protocol::{
     BuildMode, BuildOptions, BuildResult, BuildStatus, ByteStream, DerivedPath, LogSink, Missing,
     OutputsSpec, Store, StoreError, Upload as _,
@@ -322,6 +324,7 @@ impl<D: Database, B: Builder> Store for AccountStore<D, B> {
         options: BuildOptions,
         log: LogSink,
     ) -> Result<BuildResult, StoreError> {
+        let drv = with_known_paths(&drv_path, drv);
         self.realise(Request {
             drv_path,
             drv,
@@ -371,6 +374,23 @@ impl<D: Database, B: Builder> Store for AccountStore<D, B> {
             .map(|_| ())
             .map_err(|e| StoreError::new(format!("cannot read the log: {e}")))
     }
+}
+
+/// States the path of a fixed output that the client left out: it follows from hash and name, the build sees it, and so it belongs into
+/// the build key.
+fn with_known_paths(drv_path: &StorePath, mut drv: BasicDerivation) -> BasicDerivation {
+    let drv_name = drv_path.derivation_name().unwrap_or_default();
+    for (name, output) in &mut drv.outputs {
+        // A name that cannot be part of a path is refused with all other malformed requests.
+        let known = output.known_path(drv_name, name).ok().flatten();
+        if let DerivationOutput::Fixed {
+            path: path @ None, ..
+        } = output
+        {
+            *path = known;
+        }
+    }
+    drv
 }
 
 fn info(claim: &firn_core::Claim) -> PathInfo {

@@ -126,3 +126,111 @@ async fn a_lying_build_of_another_accounts_output_changes_only_the_liars_view() 
     assert_eq!(alice.download(&out).await.unwrap(), file(b"honest\n"));
     is_well(&server, "mallory").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_calls_itself_a_derivation_is_not_followed() {
+    let Some(server) = server("", &["mallory"]) else {
+        return;
+    };
+    let mut raw = Raw::open(&server, "mallory").await;
+    let host_file = server.data_dir().join("ssh_host_ed25519_key");
+    let mut texts = Vec::new();
+    for (n, target) in [host_file.to_str().unwrap(), "/nonexistent"]
+        .into_iter()
+        .enumerate()
+    {
+        let tokens: [&[u8]; 7] = [
+            b"nix-archive-1",
+            b"(",
+            b"type",
+            b"symlink",
+            b"target",
+            target.as_bytes(),
+            b")",
+        ];
+        let link = object(&format!("link-{n}.drv"), nar(&tokens));
+        raw.upload(&link).await.unwrap();
+        let name = format!("reader-{n}");
+        let (drv_path, mut drv) = shell(&name, path(&name), "cat graph > $out");
+        drv.input_srcs.insert(link.info.path.clone());
+        let graph = format!("graph {}", link.info.path);
+        drv.env
+            .insert(b"exportReferencesGraph".to_vec(), graph.into_bytes());
+        let result = raw.build(&drv_path, &drv).await.unwrap();
+        assert_eq!(result.status, BuildStatus::InputRejected, "{}", text(&result));
+        says(&text(&result), &[&link.info.path.to_string(), "is not a file"]);
+        texts.push(
+            text(&result)
+                .replace(&link.info.path.to_string(), "it")
+                .replace(&drv_path.to_string(), "drv"),
+        );
+    }
+    // Not even whether the host has such a file.
+    assert_eq!(texts[0], texts[1]);
+    is_well(&server, "mallory").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outputs_that_cannot_be_are_refused_by_name() {
+    let Some(server) = server("", &["mallory"]) else {
+        return;
+    };
+    let mut raw = Raw::open(&server, "mallory").await;
+    let ca = ContentAddress {
+        method: CaMethod::Flat,
+        hash: Hash::sha256(b"fixed"),
+    };
+    let cases = [
+        (
+            DerivationOutput::InputAddressed(path("other")),
+            "whose name should be 'evil'",
+        ),
+        (
+            DerivationOutput::Fixed {
+                path: Some(path("evil")),
+                ca,
+            },
+            "but its hash gives",
+        ),
+        (
+            DerivationOutput::Floating {
+                method: CaMethod::Nar,
+                algo: HashAlgo::Sha256,
+            },
+            "content-addressed derivations are not supported",
+        ),
+        (
+            DerivationOutput::Deferred,
+            "content-addressed derivations are not supported",
+        ),
+        (
+            DerivationOutput::Impure {
+                method: CaMethod::Nar,
+                algo: HashAlgo::Sha256,
+            },
+            "impure derivations are not supported",
+        ),
+    ];
+    for (output, why) in cases {
+        let (drv_path, mut drv) = shell("evil", path("evil"), "echo evil > $out");
+        drv.outputs.insert("out".into(), output);
+        let result = raw.build(&drv_path, &drv).await.unwrap();
+        assert_eq!(
+            result.status,
+            BuildStatus::InputRejected,
+            "{why}: {}",
+            text(&result)
+        );
+        says(&text(&result), &[&drv_path.to_string(), why]);
+    }
+    // Hash and name are enough to know a fixed output's path: it runs, whatever path is left out.
+    let (drv_path, mut drv) = shell("evil", path("evil"), "printf fixed > \"$out\"");
+    drv.outputs
+        .insert("out".into(), DerivationOutput::Fixed { path: None, ca });
+    let fixed = StorePath::make_content_addressed("evil", &ca, &Default::default(), false).unwrap();
+    drv.env.insert(b"out".to_vec(), fixed.to_string().into_bytes());
+    let result = raw.build(&drv_path, &drv).await.unwrap();
+    assert_eq!(result.status, BuildStatus::Built, "{}", text(&result));
+    assert!(raw.is_valid(&fixed).await);
+    is_well(&server, "mallory").await;
+}
