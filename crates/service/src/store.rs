@@ -84,6 +84,14 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
                     return Ok(false);
                 }
                 let known = self.query_derivation_outputs(drv_path.clone()).await?;
+                if let OutputsSpec::Names(names) = outputs
+                    && let Some(unknown) = names.iter().find(|name| !known.contains_key(*name))
+                {
+                    return Err(StoreError::new(format!(
+                        "derivation '{drv_path}' has no output '{}'",
+                        unknown.escape_debug()
+                    )));
+                }
                 let wanted = known.into_iter().filter(|(name, _)| match outputs {
                     OutputsSpec::All => true,
                     OutputsSpec::Names(names) => names.contains(name),

@@ -196,3 +196,69 @@ async fn a_derivation_file_that_is_none_is_named() {
     }
     is_well(&server, "mallory").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_that_a_derivation_does_not_have_is_not_valid() {
+    let Some(server) = server("", &["mallory"]) else {
+        return;
+    };
+    let mut raw = Raw::open(&server, "mallory").await;
+    let out = path("plain");
+    let text =
+        format!(r#"Derive([("out","{out}","","")],[],[],"x86_64-linux","/bin/sh",[],[("out","{out}")])"#);
+    let drv = object("plain.drv", file(text.as_bytes()));
+    raw.upload(&drv).await.unwrap();
+    raw.upload(&object("plain", file(b"plain"))).await.unwrap();
+    let named = |name: &str| {
+        let outputs = OutputsSpec::Names(BTreeSet::from([name.to_owned()]));
+        vec![DerivedPath::Built {
+            drv_path: drv.info.path.clone(),
+            outputs,
+        }]
+    };
+    raw.ask(&Request::BuildPaths(named("out"), BuildMode::Normal))
+        .await
+        .unwrap();
+    assert_eq!(raw.decoder().u64("done").await.unwrap(), 1);
+    let text = raw
+        .ask(&Request::BuildPaths(named("doc"), BuildMode::Normal))
+        .await
+        .unwrap_err();
+    says(&text, &[&drv.info.path.to_string(), "has no output 'doc'"]);
+    is_well(&server, "mallory").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signatures_are_few_and_short() {
+    let Some(server) = server("", &["mallory"]) else {
+        return;
+    };
+    let mut raw = Raw::open(&server, "mallory").await;
+    let plain = object("signed", file(b"signed"));
+    raw.upload(&plain).await.unwrap();
+    let sign = |signatures: BTreeSet<String>| Request::AddSignatures(plain.info.path.clone(), signatures);
+    let long = BTreeSet::from(["k:".to_owned() + &"A".repeat(2000)]);
+    let text = raw.ask(&sign(long.clone())).await.unwrap_err();
+    says(
+        &text,
+        &[&plain.info.path.to_string(), "a signature of 2002 bytes"],
+    );
+    let many = |from: u32| {
+        let signatures = (from..from + 50).map(|n| format!("key-{n}:AAAA")).collect();
+        sign(signatures)
+    };
+    raw.ask(&many(0)).await.unwrap();
+    raw.decoder().u64("done").await.unwrap();
+    // Again the same ones: no more than before.
+    raw.ask(&many(0)).await.unwrap();
+    raw.decoder().u64("done").await.unwrap();
+    let text = raw.ask(&many(100)).await.unwrap_err();
+    says(&text, &[&plain.info.path.to_string(), "100 signatures"]);
+    let mut uploaded = object("signed-too", file(b"signed"));
+    uploaded.info.signatures = long;
+    says(
+        &raw.upload(&uploaded).await.unwrap_err(),
+        &["-signed-too'", "a signature of 2002 bytes"],
+    );
+    is_well(&server, "mallory").await;
+}
