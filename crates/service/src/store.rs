@@ -18,6 +18,7 @@ use crate::House;
 use crate::ports::{Account, Builder, Database};
 use crate::realise::Request;
 use crate::resolve::{closure, failed, view};
+use crate::signatures;
 use crate::upload::AccountUpload;
 
 /// Bytes of the largest `.drv` that is read.
@@ -311,6 +312,9 @@ impl<D: Database, B: Builder> Store for AccountStore<D, B> {
     }
 
     async fn add_signatures(&self, path: StorePath, signatures: BTreeSet<String>) -> Result<(), StoreError> {
+        let mut all = self.path_info(&path).await?.signatures;
+        all.extend(signatures.iter().cloned());
+        signatures::check(&path, &all)?;
         let known = self
             .house
             .db
