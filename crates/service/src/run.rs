@@ -63,7 +63,11 @@ pub(crate) async fn lead_check<D: Database, B: Builder>(
     log: LogWriter,
 ) {
     let finished = match run(&house, key, job, &duty, log).await {
-        Ok(record) => Finished::Ran(Arc::new(record)),
+        // The requester may come to believe the outputs: they are on disk first.
+        Ok(record) => match house.content.sync().await {
+            Ok(()) => Finished::Ran(Arc::new(record)),
+            Err(e) => disk_failed(&e),
+        },
         Err(failure) => Finished::Failed(failure),
     };
     duty.finish(finished);
@@ -114,16 +118,20 @@ async fn run<D: Database, B: Builder>(
 /// Bytes first, rows second: a row never speaks of bytes that power loss could take.
 async fn record_result<D: Database, B: Builder>(house: &House<D, B>, record: &BuildRecord) -> Finished {
     if let Err(e) = house.content.sync().await {
-        tracing::error!(error = %e, "cannot write contents to disk");
-        return Finished::Failed(RunFailure::Infrastructure(
-            "the service cannot write to its disk; the operator's log has the details".into(),
-        ));
+        return disk_failed(&e);
     }
     match house.db.record_build(record).await {
         Ok(shared) if shared.id == record.id => Finished::Ran(Arc::new(shared)),
         Ok(shared) => Finished::Stored(Arc::new(shared)),
         Err(e) => database_failed(&e),
     }
+}
+
+fn disk_failed(error: &firn_content::ContentError) -> Finished {
+    tracing::error!(%error, "cannot write contents to disk");
+    Finished::Failed(RunFailure::Infrastructure(
+        "the service cannot write to its disk; the operator's log has the details".into(),
+    ))
 }
 
 fn database_failed(error: &DatabaseError) -> Finished {
