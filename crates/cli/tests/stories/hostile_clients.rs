@@ -3,6 +3,7 @@
 mod archives;
 mod claims;
 mod derivations;
+mod removed;
 mod sessions;
 
 use firn_testkit::Server;
