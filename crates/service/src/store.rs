@@ -171,14 +171,19 @@ impl<D: Database, B: Builder> Store for AccountStore<D, B> {
         include_outputs: bool,
     ) -> Result<BTreeSet<StorePath>, StoreError> {
         let mut roots = self.query_valid_paths(paths, false).await?;
+        // Each derivation is read once, however often the closure grows.
+        let mut read = BTreeSet::new();
+        let mut outputs = BTreeSet::new();
         loop {
             let found = closure(&self.house.db, self.account.id, &roots).await?;
             let paths: BTreeSet<StorePath> = found.choices().map(|(p, _)| p.clone()).collect();
             if !include_outputs {
                 return Ok(paths);
             }
-            let mut outputs = BTreeSet::new();
             for drv_path in paths.iter().filter(|p| p.is_derivation()) {
+                if !read.insert(drv_path.clone()) {
+                    continue;
+                }
                 outputs.extend(
                     self.query_derivation_outputs(drv_path.clone())
                         .await?
@@ -186,11 +191,11 @@ impl<D: Database, B: Builder> Store for AccountStore<D, B> {
                         .flatten(),
                 );
             }
-            let outputs = self.query_valid_paths(outputs, false).await?;
-            if outputs.is_subset(&paths) {
+            let valid = self.query_valid_paths(outputs.clone(), false).await?;
+            if valid.is_subset(&paths) {
                 return Ok(paths);
             }
-            roots.extend(outputs);
+            roots.extend(valid);
         }
     }
 
