@@ -8,7 +8,7 @@ use bytes::Bytes;
 use firn_content::Staged;
 use firn_core::Object;
 use firn_nix::StorePath;
-use firn_nix::derivation::DerivationOptions;
+use firn_nix::derivation::{DerivationOptions, MAX_ATERM};
 use firn_sandbox::{Network, SandboxError, SandboxSpec};
 use firn_service::ports::{BuiltFile, Job, Outcome, RunFailure, RunReport};
 use tokio::sync::mpsc;
@@ -121,17 +121,29 @@ impl Attempt {
             inputs,
             class,
         };
-        let read = |object: &Object| {
-            let path = self.shared.config.content.tree(&object.content);
-            std::fs::read(path)
-                .map_err(|e| RunFailure::Infrastructure(format!("reading input '{}': {e}", object.path)))
-        };
+        let read = |object: &Object| self.read_derivation(drv_path, object);
         let environment = Environment::new(&request, &read)?;
         Ok(Prepared {
             outputs,
             options,
             environment,
         })
+    }
+
+    /// Reads an input that is called a derivation. A client may have uploaded anything under that name: a symbolic link would lead
+    /// to files of this machine.
+    fn read_derivation(&self, drv_path: &StorePath, object: &Object) -> Result<Vec<u8>, RunFailure> {
+        let tree = self.shared.config.content.tree(&object.content);
+        let failed =
+            |e| RunFailure::Infrastructure(format!("reading input '{}' of '{drv_path}': {e}", object.path));
+        let meta = std::fs::symlink_metadata(&tree).map_err(failed)?;
+        if !meta.is_file() || meta.len() > MAX_ATERM as u64 {
+            return Err(RunFailure::InputRejected(format!(
+                "cannot build '{drv_path}': input '{}' is not a file of at most {MAX_ATERM} bytes, as derivations are",
+                object.path
+            )));
+        }
+        std::fs::read(tree).map_err(failed)
     }
 
     fn slot(&self) -> Result<Option<Slot>, RunFailure> {

@@ -36,6 +36,23 @@ impl<D: Database, B: Builder> Door<D, B> {
         E: AsyncWrite + Send + Unpin + 'static,
     {
         let name = account.name.clone();
+        // A connection outlives the look at its key: whoever was removed since gets no new session.
+        let gone = match self.house.database().account(&name).await {
+            Ok(now) if now.as_ref().is_some_and(|now| now.id == account.id) => None,
+            Ok(_) => Some(format!("firn: account '{name}' does not exist any more\n")),
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot look up an account"
+                );
+                Some("firn: internal error: the service's database failed\n".to_owned())
+            }
+        };
+        if let Some(text) = gone {
+            let _ = stderr.write_all(text.as_bytes()).await;
+            let _ = stderr.flush().await;
+            return 1;
+        }
         let store = self.house.store(account);
         let ended = match command {
             Command::WorkerDaemon => worker::serve(&store, stdin, stdout, &self.options).await,

@@ -6,6 +6,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
 use firn_service::ports::{Account, Builder, Database};
@@ -22,6 +23,9 @@ const END: u8 = 0;
 
 /// Bytes of the largest frame.
 const MAX_FRAME: usize = 256 * 1024;
+
+/// How long a client may take to read a frame.
+const DEADLINE: Duration = Duration::from_secs(15 * 60);
 
 /// Frames that may wait for the socket.
 const QUEUE: usize = 4;
@@ -43,7 +47,12 @@ pub async fn server<D: Database, B: Builder>(
     };
     let forward = async move {
         while let Some(frame) = receive.recv().await {
-            if write.write_all(&frame).await.is_err() || write.flush().await.is_err() {
+            let sent = async {
+                write.write_all(&frame).await?;
+                write.flush().await
+            };
+            // The session's own deadlines end at the queue: without this one, its last frame could wait for ever.
+            if !matches!(tokio::time::timeout(DEADLINE, sent).await, Ok(Ok(()))) {
                 break;
             }
         }

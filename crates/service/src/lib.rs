@@ -17,6 +17,7 @@ mod refuse;
 mod resolve;
 mod run;
 mod running;
+mod signatures;
 mod store;
 mod sweep;
 mod upload;

@@ -68,6 +68,9 @@ pub(crate) async fn closure(
 
 /// What a client is told when the database fails; the details are for the operator's log.
 pub(crate) fn failed(error: DatabaseError) -> StoreError {
+    if let DatabaseError::NoAccount(_) = error {
+        return StoreError::new("the account of this session does not exist any more");
+    }
     tracing::error!(error = &error as &dyn std::error::Error, "database");
     StoreError::new("internal error: the service's database failed; the operator's log has the details")
 }

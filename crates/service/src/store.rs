@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use firn_content::{FlatOptions, IngestOptions};
 use firn_core::View;
-use firn_nix::{BasicDerivation, CaMethod, ContentAddress, Derivation, HashAlgo, PathInfo, StorePath};
+use firn_nix::{
+    BasicDerivation, CaMethod, ContentAddress, Derivation, DerivationOutput, HashAlgo, PathInfo, StorePath,
+};
 use firn_protocol::{
     BuildMode, BuildOptions, BuildResult, BuildStatus, ByteStream, DerivedPath, LogSink, Missing,
     OutputsSpec, Store, StoreError, Upload as _,
@@ -16,10 +18,11 @@ use crate::House;
 use crate::ports::{Account, Builder, Database};
 use crate::realise::Request;
 use crate::resolve::{closure, failed, view};
+use crate::signatures;
 use crate::upload::AccountUpload;
 
 /// Bytes of the largest `.drv` that is read.
-const MAX_DERIVATION: u64 = 64 << 20;
+pub(crate) const MAX_DERIVATION: u64 = 64 << 20;
 
 /// Bytes of the largest build log that a client may bring.
 const MAX_LOG: u64 = 1 << 30;
@@ -82,14 +85,19 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
                     return Ok(false);
                 }
                 let known = self.query_derivation_outputs(drv_path.clone()).await?;
-                let paths: Option<Vec<StorePath>> = match outputs {
-                    OutputsSpec::All => known.into_values().collect(),
-                    OutputsSpec::Names(names) => names
-                        .iter()
-                        .map(|name| known.get(name).cloned().flatten())
-                        .collect(),
-                };
-                let Some(paths) = paths else {
+                if let OutputsSpec::Names(names) = outputs
+                    && let Some(unknown) = names.iter().find(|name| !known.contains_key(*name))
+                {
+                    return Err(StoreError::new(format!(
+                        "derivation '{drv_path}' has no output '{}'",
+                        unknown.escape_debug()
+                    )));
+                }
+                let wanted = known.into_iter().filter(|(name, _)| match outputs {
+                    OutputsSpec::All => true,
+                    OutputsSpec::Names(names) => names.contains(name),
+                });
+                let Some(paths) = wanted.map(|(_, path)| path).collect::<Option<Vec<_>>>() else {
                     return Ok(false);
                 };
                 paths
@@ -163,14 +171,19 @@ impl<D: Database, B: Builder> Store for AccountStore<D, B> {
         include_outputs: bool,
     ) -> Result<BTreeSet<StorePath>, StoreError> {
         let mut roots = self.query_valid_paths(paths, false).await?;
+        // Each derivation is read once, however often the closure grows.
+        let mut read = BTreeSet::new();
+        let mut outputs = BTreeSet::new();
         loop {
             let found = closure(&self.house.db, self.account.id, &roots).await?;
             let paths: BTreeSet<StorePath> = found.choices().map(|(p, _)| p.clone()).collect();
             if !include_outputs {
                 return Ok(paths);
             }
-            let mut outputs = BTreeSet::new();
             for drv_path in paths.iter().filter(|p| p.is_derivation()) {
+                if !read.insert(drv_path.clone()) {
+                    continue;
+                }
                 outputs.extend(
                     self.query_derivation_outputs(drv_path.clone())
                         .await?
@@ -178,11 +191,11 @@ impl<D: Database, B: Builder> Store for AccountStore<D, B> {
                         .flatten(),
                 );
             }
-            let outputs = self.query_valid_paths(outputs, false).await?;
-            if outputs.is_subset(&paths) {
+            let valid = self.query_valid_paths(outputs.clone(), false).await?;
+            if valid.is_subset(&paths) {
                 return Ok(paths);
             }
-            roots.extend(outputs);
+            roots.extend(valid);
         }
     }
 
@@ -304,6 +317,9 @@ impl<D: Database, B: Builder> Store for AccountStore<D, B> {
     }
 
     async fn add_signatures(&self, path: StorePath, signatures: BTreeSet<String>) -> Result<(), StoreError> {
+        let mut all = self.path_info(&path).await?.signatures;
+        all.extend(signatures.iter().cloned());
+        signatures::check(&path, &all)?;
         let known = self
             .house
             .db
@@ -325,6 +341,7 @@ impl<D: Database, B: Builder> Store for AccountStore<D, B> {
         options: BuildOptions,
         log: LogSink,
     ) -> Result<BuildResult, StoreError> {
+        let drv = with_known_paths(&drv_path, drv);
         self.realise(Request {
             drv_path,
             drv,
@@ -374,6 +391,23 @@ impl<D: Database, B: Builder> Store for AccountStore<D, B> {
             .map(|_| ())
             .map_err(|e| StoreError::new(format!("cannot read the log: {e}")))
     }
+}
+
+/// States the path of a fixed output that the client left out: it follows from hash and name, the build sees it, and so it belongs into
+/// the build key.
+fn with_known_paths(drv_path: &StorePath, mut drv: BasicDerivation) -> BasicDerivation {
+    let drv_name = drv_path.derivation_name().unwrap_or_default();
+    for (name, output) in &mut drv.outputs {
+        // A name that cannot be part of a path is refused with all other malformed requests.
+        let known = output.known_path(drv_name, name).ok().flatten();
+        if let DerivationOutput::Fixed {
+            path: path @ None, ..
+        } = output
+        {
+            *path = known;
+        }
+    }
+    drv
 }
 
 fn info(claim: &firn_core::Claim) -> PathInfo {

@@ -13,9 +13,13 @@ use crate::House;
 use crate::content_address::check;
 use crate::ports::{Account, Builder, Database};
 use crate::resolve::{failed, view};
+use crate::signatures;
 
 /// Most paths of one upload.
 const MAX_PATHS: usize = 100_000;
+
+/// Most references of all paths of one upload together; each costs about 100 bytes of memory.
+const MAX_REFERENCES: usize = 1 << 20;
 
 /// Contents of one upload that are being written while the next is read; each costs up to 1 MiB.
 const MAX_ARRIVING: usize = 8;
@@ -26,6 +30,7 @@ pub struct AccountUpload<D, B> {
     pub(crate) account: Account,
     staged: Vec<Staged>,
     claims: Vec<Claim>,
+    references: usize,
     /// Read but not yet written: the next path is read meanwhile.
     arriving: VecDeque<(PathInfo, Arriving)>,
 }
@@ -37,6 +42,7 @@ impl<D: Database, B: Builder> AccountUpload<D, B> {
             account,
             staged: Vec::new(),
             claims: Vec::new(),
+            references: 0,
             arriving: VecDeque::new(),
         }
     }
@@ -77,12 +83,14 @@ impl<D: Database, B: Builder> AccountUpload<D, B> {
         Ok(())
     }
 
-    fn room(&self, info: &PathInfo) -> Result<(), StoreError> {
+    fn room(&mut self, info: &PathInfo) -> Result<(), StoreError> {
         if self.claims.len() + self.arriving.len() >= MAX_PATHS {
             return Err(StoreError::new(format!(
                 "an upload takes at most {MAX_PATHS} paths; send the rest in another"
             )));
         }
+        self.references = more_references(self.references, info)?;
+        signatures::check(&info.path, &info.signatures)?;
         let max = self.house.settings.max_nar_size;
         if info.nar_size > max {
             return Err(StoreError::new(format!(
@@ -116,6 +124,17 @@ impl<D: Database, B: Builder> AccountUpload<D, B> {
                 )))
             }
         }
+    }
+}
+
+/// The number of references of an upload with one more path.
+fn more_references(before: usize, info: &PathInfo) -> Result<usize, StoreError> {
+    match before.saturating_add(info.references.len()) {
+        all if all <= MAX_REFERENCES => Ok(all),
+        _ => Err(StoreError::new(format!(
+            "cannot add '{}': an upload takes at most {MAX_REFERENCES} references; send the rest in another",
+            info.path
+        ))),
     }
 }
 
@@ -205,5 +224,35 @@ impl<D: Database, B: Builder> Upload for AccountUpload<D, B> {
             .record_claims(self.account.id, &self.claims)
             .await
             .map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_references_of_an_upload_are_counted_together() {
+        let path = |n: u32| StorePath::from_base_name(format!("{n:032}-x").as_bytes()).unwrap();
+        let info = PathInfo {
+            path: path(0),
+            deriver: None,
+            nar_hash: firn_nix::NarHash::new([0; 32]),
+            references: (1..=1 << 15).map(path).collect(),
+            registration_time: 0,
+            nar_size: 0,
+            ultimate: false,
+            signatures: BTreeSet::new(),
+            ca: None,
+        };
+        let mut count = 0;
+        for _ in 0..32 {
+            count = more_references(count, &info).unwrap();
+        }
+        let refused = more_references(count, &info).unwrap_err().to_string();
+        assert!(
+            refused.contains("-x': an upload takes at most 1048576 references"),
+            "{refused}"
+        );
     }
 }

@@ -64,7 +64,8 @@ fn the_last_client_that_leaves_ends_the_build() {
     assert!(answers(&server, "alice").is_empty());
 }
 
-fn process_with_argument(marker: &str) -> bool {
+/// Whether a process runs that has this argument.
+pub fn process_with_argument(marker: &str) -> bool {
     std::fs::read_dir("/proc").unwrap().flatten().any(|process| {
         std::fs::read(process.path().join("cmdline")).is_ok_and(|line| {
             line.split(|&b| b == 0)

@@ -4,11 +4,13 @@
 
 mod administration;
 mod cancelled_builds;
+mod hostile_clients;
 mod interrupted_server;
 mod joined_builds;
 mod legacy_protocol;
 mod many_contents;
 mod ordinary_user;
+mod raw;
 mod refused_builds;
 mod shared_builds;
 mod stdio_session;
