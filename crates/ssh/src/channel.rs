@@ -57,7 +57,8 @@ impl Waiting {
     pub(crate) fn set_variable(&mut self, name: &[u8], value: &[u8]) -> bool {
         let size = |pair: &(Vec<u8>, Vec<u8>)| pair.0.len() + pair.1.len();
         let taken: usize = self.env.iter().map(size).sum();
-        let valid = !name.is_empty() && !name.iter().chain(value).any(|byte| *byte == 0) && !name.contains(&b'=');
+        let valid =
+            !name.is_empty() && !name.iter().chain(value).any(|byte| *byte == 0) && !name.contains(&b'=');
         if !valid || self.env.len() >= MAX_VARIABLES || taken + name.len() + value.len() > MAX_ENVIRONMENT {
             return false;
         }

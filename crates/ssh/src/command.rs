@@ -85,7 +85,8 @@ pub fn parse_command(exec: &[u8]) -> Result<Command, CommandError> {
         return Err(CommandError::TooLong { length: exec.len() });
     }
     let asked = || shown(exec);
-    let words = split_words(exec).map_err(|UnbalancedQuote| CommandError::UnbalancedQuote { asked: asked() })?;
+    let words =
+        split_words(exec).map_err(|UnbalancedQuote| CommandError::UnbalancedQuote { asked: asked() })?;
     let (program, arguments) = words.split_first().ok_or(CommandError::Empty)?;
     match base_name(program) {
         b"nix-daemon" => daemon(arguments, exec),
@@ -109,7 +110,10 @@ fn daemon<W: AsRef<[u8]>>(arguments: &[W], exec: &[u8]) -> Result<Command, Comma
         }
     }
     if !stdio {
-        return Err(CommandError::MissingArgument { asked: shown(exec), missing: "`--stdio`" });
+        return Err(CommandError::MissingArgument {
+            asked: shown(exec),
+            missing: "`--stdio`",
+        });
     }
     Ok(Command::WorkerDaemon)
 }
@@ -124,7 +128,10 @@ fn serve<W: AsRef<[u8]>>(arguments: &[W], exec: &[u8]) -> Result<Command, Comman
         }
     }
     if !serve {
-        return Err(CommandError::MissingArgument { asked: shown(exec), missing: "`--serve`" });
+        return Err(CommandError::MissingArgument {
+            asked: shown(exec),
+            missing: "`--serve`",
+        });
     }
     Ok(Command::Serve { write })
 }
@@ -155,7 +162,10 @@ fn options<'a, W: AsRef<[u8]>>(arguments: &'a [W], exec: &[u8]) -> Result<Vec<&'
 }
 
 fn unknown(argument: &[u8], exec: &[u8]) -> CommandError {
-    CommandError::UnknownArgument { asked: shown(exec), argument: shown(argument) }
+    CommandError::UnknownArgument {
+        asked: shown(exec),
+        argument: shown(argument),
+    }
 }
 
 fn base_name(program: &[u8]) -> &[u8] {

@@ -35,7 +35,8 @@ pub struct Config {
 impl Config {
     /// Silence after which a client counts as gone.
     pub fn patience(&self) -> Duration {
-        self.keepalive_interval.saturating_mul(self.keepalive_misses.saturating_add(1))
+        self.keepalive_interval
+            .saturating_mul(self.keepalive_misses.saturating_add(1))
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use russh::keys::Certificate;
-use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session as Ssh, VerifiedPublicKey};
+use russh::server::{
+    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session as Ssh, VerifiedPublicKey,
+};
 use russh::{ChannelId, ChannelOpenFailure, Pty};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -91,13 +93,23 @@ impl<F: FrontDoor> Connection<F> {
         };
         let command = match parse_command(exec) {
             Ok(Command::Shell { .. }) => {
-                return self.refuse(id, NO_SUCH_COMMAND, "the shell and api commands are not available yet", ssh);
+                return self.refuse(
+                    id,
+                    NO_SUCH_COMMAND,
+                    "the shell and api commands are not available yet",
+                    ssh,
+                );
             }
             Ok(command) => command,
             Err(error) => return self.refuse(id, NO_SUCH_COMMAND, &error.to_string(), ssh),
         };
         if self.shutdown.is_cancelled() {
-            return self.refuse(id, REFUSED, "the service is shutting down; try again in a moment", ssh);
+            return self.refuse(
+                id,
+                REFUSED,
+                "the service is shutting down; try again in a moment",
+                ssh,
+            );
         }
         let Some(account) = self.account.clone() else {
             return ssh.channel_failure(id);
@@ -113,7 +125,13 @@ impl<F: FrontDoor> Connection<F> {
         };
         let (feed, stdin) = stdin(self.link.clone());
         let over = CancellationToken::new();
-        self.channels.insert(id, Channel::Started { stdin: feed, over: over.clone() });
+        self.channels.insert(
+            id,
+            Channel::Started {
+                stdin: feed,
+                over: over.clone(),
+            },
+        );
         let span = tracing::info_span!("session", account = name, ?command, channel = u32::from(id));
         let session = Session {
             door: self.door.clone(),
@@ -136,11 +154,19 @@ impl<F: FrontDoor> Connection<F> {
 impl<F: FrontDoor> Handler for Connection<F> {
     type Error = russh::Error;
 
-    async fn auth_publickey_offered(&mut self, _user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
+    async fn auth_publickey_offered(
+        &mut self,
+        _user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Self::Error> {
         if !accepts_signature(offer.algorithm) {
             return Ok(Auth::reject());
         }
-        Ok(if self.look_up(offer.public_key).await.is_some() { Auth::Accept } else { Auth::reject() })
+        Ok(if self.look_up(offer.public_key).await.is_some() {
+            Auth::Accept
+        } else {
+            Auth::reject()
+        })
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
@@ -156,7 +182,11 @@ impl<F: FrontDoor> Handler for Connection<F> {
         Ok(Auth::Accept)
     }
 
-    async fn auth_openssh_certificate(&mut self, _user: &str, _key: &Certificate) -> Result<Auth, Self::Error> {
+    async fn auth_openssh_certificate(
+        &mut self,
+        _user: &str,
+        _key: &Certificate,
+    ) -> Result<Auth, Self::Error> {
         Ok(Auth::reject())
     }
 
@@ -179,7 +209,14 @@ impl<F: FrontDoor> Handler for Connection<F> {
                 let id = channel.id();
                 // Data comes through `Handler::data`; with the read half gone, russh does not wait for a reader.
                 let (_, half) = channel.split();
-                self.channels.insert(id, Channel::Waiting(Waiting { half, place, env: Vec::new() }));
+                self.channels.insert(
+                    id,
+                    Channel::Waiting(Waiting {
+                        half,
+                        place,
+                        env: Vec::new(),
+                    }),
+                );
                 reply.accept().await;
             }
             _ => reply.reject(ChannelOpenFailure::ResourceShortage).await,
@@ -212,12 +249,22 @@ impl<F: FrontDoor> Handler for Connection<F> {
         Ok(())
     }
 
-    async fn env_request(&mut self, id: ChannelId, name: &str, value: &str, ssh: &mut Ssh) -> Result<(), Self::Error> {
+    async fn env_request(
+        &mut self,
+        id: ChannelId,
+        name: &str,
+        value: &str,
+        ssh: &mut Ssh,
+    ) -> Result<(), Self::Error> {
         let taken = match self.channels.get_mut(&id) {
             Some(Channel::Waiting(waiting)) => waiting.set_variable(name.as_bytes(), value.as_bytes()),
             _ => false,
         };
-        if taken { ssh.channel_success(id) } else { ssh.channel_failure(id) }
+        if taken {
+            ssh.channel_success(id)
+        } else {
+            ssh.channel_failure(id)
+        }
     }
 
     async fn exec_request(&mut self, id: ChannelId, exec: &[u8], ssh: &mut Ssh) -> Result<(), Self::Error> {
@@ -228,7 +275,12 @@ impl<F: FrontDoor> Handler for Connection<F> {
         self.start(id, b"", ssh)
     }
 
-    async fn subsystem_request(&mut self, id: ChannelId, _name: &str, ssh: &mut Ssh) -> Result<(), Self::Error> {
+    async fn subsystem_request(
+        &mut self,
+        id: ChannelId,
+        _name: &str,
+        ssh: &mut Ssh,
+    ) -> Result<(), Self::Error> {
         ssh.channel_failure(id)
     }
 

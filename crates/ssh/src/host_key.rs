@@ -41,7 +41,9 @@ pub enum HostKeyError {
         mode: u32,
     },
     /// Not an OpenSSH private key, encrypted, or not Ed25519.
-    #[error("{path:?} is not a usable SSH host key ({reason}); expected an unencrypted Ed25519 key in OpenSSH format")]
+    #[error(
+        "{path:?} is not a usable SSH host key ({reason}); expected an unencrypted Ed25519 key in OpenSSH format"
+    )]
     Unusable {
         /// The key file.
         path: PathBuf,
@@ -66,7 +68,11 @@ impl HostKey {
         match key.store(path) {
             Ok(()) => Ok(key),
             Err(source) if source.kind() == ErrorKind::AlreadyExists => Self::load(path),
-            Err(source) => Err(HostKeyError::File { action: "create", path: path.to_owned(), source }),
+            Err(source) => Err(HostKeyError::File {
+                action: "create",
+                path: path.to_owned(),
+                source,
+            }),
         }
     }
 
@@ -74,21 +80,33 @@ impl HostKey {
     pub fn generate() -> Result<Self, HostKeyError> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| HostKeyError::Randomness(error.to_string()))?;
-        Ok(Self { private: PrivateKey::from(Ed25519Keypair::from_seed(&seed)) })
+        Ok(Self {
+            private: PrivateKey::from(Ed25519Keypair::from_seed(&seed)),
+        })
     }
 
     fn load(path: &Path) -> Result<Self, HostKeyError> {
-        let failed = |source| HostKeyError::File { action: "read", path: path.to_owned(), source };
+        let failed = |source| HostKeyError::File {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        };
         let file = File::open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         let mode = metadata.mode() & 0o7777;
         // OpenSSH's rule: a file of somebody else (a mounted secret) is that one's business.
         if metadata.uid() == rustix::process::geteuid().as_raw() && mode & 0o077 != 0 {
-            return Err(HostKeyError::Exposed { path: path.to_owned(), mode });
+            return Err(HostKeyError::Exposed {
+                path: path.to_owned(),
+                mode,
+            });
         }
         let mut text = String::new();
         file.take(MAX_LENGTH).read_to_string(&mut text).map_err(failed)?;
-        let unusable = |reason: String| HostKeyError::Unusable { path: path.to_owned(), reason };
+        let unusable = |reason: String| HostKeyError::Unusable {
+            path: path.to_owned(),
+            reason,
+        };
         let private = PrivateKey::from_openssh(&text).map_err(|error| unusable(error.to_string()))?;
         if private.is_encrypted() {
             return Err(unusable("it has a passphrase".to_owned()));
@@ -101,7 +119,10 @@ impl HostKey {
 
     /// Writes a complete file beside `path` and links it to the name, which fails when the name is taken.
     fn store(&self, path: &Path) -> std::io::Result<()> {
-        let text = self.private.to_openssh(LineEnding::LF).map_err(std::io::Error::other)?;
+        let text = self
+            .private
+            .to_openssh(LineEnding::LF)
+            .map_err(std::io::Error::other)?;
         let mut tag = [0; 8];
         getrandom::fill(&mut tag).map_err(std::io::Error::other)?;
         let mut name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_owned();
@@ -112,7 +133,11 @@ impl HostKey {
         };
         let draft = folder.join(name);
         let linked = (|| {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&draft)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             std::fs::hard_link(&draft, path)

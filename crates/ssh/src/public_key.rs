@@ -84,7 +84,9 @@ pub fn parse_public_key_line(line: &str) -> Result<PublicKeyLine, PublicKeyError
     let (name, rest) = next_word(line);
     check_name(name, rest)?;
     let (base64, comment) = next_word(rest);
-    let blob = STANDARD.decode(base64).map_err(|_| PublicKeyError::Base64(name.to_owned()))?;
+    let blob = STANDARD
+        .decode(base64)
+        .map_err(|_| PublicKeyError::Base64(name.to_owned()))?;
     if blob.is_empty() {
         return Err(PublicKeyError::Base64(name.to_owned()));
     }
@@ -98,7 +100,10 @@ pub fn parse_public_key_line(line: &str) -> Result<PublicKeyLine, PublicKeyError
     if key.as_bytes() != blob {
         return Err(malformed(&"it is not in canonical form"));
     }
-    Ok(PublicKeyLine { key, comment: comment.to_owned() })
+    Ok(PublicKeyLine {
+        key,
+        comment: comment.to_owned(),
+    })
 }
 
 fn next_word(text: &str) -> (&str, &str) {

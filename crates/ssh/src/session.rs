@@ -39,7 +39,19 @@ pub(crate) struct Session<F: FrontDoor> {
 impl<F: FrontDoor> Session<F> {
     /// Runs to the end: of the session, or of the client's connection and the grace after it.
     pub(crate) async fn run(self) {
-        let Self { door, account, command, env, stdin, half, link, over, abandon_grace, slot, place } = self;
+        let Self {
+            door,
+            account,
+            command,
+            env,
+            stdin,
+            half,
+            link,
+            over,
+            abandon_grace,
+            slot,
+            place,
+        } = self;
         let (stdout, stdout_box) = output(Send::FullPackets);
         let (stderr, stderr_box) = output(Send::AtOnce);
         let task =
@@ -92,7 +104,10 @@ async fn finish(
     match timeout(abandon_grace, &mut task).await {
         Ok(ended) => ended,
         Err(_) => {
-            tracing::warn!(?abandon_grace, "the session went on without its client and was dropped");
+            tracing::warn!(
+                ?abandon_grace,
+                "the session went on without its client and was dropped"
+            );
             task.abort();
             task.await
         }

@@ -17,7 +17,10 @@ pub(crate) struct Slot {
 
 impl Slots {
     pub(crate) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, taken: Mutex::default() })
+        Arc::new(Self {
+            max,
+            taken: Mutex::default(),
+        })
     }
 
     pub(crate) fn max(&self) -> usize {
@@ -35,7 +38,10 @@ impl Slots {
             return None;
         }
         *count += 1;
-        Some(Slot { slots: self.clone(), account: account.to_owned() })
+        Some(Slot {
+            slots: self.clone(),
+            account: account.to_owned(),
+        })
     }
 }
 

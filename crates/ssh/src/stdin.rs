@@ -47,7 +47,10 @@ enum End {
 }
 
 pub(crate) fn stdin(link: Arc<Link>) -> (StdinFeed, Stdin) {
-    let shared = Arc::new(Shared { link, state: Mutex::default() });
+    let shared = Arc::new(Shared {
+        link,
+        state: Mutex::default(),
+    });
     (StdinFeed(shared.clone()), Stdin(shared))
 }
 
@@ -57,7 +60,11 @@ impl Shared {
     }
 
     fn forget(&self, state: &mut State) {
-        let queued = state.queue.drain(..).map(|packet| packet.len() + PACKET_COST).sum();
+        let queued = state
+            .queue
+            .drain(..)
+            .map(|packet| packet.len() + PACKET_COST)
+            .sum();
         self.link.taken(queued);
     }
 }
@@ -125,9 +132,10 @@ impl AsyncRead for Stdin {
         }
         match state.end {
             Some(End::Eof) => Poll::Ready(Ok(())),
-            Some(End::Gone) => {
-                Poll::Ready(Err(Error::new(ErrorKind::ConnectionAborted, "the client disconnected")))
-            }
+            Some(End::Gone) => Poll::Ready(Err(Error::new(
+                ErrorKind::ConnectionAborted,
+                "the client disconnected",
+            ))),
             None => {
                 state.reader = Some(context.waker().clone());
                 Poll::Pending

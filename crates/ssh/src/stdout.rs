@@ -51,7 +51,10 @@ struct State {
 }
 
 pub(crate) fn output(send: Send) -> (Output, Outbox) {
-    let shared = Arc::new(Shared { send, state: Mutex::default() });
+    let shared = Arc::new(Shared {
+        send,
+        state: Mutex::default(),
+    });
     (Output(shared.clone()), Outbox(shared))
 }
 
@@ -78,7 +81,9 @@ impl AsyncWrite for Output {
             state.writer = Some(context.waker().clone());
             return Poll::Pending;
         }
-        state.buffer.extend_from_slice(data.get(..length).unwrap_or_default());
+        state
+            .buffer
+            .extend_from_slice(data.get(..length).unwrap_or_default());
         if self.0.send == Send::AtOnce || state.buffer.len() >= FULL_PACKET {
             state.due = true;
             let sender = state.sender.take();

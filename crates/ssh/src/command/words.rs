@@ -33,7 +33,9 @@ pub(super) fn split_words(text: &[u8]) -> Result<Vec<Vec<u8>>, UnbalancedQuote> 
                     }
                 }
             }
-            b'\\' => word.get_or_insert_default().push(bytes.next().ok_or(UnbalancedQuote)?),
+            b'\\' => word
+                .get_or_insert_default()
+                .push(bytes.next().ok_or(UnbalancedQuote)?),
             other => word.get_or_insert_default().push(other),
         }
     }
@@ -47,7 +49,10 @@ mod tests {
 
     fn split(text: &str) -> Result<Vec<String>, UnbalancedQuote> {
         let words = split_words(text.as_bytes())?;
-        Ok(words.into_iter().map(|word| String::from_utf8(word).unwrap()).collect())
+        Ok(words
+            .into_iter()
+            .map(|word| String::from_utf8(word).unwrap())
+            .collect())
     }
 
     #[test]
@@ -57,7 +62,10 @@ mod tests {
         assert_eq!(split(r"'it'\''s'").unwrap(), ["it's"]);
         assert_eq!(split(r#""a\"b\n" \ x"#).unwrap(), ["a\"b\\n", " x"]);
         assert_eq!(split("'' \"\"").unwrap(), ["", ""]);
-        assert_eq!(split("$HOME `id` $(id) *;&|<>").unwrap(), ["$HOME", "`id`", "$(id)", "*;&|<>"]);
+        assert_eq!(
+            split("$HOME `id` $(id) *;&|<>").unwrap(),
+            ["$HOME", "`id`", "$(id)", "*;&|<>"]
+        );
     }
 
     #[test]

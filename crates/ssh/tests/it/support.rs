@@ -46,7 +46,10 @@ impl FrontDoor for Scripted {
     type Account = &'static str;
 
     async fn authenticate(&self, key: &PublicKeyBlob) -> Option<&'static str> {
-        self.keys.iter().find(|(blob, _)| blob == key.as_bytes()).map(|(_, account)| *account)
+        self.keys
+            .iter()
+            .find(|(blob, _)| blob == key.as_bytes())
+            .map(|(_, account)| *account)
     }
 
     fn account_name(&self, account: &&'static str) -> String {
@@ -67,11 +70,17 @@ impl FrontDoor for Scripted {
         W: AsyncWrite + Send + Unpin + 'static,
         E: AsyncWrite + Send + Unpin + 'static,
     {
-        let script = env.iter().find(|(name, _)| name == b"FIRN_TEST").map(|(_, value)| value.clone());
+        let script = env
+            .iter()
+            .find(|(name, _)| name == b"FIRN_TEST")
+            .map(|(_, value)| value.clone());
         let script = String::from_utf8(script.unwrap_or_default()).unwrap();
         let mut words = script.split(' ');
         let word = words.next().unwrap_or_default();
-        let number = words.next().and_then(|number| number.parse::<usize>().ok()).unwrap_or(0);
+        let number = words
+            .next()
+            .and_then(|number| number.parse::<usize>().ok())
+            .unwrap_or(0);
         let _ = self.seen.send(Seen::Started(command.clone()));
         match word {
             "echo" => {
@@ -93,7 +102,10 @@ impl FrontDoor for Scripted {
             "panic" => panic!("a session panics on purpose"),
             "env" => {
                 for (name, value) in env {
-                    stdout.write_all(&[&name[..], b"=", &value[..], b"\n"].concat()).await.unwrap();
+                    stdout
+                        .write_all(&[&name[..], b"=", &value[..], b"\n"].concat())
+                        .await
+                        .unwrap();
                 }
                 stdout.write_all(account.as_bytes()).await.unwrap();
                 0
@@ -123,7 +135,10 @@ impl FrontDoor for Scripted {
                 0
             }
             other => {
-                stderr.write_all(format!("no script `{other}`").as_bytes()).await.unwrap();
+                stderr
+                    .write_all(format!("no script `{other}`").as_bytes())
+                    .await
+                    .unwrap();
                 99
             }
         }
@@ -150,7 +165,10 @@ impl House {
         for name in ["alice", "bob", "mallory"] {
             let line = make_key(folder.path(), name);
             if name != "mallory" {
-                keys.push((parse_public_key_line(&line).unwrap().key.as_bytes().to_vec(), name));
+                keys.push((
+                    parse_public_key_line(&line).unwrap().key.as_bytes().to_vec(),
+                    name,
+                ));
             }
         }
         Self::open_with(config, folder, keys).await
@@ -172,26 +190,41 @@ impl House {
         let token = shutdown.clone();
         let serving =
             tokio::spawn(async move { serve(listener, host_key, config, door, token).await.unwrap() });
-        Self { folder, address, seen, shutdown, serving }
+        Self {
+            folder,
+            address,
+            seen,
+            shutdown,
+            serving,
+        }
     }
 
     /// `ssh` without a command, as the owner of `key`.
     pub fn ssh(&self, key: &str) -> tokio::process::Command {
         let mut ssh = tokio::process::Command::new("ssh");
-        ssh.args(["-F", "none", "-x", "-a", "-T", "-p"]).arg(self.address.port().to_string());
+        ssh.args(["-F", "none", "-x", "-a", "-T", "-p"])
+            .arg(self.address.port().to_string());
         ssh.arg("-i").arg(self.folder.path().join(key));
-        ssh.arg(format!("-oUserKnownHostsFile={}", self.folder.path().join("known_hosts").display()));
+        ssh.arg(format!(
+            "-oUserKnownHostsFile={}",
+            self.folder.path().join("known_hosts").display()
+        ));
         ssh.args(["-oIdentitiesOnly=yes", "-oIdentityAgent=none", "-oBatchMode=yes"]);
         ssh.args(["-oStrictHostKeyChecking=yes", "-oGlobalKnownHostsFile=/dev/null"]);
-        ssh.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        ssh.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        ssh.env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        ssh.stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         ssh
     }
 
     /// `ssh` that runs the worker daemon with a script.
     pub fn scripted(&self, key: &str, script: &str) -> tokio::process::Command {
         let mut ssh = self.ssh(key);
-        ssh.arg(format!("-oSetEnv=\"FIRN_TEST={script}\"")).args(["nix@127.0.0.1", "nix-daemon --stdio"]);
+        ssh.arg(format!("-oSetEnv=\"FIRN_TEST={script}\""))
+            .args(["nix@127.0.0.1", "nix-daemon --stdio"]);
         ssh
     }
 
@@ -220,7 +253,11 @@ pub async fn run(mut ssh: tokio::process::Command) -> Output {
 }
 
 pub fn text(bytes: &[u8]) -> String {
-    bytes.escape_ascii().to_string().replace("\\n", "\n").replace("\\r", "")
+    bytes
+        .escape_ascii()
+        .to_string()
+        .replace("\\n", "\n")
+        .replace("\\r", "")
 }
 
 /// Whether `ssh` and `ssh-keygen` are here; says so when not.

@@ -22,7 +22,11 @@ fn what_clients_send() {
         "nix-daemon --stdio --option substitute false",
     ];
     for text in daemon {
-        assert_eq!(parse_command(text.as_bytes()), Ok(Command::WorkerDaemon), "{text}");
+        assert_eq!(
+            parse_command(text.as_bytes()),
+            Ok(Command::WorkerDaemon),
+            "{text}"
+        );
     }
     for text in [
         "nix-store --serve --write",
@@ -30,11 +34,23 @@ fn what_clients_send() {
         "nix-store --serve --write --store 'local?root=/x'",
         "nix-store --store daemon --serve --write",
     ] {
-        assert_eq!(parse_command(text.as_bytes()), Ok(Command::Serve { write: true }), "{text}");
+        assert_eq!(
+            parse_command(text.as_bytes()),
+            Ok(Command::Serve { write: true }),
+            "{text}"
+        );
     }
-    assert_eq!(parse_command(b"nix-store --serve"), Ok(Command::Serve { write: false }));
+    assert_eq!(
+        parse_command(b"nix-store --serve"),
+        Ok(Command::Serve { write: false })
+    );
     let shell = parse_command(b"shell 'log this' x").unwrap();
-    assert_eq!(shell, Command::Shell { args: vec![b"shell".to_vec(), b"log this".to_vec(), b"x".to_vec()] });
+    assert_eq!(
+        shell,
+        Command::Shell {
+            args: vec![b"shell".to_vec(), b"log this".to_vec(), b"x".to_vec()]
+        }
+    );
     assert!(matches!(parse_command(b"api {}"), Ok(Command::Shell { .. })));
 }
 
@@ -42,15 +58,48 @@ fn what_clients_send() {
 fn what_is_refused() {
     assert_eq!(parse_command(b""), Err(CommandError::Empty));
     assert_eq!(parse_command(b" \t"), Err(CommandError::Empty));
-    assert_eq!(parse_command(&[b'a'; 10_000]), Err(CommandError::TooLong { length: 10_000 }));
+    assert_eq!(
+        parse_command(&[b'a'; 10_000]),
+        Err(CommandError::TooLong { length: 10_000 })
+    );
     for text in ["'nix-daemon", "nix-daemon --stdio \"", "\\"] {
-        assert!(matches!(parse_command(text.as_bytes()), Err(CommandError::UnbalancedQuote { .. })), "{text}");
+        assert!(
+            matches!(
+                parse_command(text.as_bytes()),
+                Err(CommandError::UnbalancedQuote { .. })
+            ),
+            "{text}"
+        );
     }
-    for text in ["bash", "nix", "nix build", "nix-daemon.exe --stdio", "nix-daemon/ --stdio", "sh -c 'nix-daemon --stdio'"] {
-        assert!(matches!(parse_command(text.as_bytes()), Err(CommandError::UnknownProgram { .. })), "{text}");
+    for text in [
+        "bash",
+        "nix",
+        "nix build",
+        "nix-daemon.exe --stdio",
+        "nix-daemon/ --stdio",
+        "sh -c 'nix-daemon --stdio'",
+    ] {
+        assert!(
+            matches!(
+                parse_command(text.as_bytes()),
+                Err(CommandError::UnknownProgram { .. })
+            ),
+            "{text}"
+        );
     }
-    for text in ["nix-daemon", "nix-daemon --stdio --store", "nix-store --write", "nix daemon"] {
-        assert!(matches!(parse_command(text.as_bytes()), Err(CommandError::MissingArgument { .. })), "{text}");
+    for text in [
+        "nix-daemon",
+        "nix-daemon --stdio --store",
+        "nix-store --write",
+        "nix daemon",
+    ] {
+        assert!(
+            matches!(
+                parse_command(text.as_bytes()),
+                Err(CommandError::MissingArgument { .. })
+            ),
+            "{text}"
+        );
     }
     for text in [
         "nix-daemon --stdio; id",
@@ -61,7 +110,13 @@ fn what_is_refused() {
         "nix-store --serve --write\0",
         "nix-store --serve -r x",
     ] {
-        assert!(matches!(parse_command(text.as_bytes()), Err(CommandError::UnknownArgument { .. })), "{text}");
+        assert!(
+            matches!(
+                parse_command(text.as_bytes()),
+                Err(CommandError::UnknownArgument { .. })
+            ),
+            "{text}"
+        );
     }
 }
 
@@ -69,7 +124,10 @@ fn what_is_refused() {
 fn errors_name_what_was_asked_and_what_is_offered() {
     let error = parse_command(b"rm -rf /\x1b[31m\xff").unwrap_err().to_string();
     assert!(error.contains("`rm -rf /\\x1b[31m\\xff`"), "{error}");
-    assert!(error.contains("nix-daemon --stdio") && error.contains("nix-store --serve"), "{error}");
+    assert!(
+        error.contains("nix-daemon --stdio") && error.contains("nix-store --serve"),
+        "{error}"
+    );
     let error = parse_command(&[b'x'; 5000]).unwrap_err().to_string();
     assert!(error.len() < 600, "{error}");
 }
@@ -77,7 +135,11 @@ fn errors_name_what_was_asked_and_what_is_offered() {
 fn quoted(word: &[u8]) -> Vec<u8> {
     let mut text = vec![b'\''];
     for byte in word {
-        if *byte == b'\'' { text.extend(b"'\\''") } else { text.push(*byte) }
+        if *byte == b'\'' {
+            text.extend(b"'\\''")
+        } else {
+            text.push(*byte)
+        }
     }
     text.push(b'\'');
     text

@@ -1,28 +1,39 @@
 //! Clients that leave, freeze or do not read, and the shutdown.
 
-mod support;
-
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::support::{House, PATIENCE, Seen, openssh_is_here, run, text};
 use firn_ssh::Config;
-use support::{House, PATIENCE, Seen, openssh_is_here, run, text};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Child;
 use tokio::time::timeout;
 
 /// A client of the script `hold` or `ignore`, whose session has started.
 async fn started(house: &House, script: &str) -> Child {
-    let mut client = house.scripted("alice", script).stdin(Stdio::piped()).spawn().unwrap();
+    let mut client = house
+        .scripted("alice", script)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut ready = [0; 6];
-    timeout(PATIENCE, client.stdout.as_mut().unwrap().read_exact(&mut ready)).await.unwrap().unwrap();
+    timeout(PATIENCE, client.stdout.as_mut().unwrap().read_exact(&mut ready))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(&ready, b"ready\n");
     client
 }
 
 fn signal(client: &Child, name: &str) {
     let id = client.id().unwrap().to_string();
-    assert!(std::process::Command::new("kill").args([name, &id]).status().unwrap().success());
+    assert!(
+        std::process::Command::new("kill")
+            .args([name, &id])
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 fn short_keepalives() -> Config {
@@ -57,7 +68,10 @@ async fn a_killed_client_is_an_error_on_stdin() {
     let mut house = House::open(Config::default()).await;
     let mut client = started(&house, "hold").await;
     client.kill().await.unwrap();
-    assert_eq!(house.next_end().await, Seen::StdinFailed(std::io::ErrorKind::ConnectionAborted));
+    assert_eq!(
+        house.next_end().await,
+        Seen::StdinFailed(std::io::ErrorKind::ConnectionAborted)
+    );
     house.close().await;
 }
 
@@ -67,10 +81,23 @@ async fn a_killed_client_is_an_error_on_stdout() {
         return;
     }
     let mut house = House::open(Config::default()).await;
-    let mut client = house.scripted("alice", "flood").stdin(Stdio::piped()).spawn().unwrap();
-    client.stdout.as_mut().unwrap().read_exact(&mut [0; 1000]).await.unwrap();
+    let mut client = house
+        .scripted("alice", "flood")
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    client
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut [0; 1000])
+        .await
+        .unwrap();
     client.kill().await.unwrap();
-    assert_eq!(house.next_end().await, Seen::StdoutFailed(std::io::ErrorKind::BrokenPipe));
+    assert_eq!(
+        house.next_end().await,
+        Seen::StdoutFailed(std::io::ErrorKind::BrokenPipe)
+    );
     house.close().await;
 }
 
@@ -79,7 +106,11 @@ async fn a_session_that_ignores_its_client_is_dropped_after_the_grace() {
     if !openssh_is_here("a_session_that_ignores_its_client_is_dropped_after_the_grace") {
         return;
     }
-    let config = Config { abandon_grace: Duration::from_millis(100), max_sessions_per_account: 1, ..Config::default() };
+    let config = Config {
+        abandon_grace: Duration::from_millis(100),
+        max_sessions_per_account: 1,
+        ..Config::default()
+    };
     let mut house = House::open(config).await;
     let mut client = started(&house, "ignore").await;
     client.kill().await.unwrap();
@@ -92,17 +123,17 @@ async fn a_client_killed_while_nobody_reads_is_noticed() {
     if !openssh_is_here("a_client_killed_while_nobody_reads_is_noticed") {
         return;
     }
-    let config = Config { abandon_grace: Duration::from_millis(100), ..Config::default() };
+    let config = Config {
+        abandon_grace: Duration::from_millis(100),
+        ..Config::default()
+    };
     let mut house = House::open(config).await;
     let mut client = started(&house, "ignore").await;
     let mut stdin = client.stdin.take().unwrap();
-    // More than the connection queues, so that it has stopped reading when the client dies.
-    let filling = timeout(Duration::from_secs(2), async {
-        loop {
-            stdin.write_all(&[0; 65536]).await.unwrap();
-        }
-    });
-    assert!(filling.await.is_err(), "back-pressure stopped the client");
+    // A little more than the connection queues: it stops reading, and the rest waits in the socket with the client's
+    // good-bye behind it.
+    stdin.write_all(&vec![0; (4 << 20) + 300_000]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
     client.kill().await.unwrap();
     assert_eq!(house.next_end().await, Seen::Dropped);
     house.close().await;
@@ -118,15 +149,19 @@ async fn a_frozen_client_is_noticed_and_a_silent_one_lives() {
     let mut silent = started(&house, "hold").await;
     let mut uploader = started(&house, "ignore").await;
     let mut to = uploader.stdin.take().unwrap();
-    let upload = tokio::spawn(async move {
-        while to.write_all(&[0; 65536]).await.is_ok() {}
-    });
+    let upload = tokio::spawn(async move { while to.write_all(&[0; 65536]).await.is_ok() {} });
     signal(&frozen, "-STOP");
-    assert_eq!(house.next_end().await, Seen::StdinFailed(std::io::ErrorKind::ConnectionAborted));
+    assert_eq!(
+        house.next_end().await,
+        Seen::StdinFailed(std::io::ErrorKind::ConnectionAborted)
+    );
     // As long again as it takes to notice the frozen one, and more.
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(silent.try_wait().unwrap().is_none());
-    assert!(uploader.try_wait().unwrap().is_none(), "a client that is not being read is not given up");
+    assert!(
+        uploader.try_wait().unwrap().is_none(),
+        "a client that is not being read is not given up"
+    );
     drop(silent.stdin.take());
     assert_eq!(house.next_end().await, Seen::Eof(0));
     signal(&frozen, "-CONT");
@@ -141,7 +176,11 @@ async fn a_client_frozen_in_a_download_is_noticed() {
         return;
     }
     let mut house = House::open(short_keepalives()).await;
-    let mut client = house.scripted("alice", "flood").stdin(Stdio::piped()).spawn().unwrap();
+    let mut client = house
+        .scripted("alice", "flood")
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut from = client.stdout.take().unwrap();
     let reading = tokio::spawn(async move {
         let mut buffer = vec![0; 65536];
@@ -149,7 +188,10 @@ async fn a_client_frozen_in_a_download_is_noticed() {
     });
     tokio::time::sleep(Duration::from_millis(500)).await;
     signal(&client, "-STOP");
-    assert_eq!(house.next_end().await, Seen::StdoutFailed(std::io::ErrorKind::BrokenPipe));
+    assert_eq!(
+        house.next_end().await,
+        Seen::StdoutFailed(std::io::ErrorKind::BrokenPipe)
+    );
     signal(&client, "-CONT");
     client.wait().await.unwrap();
     reading.await.unwrap();
@@ -181,14 +223,27 @@ async fn shutdown_cuts_off_what_outlasts_the_grace() {
         return;
     }
     let grace = Duration::from_millis(200);
-    let mut house =
-        House::open(Config { shutdown_grace: grace, abandon_grace: grace, ..Config::default() }).await;
+    let mut house = House::open(Config {
+        shutdown_grace: grace,
+        abandon_grace: grace,
+        ..Config::default()
+    })
+    .await;
     let mut client = started(&house, "ignore").await;
     house.shutdown.cancel();
     assert_eq!(house.next_end().await, Seen::Dropped);
-    assert_eq!(timeout(PATIENCE, client.wait()).await.unwrap().unwrap().code(), Some(255));
+    assert_eq!(
+        timeout(PATIENCE, client.wait()).await.unwrap().unwrap().code(),
+        Some(255)
+    );
     let mut said = Vec::new();
-    client.stderr.take().unwrap().read_to_end(&mut said).await.unwrap();
+    client
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_end(&mut said)
+        .await
+        .unwrap();
     assert!(text(&said).contains("shutting down"), "{}", text(&said));
     house.close().await;
 }
