@@ -2,7 +2,7 @@
 //! megabytes per second up and down per cipher, and the time of a whole connection with an empty session.
 //!
 //! `cargo run --release -p firn-ssh --example throughput [MEGABYTES [ROUNDS]]`; needs `ssh`, `ssh-keygen`, and for
-//! the comparison `sshd` and the right to start it.
+//! the comparison `sshd`, the right to start it, and its folder `/run/sshd`.
 
 use std::error::Error;
 use std::path::Path;

@@ -5,7 +5,7 @@
 //! [`Wire`] reads nothing from the network, and the rest of the loop runs on.
 //!
 //! There is one exception. A session may wait for the client to take output while it leaves its input alone; the
-//! client's permission to send more output then stands in line behind its data. While an output is so starved,
+//! client's permission to send more output, or its part of a key exchange, then stands in line behind its data. While an output is so starved,
 //! reading goes on to a higher limit. And so that not much stands in that line, a client whose data is not taken
 //! as it comes is granted only a narrow window.
 
@@ -43,7 +43,7 @@ pub(crate) struct Link(Mutex<Flow>);
 struct Flow {
     /// Bytes of input that no session has taken yet.
     queued: usize,
-    /// Outputs that wait for the client to take some.
+    /// Outputs that wait for something from the client.
     starved: usize,
     /// Why the connection must end.
     cut: Option<&'static str>,
@@ -221,14 +221,11 @@ impl Wire {
     /// Waits until the peer has closed a connection that is not being read.
     fn poll_peer_closed(&mut self, context: &mut Context<'_>) -> Poll<Error> {
         loop {
-            let now = Instant::now();
-            if self.peek.deadline() > now + PEEK_INTERVAL || self.peek.is_elapsed() {
-                self.peek.as_mut().reset(now + PEEK_INTERVAL);
-            }
             ready!(self.peek.as_mut().poll(context));
             if self.peer_closed() {
                 return Poll::Ready(Error::new(ErrorKind::ConnectionReset, "the client disconnected"));
             }
+            self.peek.as_mut().reset(Instant::now() + PEEK_INTERVAL);
         }
     }
 
