@@ -2,7 +2,7 @@
 //! megabytes per second up and down per cipher, and the time of a whole connection with an empty session.
 //!
 //! `cargo run --release -p firn-ssh --example throughput [MEGABYTES [ROUNDS]]`; needs `ssh`, `ssh-keygen`, and for
-//! the comparison `sshd` and the right to start it.
+//! the comparison `sshd`, the right to start it, and its folder `/run/sshd`.
 
 use std::error::Error;
 use std::path::Path;
@@ -17,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-const CIPHERS: [&str; 4] = [
-    "chacha20-poly1305@openssh.com",
-    "aes256-gcm@openssh.com",
-    "aes128-gcm@openssh.com",
-    "aes128-ctr",
+/// The client's own choice first.
+const CIPHERS: [Option<&str>; 4] = [
+    None,
+    Some("chacha20-poly1305@openssh.com"),
+    Some("aes256-gcm@openssh.com"),
+    Some("aes128-gcm@openssh.com"),
 ];
 const CONNECTIONS: usize = 40;
 
@@ -91,6 +92,7 @@ struct Server {
     download: String,
     upload: String,
     empty: String,
+    process: u32,
 }
 
 impl Server {
@@ -110,16 +112,72 @@ impl Server {
         ssh
     }
 
-    fn timed(&self, mut ssh: Process) -> Outcome<Duration> {
+    /// Firn runs in this program, whose children are the clients; sshd's children are part of it.
+    fn counted(&self) -> std::ops::Range<usize> {
+        if self.process == std::process::id() {
+            11..13
+        } else {
+            11..15
+        }
+    }
+
+    fn timed(&self, mut ssh: Process) -> Outcome<Cost> {
+        let us = std::process::id();
+        let (server, client) = (cpu_time(self.process, self.counted())?, cpu_time(us, 13..15)?);
         let start = Instant::now();
         let status = ssh.status()?;
-        let time = start.elapsed();
+        let time = start.elapsed().as_secs_f64();
+        // sshd's helpers are counted when they have been waited for.
+        std::thread::sleep(Duration::from_millis(100));
+        let server = cpu_time(self.process, self.counted())? - server;
+        let client = cpu_time(us, 13..15)? - client;
         if status.success() {
-            Ok(time)
+            Ok(Cost { time, server, client })
         } else {
             Err(format!("{}: ssh ended with {status}", self.name).into())
         }
     }
+}
+
+/// What one transfer cost, in seconds.
+#[derive(Clone, Copy)]
+struct Cost {
+    time: f64,
+    server: f64,
+    client: f64,
+}
+
+impl Cost {
+    const MAX: Self = Self {
+        time: f64::MAX,
+        server: f64::MAX,
+        client: f64::MAX,
+    };
+
+    fn min(self, other: Self) -> Self {
+        Self {
+            time: self.time.min(other.time),
+            server: self.server.min(other.server),
+            client: self.client.min(other.client),
+        }
+    }
+}
+
+/// Seconds of processor time of a process: fields 11 and 12 after the name in its stat file are its own, 13 and 14
+/// those of the children it has waited for (proc(5)).
+fn cpu_time(process: u32, counted: std::ops::Range<usize>) -> Outcome<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let mut ticks = 0;
+    for field in fields.get(counted).ok_or("no processor times")? {
+        ticks += field.parse::<u32>()?;
+    }
+    Ok(f64::from(ticks) / 100.0)
 }
 
 fn main() -> Outcome<()> {
@@ -156,6 +214,7 @@ fn measure(folder: &Path, bytes: usize, rounds: usize) -> Outcome<()> {
         download: "nix-daemon --stdio".to_owned(),
         upload: "nix-store --serve --write".to_owned(),
         empty: "shell".to_owned(),
+        process: std::process::id(),
     };
     let shutdown = CancellationToken::new();
     let config = Config {
@@ -204,31 +263,35 @@ fn start_sshd(folder: &Path, bytes: usize) -> Outcome<(Child, Server)> {
         download: format!("head -c {bytes} /dev/zero"),
         upload: "cat > /dev/null".to_owned(),
         empty: "exit 127".to_owned(),
+        process: daemon.id(),
     };
     Ok((daemon, server))
 }
 
 fn compare(folder: &Path, servers: &[&Server], bytes: usize, rounds: usize) -> Outcome<()> {
-    let rate = |time: Duration| bytes as f64 / 1e6 / time.as_secs_f64();
     println!(
-        "{:<32}{:>12}{:>12}{:>12}",
-        "MB/s (best of rounds)", "", "download", "upload"
+        "best of {rounds} rounds; then seconds of processor time per GB: of the server, of the client\n"
     );
+    println!(
+        "{:<31}{:<6}{:>10}{:>15}{:>10}{:>15}",
+        "", "", "down MB/s", "s/GB", "up MB/s", "s/GB"
+    );
+    let gigabytes = bytes as f64 / 1e9;
     for cipher in CIPHERS {
         for server in servers {
-            let (mut down, mut up) = (Duration::MAX, Duration::MAX);
+            let (mut down, mut up) = (Cost::MAX, Cost::MAX);
             for _ in 0..rounds {
-                down = down.min(server.timed(server.ssh(folder, Some(cipher), &server.download))?);
-                let mut upload = server.ssh(folder, Some(cipher), &server.upload);
+                down = down.min(server.timed(server.ssh(folder, cipher, &server.download))?);
+                let mut upload = server.ssh(folder, cipher, &server.upload);
                 upload.stdin(std::fs::File::open(folder.join("source"))?);
                 up = up.min(server.timed(upload)?);
             }
-            println!(
-                "{cipher:<32}{:>12}{:>12.0}{:>12.0}",
-                server.name,
-                rate(down),
-                rate(up)
-            );
+            print!("{:<31}{:<6}", cipher.unwrap_or("client's choice"), server.name);
+            for cost in [down, up] {
+                print!("{:>10.0}", gigabytes * 1e3 / cost.time);
+                print!("{:>8.2}{:>7.2}", cost.server / gigabytes, cost.client / gigabytes);
+            }
+            println!();
         }
     }
     println!("\nwhole connection with an empty session, median of {CONNECTIONS}:");

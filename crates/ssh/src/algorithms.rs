@@ -11,13 +11,34 @@ use russh::{Preferred, cipher, compression, kex, mac};
 /// Which ciphers clients are offered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ciphers {
-    /// ChaCha20-Poly1305, AES-256-GCM and AES-CTR: the client's order decides.
+    /// Only AES-GCM for clients that are known to have it, where the processor has AES instructions;
+    /// ChaCha20-Poly1305, AES-GCM and AES-CTR for all others.
     #[default]
+    Fastest,
+    /// ChaCha20-Poly1305, AES-GCM and AES-CTR for everybody: the client's order decides.
     Any,
-    /// Only ChaCha20-Poly1305.
-    ChaCha20Poly1305,
-    /// Only AES-256-GCM.
-    Aes256Gcm,
+}
+
+impl Ciphers {
+    /// Whether it is worth knowing what the client has.
+    pub(crate) fn prefer_aes_gcm(self) -> bool {
+        self == Self::Fastest && has_aes_instructions()
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_aes_instructions() -> bool {
+    std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq")
+}
+
+#[cfg(target_arch = "aarch64")]
+fn has_aes_instructions() -> bool {
+    std::arch::is_aarch64_feature_detected!("aes")
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn has_aes_instructions() -> bool {
+    false
 }
 
 const KEY_EXCHANGES: &[kex::Name] = &[
@@ -39,6 +60,8 @@ const ANY_CIPHER: &[cipher::Name] = &[
     cipher::AES_192_CTR,
     cipher::AES_128_CTR,
 ];
+
+const FAST_CIPHERS: &[cipher::Name] = &[cipher::AES_256_GCM, cipher::AES_128_GCM];
 
 const MACS: &[mac::Name] = &[
     mac::HMAC_SHA256_ETM,
@@ -69,16 +92,13 @@ const SIGNATURES: &[Algorithm] = &[
     },
 ];
 
-pub(crate) fn preferred(ciphers: Ciphers) -> Preferred {
+/// The offer; `fast` for a client that is known to have AES-GCM.
+pub(crate) fn preferred(fast: bool) -> Preferred {
     Preferred {
         kex: Cow::Borrowed(KEY_EXCHANGES),
         key: Cow::Borrowed(SIGNATURES),
         host_key_certificates: Cow::Borrowed(&[]),
-        cipher: Cow::Borrowed(match ciphers {
-            Ciphers::Any => ANY_CIPHER,
-            Ciphers::ChaCha20Poly1305 => &[cipher::CHACHA20_POLY1305],
-            Ciphers::Aes256Gcm => &[cipher::AES_256_GCM],
-        }),
+        cipher: Cow::Borrowed(if fast { FAST_CIPHERS } else { ANY_CIPHER }),
         mac: Cow::Borrowed(MACS),
         compression: Cow::Borrowed(&[compression::NONE]),
     }

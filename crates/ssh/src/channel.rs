@@ -1,9 +1,13 @@
 //! One SSH channel: from its opening to the exec request, and the ends that the connection keeps after it.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use bytes::Bytes;
 use russh::ChannelWriteHalf;
 use russh::server::Msg;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::stdin::StdinFeed;
@@ -13,6 +17,8 @@ use crate::wire::Link;
 /// `SSH_EXTENDED_DATA_STDERR` (RFC 4254 section 5.2).
 pub(crate) const STDERR: u32 = 1;
 
+/// How long a packet that there is room for may take to be sent before input is looked at for the reason.
+const KEY_CHANGE_TIME: Duration = Duration::from_millis(50);
 /// Variables that one channel may set.
 const MAX_VARIABLES: usize = 64;
 /// Bytes of names and values that one channel may set.
@@ -77,10 +83,19 @@ pub(crate) async fn send_all(
     while let Some(mut bytes) = outbox.next().await {
         while !bytes.is_empty() {
             let room = half.writable_packet_size().await;
-            let starved = (room == 0).then(|| link.starve());
-            let packet = bytes.split_to(bytes.len().min(if room == 0 { FULL_PACKET } else { room }));
-            send(half, extended, packet).await?;
-            drop(starved);
+            let limit = if room == 0 { FULL_PACKET } else { room };
+            let packet = bytes.split_to(bytes.len().min(limit));
+            let mut sending = pin!(send(half, extended, packet));
+            // No room: only the client can make some. Room, and still no progress: the keys are being changed, and
+            // the client's part of that may stand behind its data.
+            if room > 0
+                && let Ok(sent) = timeout(KEY_CHANGE_TIME, &mut sending).await
+            {
+                sent?;
+            } else {
+                let _starved = link.starve();
+                sending.await?;
+            }
         }
     }
     Ok(())

@@ -70,6 +70,7 @@ mod config;
 mod connection;
 mod door;
 mod error;
+mod greeting;
 mod host_key;
 mod public_key;
 mod serve;

@@ -17,12 +17,13 @@ use tracing::Instrument as _;
 
 use crate::algorithms::preferred;
 use crate::connection::Connection;
+use crate::greeting::{IDENTIFICATION, greet};
 use crate::slots::Slots;
 use crate::wire::{Link, WIDE_WINDOW, Wire};
 use crate::{Config, FrontDoor, HostKey, SshError};
 
 /// The largest packet of data a client may send, in bytes.
-const PACKET: u32 = 64 * 1024;
+const PACKET: u32 = 128 * 1024;
 /// Packets of output between the sessions and the network.
 const OUTPUT_QUEUE: usize = 32;
 /// How long a client may take to leave by itself after its last session, when the service shuts down.
@@ -33,7 +34,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 struct House<F: FrontDoor> {
     door: Arc<F>,
     config: Arc<Config>,
-    protocol: Arc<Protocol>,
+    /// For everybody, and for clients that have AES-GCM.
+    protocols: [Arc<Protocol>; 2],
     slots: Arc<Slots>,
     shutdown: CancellationToken,
 }
@@ -55,7 +57,7 @@ pub async fn serve<F: FrontDoor>(
     let strangers = Arc::new(Semaphore::new(config.max_unauthenticated));
     let house = Arc::new(House {
         door,
-        protocol: Arc::new(protocol(&key, &config)),
+        protocols: [false, true].map(|fast| Arc::new(protocol(&key, &config, fast))),
         slots: Slots::new(config.max_sessions_per_account),
         config: Arc::new(config),
         shutdown,
@@ -93,9 +95,9 @@ pub async fn serve<F: FrontDoor>(
     Ok(())
 }
 
-fn protocol(key: &HostKey, config: &Config) -> Protocol {
+fn protocol(key: &HostKey, config: &Config, fast: bool) -> Protocol {
     Protocol {
-        server_id: SshId::Standard("SSH-2.0-Firn".into()),
+        server_id: SshId::Standard(IDENTIFICATION.into()),
         methods: MethodSet::from([MethodKind::PublicKey].as_slice()),
         // A rejection says only that this key is not known; a delay would be paid once per key of an agent.
         auth_rejection_time: Duration::ZERO,
@@ -104,7 +106,7 @@ fn protocol(key: &HostKey, config: &Config) -> Protocol {
         window_size: WIDE_WINDOW,
         maximum_packet_size: PACKET,
         event_buffer_size: OUTPUT_QUEUE,
-        preferred: preferred(config.ciphers),
+        preferred: preferred(fast),
         max_auth_attempts: config.max_auth_attempts,
         // A silent session is healthy. The questions are russh's, the judgement of silence is `Wire`'s.
         inactivity_timeout: None,
@@ -116,7 +118,7 @@ fn protocol(key: &HostKey, config: &Config) -> Protocol {
 }
 
 impl<F: FrontDoor> House<F> {
-    async fn receive(&self, tcp: TcpStream, peer: SocketAddr, stranger: OwnedSemaphorePermit) {
+    async fn receive(&self, mut tcp: TcpStream, peer: SocketAddr, stranger: OwnedSemaphorePermit) {
         if let Err(error) = self.prepare(&tcp) {
             tracing::debug!(%error, "the connection was gone at once");
             return;
@@ -140,8 +142,14 @@ impl<F: FrontDoor> House<F> {
             channels: HashMap::new(),
             opened: 0,
         };
-        let wire = Wire::new(tcp, link.clone(), self.config.patience());
-        let started = timeout_at(deadline, run_stream(self.protocol.clone(), wire, connection));
+        let started = timeout_at(deadline, async {
+            let greeting = greet(&mut tcp, self.config.ciphers.prefer_aes_gcm()).await?;
+            let [everybody, fast] = &self.protocols;
+            let protocol = if greeting.accepts_aes_gcm { fast } else { everybody };
+            let wire = Wire::new(tcp, link.clone(), self.config.patience())
+                .resume(&greeting.received, IDENTIFICATION.len() + "\r\n".len());
+            run_stream(protocol.clone(), wire, connection).await
+        });
         let mut running = match self.shutdown.run_until_cancelled(started).await {
             Some(Ok(Ok(running))) => running,
             Some(Ok(Err(error))) => return tracing::debug!(%error, "no SSH client"),

@@ -1,13 +1,11 @@
 //! Who gets in, with which algorithms, and within which limits.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use firn_ssh::{Config, parse_public_key_line};
+use crate::support::{House, PATIENCE, make_key_of, openssh_is_here, run, text};
+use firn_ssh::{Ciphers, Config, parse_public_key_line};
 use russh::{Preferred, cipher, client, kex};
-use support::{House, PATIENCE, make_key_of, openssh_is_here, run, text};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -103,7 +101,7 @@ async fn an_agent_may_offer_many_keys_but_not_any_number() {
         ));
         for number in 0..strangers {
             let name = format!("stranger{strangers}-{number}");
-            support::make_key(house.folder.path(), &name);
+            crate::support::make_key(house.folder.path(), &name);
             ssh.arg("-i").arg(house.folder.path().join(name));
         }
         ssh.arg("-i").arg(house.folder.path().join("alice"));
@@ -180,6 +178,40 @@ async fn every_offered_algorithm_works_with_openssh() {
     assert!(log.contains("kex: algorithm: curve25519-sha256"), "{log}");
     assert!(log.contains("kex: host key algorithm: ssh-ed25519"), "{log}");
     house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_has_a_say_in_the_cipher() {
+    if !openssh_is_here("the_server_has_a_say_in_the_cipher") {
+        return;
+    }
+    for (ciphers, expected) in [
+        (Ciphers::Any, "chacha20-poly1305@openssh.com"),
+        (Ciphers::Fastest, "gcm@openssh.com"),
+    ] {
+        let house = House::open(Config {
+            ciphers,
+            ..Config::default()
+        })
+        .await;
+        // On a loaded machine a client can be too late to be asked.
+        let mut log = String::new();
+        for _ in 0..10 {
+            let mut ssh = house.ssh("alice");
+            ssh.args(["-v", "-oSetEnv=FIRN_TEST=exit", "127.0.0.1", "nix-daemon --stdio"]);
+            let output = run(ssh).await;
+            log = text(&output.stderr);
+            assert!(output.status.success(), "{log}");
+            if log.contains(&format!("{expected} MAC")) {
+                break;
+            }
+        }
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("aes") {
+            assert!(log.contains(&format!("{expected} MAC")), "{log}");
+        }
+        house.close().await;
+    }
 }
 
 struct AnyHost;

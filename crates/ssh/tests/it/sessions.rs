@@ -1,11 +1,9 @@
 //! Sessions through the real OpenSSH client: bytes, environment, exit codes, output, caps.
 
-mod support;
-
 use std::process::Stdio;
 
+use crate::support::{House, PATIENCE, Seen, openssh_is_here, pattern, run, text};
 use firn_ssh::{Command, Config};
-use support::{House, PATIENCE, Seen, openssh_is_here, pattern, run, text};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -16,11 +14,15 @@ async fn echo_returns_every_byte_both_ways() {
     }
     let house = House::open(Config::default()).await;
     let data: Vec<u8> = (0..64 << 20).map(pattern).collect();
-    let mut client = house
-        .scripted("alice", "echo")
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut client = house.ssh("alice");
+    // Both sides change keys while data flows both ways.
+    client.args([
+        "-oRekeyLimit=8M",
+        "-oSetEnv=FIRN_TEST=echo",
+        "127.0.0.1",
+        "nix-daemon --stdio",
+    ]);
+    let mut client = client.stdin(Stdio::piped()).spawn().unwrap();
     let (mut to, mut from) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
     let sent = data.clone();
     let sending = tokio::spawn(async move {
