@@ -114,7 +114,7 @@ impl Build {
             other(&|o| o.path = path(99));
             other(&|o| o.references.extend([path(98)]));
             other(&|o| o.references = o.references.iter().skip(1).cloned().collect());
-            other(&|o| o.references = o.references.iter().map(|r| flipped(r)).collect());
+            other(&|o| o.references = o.references.iter().map(flipped).collect());
             for ca in [
                 None,
                 Some(ca(CaMethod::Nar, 0)),
