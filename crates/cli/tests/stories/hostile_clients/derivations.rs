@@ -208,7 +208,7 @@ async fn outputs_that_cannot_be_are_refused_by_name() {
                 method: CaMethod::Nar,
                 algo: HashAlgo::Sha256,
             },
-            "impure derivations are not supported",
+            "it is impure, and every build here runs in the sandbox",
         ),
     ];
     for (output, why) in cases {
