@@ -42,7 +42,7 @@ impl Memory {
     pub fn acknowledge(&self, account: &str, path: &StorePath) {
         let mut paths = self.paths.lock().unwrap();
         let expected = paths.get_mut(account).and_then(|paths| paths.get_mut(path));
-        expected.expect("expected before").acknowledged = true;
+        expected.unwrap().acknowledged = true;
     }
 
     /// An acknowledged path of an account, the `n`th modulo their number.

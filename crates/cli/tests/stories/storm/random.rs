@@ -12,7 +12,7 @@ impl Random {
     pub fn from_environment() -> Self {
         let given = std::env::var("FIRN_STORM_SEED").ok();
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64;
-        Self::new(given.map_or(now, |text| text.parse().expect("FIRN_STORM_SEED is a number")))
+        Self::new(given.map_or(now, |text| text.parse().unwrap()))
     }
 
     fn new(seed: u64) -> Self {
