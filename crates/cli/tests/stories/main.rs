@@ -14,6 +14,7 @@ mod raw;
 mod refused_builds;
 mod shared_builds;
 mod stdio_session;
+mod storm;
 mod transfers;
 
 use std::path::Path;

@@ -244,7 +244,7 @@ impl Raw {
         End {
             output,
             error: error.escape_ascii().to_string(),
-            ok: status.expect("the session ends").unwrap().success(),
+            ok: status.unwrap().unwrap().success(),
         }
     }
 
