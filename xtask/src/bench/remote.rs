@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use firn_testkit::{Nix, Server};
 
 use super::plain::Sshd;
-use super::usage::{self, Sample};
+use super::usage::{self, CpuGroup, Sample};
 
 /// Who serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +35,8 @@ impl fmt::Display for Side {
 /// A server with an empty store.
 pub struct Remote {
     server: Running,
+    /// After the server, so that it is empty when it is removed.
+    cpu: CpuGroup,
     /// For `ssh -F`; the server's name in it is `firn`, whoever it is.
     ssh_config: PathBuf,
     dir: PathBuf,
@@ -61,8 +63,10 @@ impl Remote {
                 (Running::Firn(server), config)
             }
         };
+        let pid = server.pid()?;
         Ok(Self {
             server,
+            cpu: CpuGroup::new(pid),
             ssh_config,
             dir: dir.to_owned(),
         })
@@ -85,35 +89,33 @@ impl Remote {
     pub fn measure(&self, command: &mut Command) -> anyhow::Result<Sample> {
         // What was left to write by what came before is not this command's cost.
         Command::new("sync").arg("-f").arg(&self.dir).status()?;
-        let pid = self.pid()?;
-        let cpu = usage::cpu_seconds(pid)?;
+        let pid = self.server.pid()?;
+        let cpu = self.cpu.seconds();
         let (seconds, memory) = match &self.server {
             Running::Firn(_) => {
                 usage::reset_peak(pid)?;
                 (timed(command), usage::peak(pid)?)
             }
-            Running::Nix(_) => {
-                let sampled = usage::sampled(pid, || timed(command));
-                usage::childless(pid)?;
-                sampled
-            }
+            Running::Nix(_) => usage::sampled(pid, || timed(command)),
         };
         Ok(Sample {
-            seconds: seconds.with_context(|| format!("the server's log: {}", self.log()))?,
-            cpu: usage::cpu_seconds(pid)? - cpu,
+            seconds: seconds.with_context(|| format!("the server's log: {}", self.server.log()))?,
+            cpu: self.cpu.seconds() - cpu,
             memory,
         })
     }
+}
 
+impl Running {
     fn pid(&self) -> anyhow::Result<u32> {
-        match &self.server {
+        match self {
             Running::Nix(sshd) => Ok(sshd.pid()),
             Running::Firn(server) => server.pid().context("firn has ended"),
         }
     }
 
     fn log(&self) -> String {
-        match &self.server {
+        match self {
             Running::Nix(sshd) => sshd.log(),
             Running::Firn(server) => server.log(),
         }

@@ -1,19 +1,17 @@
-//! What a server costs, from `/proc`.
+//! What a server costs, as the kernel has counted it.
 
 use std::fmt;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
-
-/// Clock ticks of `/proc/PID/stat` in a second: fixed for programs, whatever the kernel's own is.
-const TICKS: f64 = 100.0;
+use anyhow::Context as _;
 
 /// Time between two looks at the memory of processes that come and go.
 const INTERVAL: Duration = Duration::from_millis(30);
 
-/// How long the processes of a connection may take to end.
+/// How long the group of a server that was killed may take to be empty.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One run of one case.
@@ -21,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Sample {
     /// From the start of the client to its end.
     pub seconds: f64,
-    /// CPU seconds of the server, and of its processes that ended meanwhile.
+    /// CPU seconds of the server and of all processes below it; not a number where the kernel does not count them.
     pub cpu: f64,
     /// Peak of the server's resident memory, in KiB.
     pub memory: u64,
@@ -46,17 +44,54 @@ impl fmt::Display for Sample {
     }
 }
 
-/// User and system time of a process and of its ended, waited-for descendants.
-pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The command's name, which may have blanks, stands in parentheses; field 3 follows.
-    let fields = stat
-        .rsplit_once(')')
-        .context("/proc/PID/stat")?
-        .1
-        .split_whitespace();
-    let times = fields.skip(11).take(4);
-    Ok(times.filter_map(|t| t.parse::<f64>().ok()).sum::<f64>() / TICKS)
+/// A control group: it counts the CPU time of processes even if nobody waits for them, as it is with those of sshd. Removed when dropped.
+pub struct CpuGroup {
+    dir: Option<PathBuf>,
+}
+
+impl CpuGroup {
+    /// A group for a process and those that it starts from now on. Without the right to make one, nothing is counted.
+    pub fn new(pid: u32) -> Self {
+        Self { dir: Self::make(pid) }
+    }
+
+    fn make(pid: u32) -> Option<PathBuf> {
+        let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+        let root = mounts.lines().find_map(|line| {
+            let mut fields = line.split(' ').skip(1);
+            let dir = fields.next()?;
+            (fields.next() == Some("cgroup2")).then_some(dir)
+        })?;
+        let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        let dir = Path::new(root).join(own).join(format!("firn-bench-{pid}"));
+        fs::create_dir(&dir).ok()?;
+        if fs::write(dir.join("cgroup.procs"), pid.to_string()).is_err() {
+            let _ = fs::remove_dir(&dir);
+            return None;
+        }
+        Some(dir)
+    }
+
+    /// CPU seconds so far.
+    pub fn seconds(&self) -> f64 {
+        let read = |dir: &PathBuf| {
+            let text = fs::read_to_string(dir.join("cpu.stat")).ok()?;
+            let value = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+            Some(value.parse::<f64>().ok()? / 1e6)
+        };
+        self.dir.as_ref().and_then(read).unwrap_or(f64::NAN)
+    }
+}
+
+impl Drop for CpuGroup {
+    fn drop(&mut self) {
+        let Some(dir) = &self.dir else { return };
+        let begun = Instant::now();
+        while fs::remove_dir(dir).is_err() && begun.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 }
 
 /// Lets the peak begin anew.
@@ -87,18 +122,6 @@ pub fn sampled<T>(root: u32, act: impl FnOnce() -> T) -> (T, u64) {
         ended.store(true, Ordering::Relaxed);
         (done, watch.join().unwrap_or_default())
     })
-}
-
-/// Waits until a process has no children.
-pub fn childless(pid: u32) -> anyhow::Result<()> {
-    let begun = Instant::now();
-    while !children(pid).is_empty() {
-        if begun.elapsed() > PATIENCE {
-            bail!("a process of the server does not end");
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Ok(())
 }
 
 fn memory_of_nix(root: u32) -> u64 {
