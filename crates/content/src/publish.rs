@@ -51,17 +51,16 @@ impl ContentStore {
 
 impl Inner {
     fn publish(self: &Arc<Self>, content: &Staged) -> Result<(), ContentError> {
-        debug_assert!(content.belongs_to(self), "staged in another store");
         let place = Self::place(&content.hash());
         let error = || ContentError::at(self.tree(&content.hash()));
         let there = rustix::fs::statat(&self.trees, place.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok();
         if !there {
             self.session.note_unsynced(&content.hash())?;
-            let renamed = match self.rename(content.name(), &place) {
+            let renamed = match self.rename(content, &place) {
                 // The first content with these two digits.
                 Err(Errno::NOENT) => self
                     .make_prefix(&place)
-                    .and_then(|()| self.rename(content.name(), &place)),
+                    .and_then(|()| self.rename(content, &place)),
                 renamed => renamed,
             };
             match renamed {
@@ -84,8 +83,9 @@ impl Inner {
         }
     }
 
-    fn rename(&self, name: &str, place: &str) -> Result<(), Errno> {
-        let (from, to) = (self.session.dir(), &self.trees);
+    fn rename(&self, content: &Staged, place: &str) -> Result<(), Errno> {
+        let (from, name) = content.place().ok_or(Errno::NOENT)?;
+        let to = &self.trees;
         match rustix::fs::renameat_with(from, name, to, place, RenameFlags::NOREPLACE) {
             // File systems without that flag. What is replaced has the same bytes.
             Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::renameat(from, name, to, place),

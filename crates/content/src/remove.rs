@@ -14,7 +14,7 @@ const BATCH: u64 = 100_000;
 
 /// Deletes `name` in `dir`: a file, link, or directory with all that is in it. Not there is fine.
 ///
-/// It must belong to this process's user, and nobody else may be changing it. Needs few descriptors and little memory
+/// It must belong to this process's user, and nobody else may be changing it, except by deleting too. Needs few descriptors and little memory
 /// however deep or wide the tree is, where `std::fs::remove_dir_all` runs out of descriptors.
 ///
 /// # Errors
@@ -32,12 +32,19 @@ fn remove_within(dir: BorrowedFd<'_>, name: &[u8], held: u32) -> Result<(), Errn
     if remove_empty(dir, name)? {
         return Ok(());
     }
-    let inside = open_writable(dir, name)?;
+    let inside = match open_writable(dir, name) {
+        Err(Errno::NOENT) => return Ok(()),
+        opened => opened?,
+    };
     match held.checked_sub(1) {
         Some(held) => clear(&inside, held)?,
         None => clear_stepwise(inside)?,
     }
-    rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
+    if remove_empty(dir, name)? {
+        Ok(())
+    } else {
+        Err(Errno::NOTEMPTY)
+    }
 }
 
 /// Empties a directory, holding the ones below open.
@@ -46,7 +53,7 @@ fn clear(dir: &OwnedFd, held: u32) -> Result<(), Errno> {
         if kind == FileType::Directory || kind == FileType::Unknown {
             remove_within(dir.as_fd(), name, held)
         } else {
-            rustix::fs::unlinkat(dir, name, AtFlags::empty())
+            remove_leaf(dir, name)
         }
         .map(|()| true)
     })
@@ -61,8 +68,7 @@ fn clear_stepwise(mut dir: OwnedFd) -> Result<(), Errno> {
         each_entry(&dir, |name, kind| {
             let leaf = !matches!(kind, FileType::Directory | FileType::Unknown);
             if leaf {
-                rustix::fs::unlinkat(&dir, name, AtFlags::empty())?;
-                return Ok(true);
+                return remove_leaf(&dir, name).map(|()| true);
             }
             if kind == FileType::Unknown && rustix::fs::unlinkat(&dir, name, AtFlags::empty()).is_ok() {
                 return Ok(true);
@@ -99,7 +105,11 @@ fn each_entry(
 ) -> Result<(), Errno> {
     loop {
         rustix::fs::seek(dir, rustix::fs::SeekFrom::Start(0))?;
-        let mut listing = Listing::some(dir, BATCH)?;
+        let mut listing = match Listing::some(dir, BATCH) {
+            // The directory itself is gone.
+            Err(Errno::NOENT) => return Ok(()),
+            listing => listing?,
+        };
         if listing.len() == 0 {
             return Ok(());
         }
@@ -111,9 +121,17 @@ fn each_entry(
     }
 }
 
+fn remove_leaf(dir: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Removes a directory if it is empty; whether it is gone.
 fn remove_empty(dir: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Errno> {
     match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
-        Ok(()) => Ok(true),
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
         Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
         Err(errno) => Err(errno),
     }

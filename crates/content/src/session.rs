@@ -1,7 +1,7 @@
 //! The part of the staging area that belongs to one opened store.
 //!
 //! `staging/<session>/` is locked with flock while its store is open. It holds what is being written, and in
-//! `unsynced/` one empty file per published content that may not be on disk yet. Whoever opens a store takes over the
+//! `unsynced/` one name per published content that may not be on disk yet. Whoever opens a store takes over the
 //! sessions that nobody holds: after a crash their leftovers go, and what they had published is checked, because a
 //! tree can have its name on disk before its data.
 
@@ -25,6 +25,8 @@ pub(crate) const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 
 const UNSYNCED: &str = "unsynced";
+/// The file that all notes are hard links of, since creating and deleting a file for each is many times slower.
+const NOTE: &str = "note";
 
 /// Opens `name` in `dir`, creating it as a directory of our own if need be.
 pub(crate) fn own_directory(dir: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
@@ -94,9 +96,16 @@ impl Session {
     /// that after a power failure the note is there if the published name is.
     pub(crate) fn note_unsynced(&self, hash: &NarHash) -> Result<(), ContentError> {
         let mut notes = self.notes();
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.unsynced, hash.hex(), flags, Mode::RUSR)
-            .map_err(ContentError::at(UNSYNCED))?;
+        let link = || rustix::fs::linkat(&self.unsynced, NOTE, &self.unsynced, hash.hex(), AtFlags::empty());
+        let linked = match link() {
+            // The first note, or the file has as many links as it can have.
+            Err(Errno::NOENT | Errno::MLINK) => make_note(&self.unsynced).and_then(|()| link()),
+            linked => linked,
+        };
+        match linked {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(ContentError::at(UNSYNCED)(errno)),
+        }
         notes.count += 1;
         let count = notes.count;
         notes.hashes.insert(*hash, count);
@@ -157,11 +166,21 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        let _ = rustix::fs::unlinkat(&self.unsynced, NOTE, AtFlags::empty());
         // Not empty means unsynced contents: the session is left as if crashed, and they are checked at the next start.
         if rustix::fs::unlinkat(&self.dir, UNSYNCED, AtFlags::REMOVEDIR).is_ok() {
             let _ = rustix::fs::unlinkat(&self.staging, self.name.as_str(), AtFlags::REMOVEDIR);
         }
     }
+}
+
+fn make_note(dir: &OwnedFd) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(dir, NOTE, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno),
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, NOTE, flags, Mode::RUSR).map(drop)
 }
 
 /// A session whose owner is gone.

@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use firn_nix::{Hash, HashAlgo, Hasher, NarHash};
+use firn_nix::NarHash;
 use rustix::fs::{Mode, OFlags};
 
 use crate::blocking::Background;
@@ -90,32 +90,14 @@ impl Staged {
         self.size
     }
 
-    /// The hash of the bytes of what must be one regular file. Blocks.
-    ///
-    /// # Errors
-    /// What the file system said; a directory or a symbolic link is an error too.
-    pub fn hash_file(&self, algo: HashAlgo) -> io::Result<Hash> {
-        let mut hasher = Hasher::new(algo);
-        let staging = self.staging.get().ok_or(io::ErrorKind::NotFound)?;
-        staging.read_file(&mut |bytes| {
-            hasher.update(bytes);
-            Ok(())
-        })?;
-        Ok(hasher.finish())
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        self.staging.get().map_or("", |staging| staging.name())
+    /// Directory and name in it; always there.
+    pub(crate) fn place(&self) -> Option<(&OwnedFd, &str)> {
+        let staging = self.staging.get()?;
+        Some((staging.dir(), staging.name()))
     }
 
     pub(crate) fn root(&self) -> RootKind {
         self.root
-    }
-
-    pub(crate) fn belongs_to(&self, store: &Arc<Inner>) -> bool {
-        self.staging
-            .get()
-            .is_some_and(|staging| Arc::ptr_eq(&staging.store, store))
     }
 
     /// Removes what is still in the staging area, on this thread.

@@ -1,4 +1,3 @@
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{FileType, RawDir};
@@ -34,8 +33,8 @@ impl Listing {
     pub(crate) fn some(dir: &OwnedFd, most: u64) -> Result<Self, Errno> {
         let mut names = Vec::new();
         let mut entries: Vec<Entry> = Vec::new();
-        let mut buffer = [const { MaybeUninit::<u8>::uninit() }; 16 * 1024];
-        let mut raw = RawDir::new(dir, &mut buffer);
+        let mut buffer = Vec::<u8>::with_capacity(16 * 1024);
+        let mut raw = RawDir::new(dir, buffer.spare_capacity_mut());
         while (entries.len() as u64) < most
             && let Some(entry) = raw.next()
         {

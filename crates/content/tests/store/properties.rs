@@ -1,8 +1,6 @@
 //! Any tree survives the way in and out, whether it comes as a NAR or from disk.
 
-mod common;
-
-use common::{Tree, add, hash};
+use crate::common::{Scratch, Tree, add, hash};
 use firn_content::{ContentStore, WalkLimits, WalkPolicy};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -36,7 +34,7 @@ proptest! {
     #[test]
     fn any_tree_comes_out_as_it_went_in(tree in tree()) {
         let nar = tree.nar();
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Scratch::new();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let store = ContentStore::open(&dir.path().join("store")).unwrap();
         let got = runtime.block_on(async {

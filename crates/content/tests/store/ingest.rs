@@ -1,7 +1,5 @@
 //! What comes in, comes out; what is wrong leaves nothing.
 
-mod common;
-
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -9,7 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use common::{ANY, Tree, add, hash, sample, stage, staged, staging_is_empty};
+use crate::common::{ANY, Scratch, Tree, add, hash, sample, stage, staged, staging_is_empty};
 use firn_content::{ContentError, ContentStore, IngestError, IngestOptions};
 use firn_nix::NarHash;
 use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
@@ -42,7 +40,7 @@ async fn nar_of(store: &ContentStore, hash: &NarHash) -> Vec<u8> {
 
 #[tokio::test]
 async fn what_comes_in_comes_out() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let store = ContentStore::open(dir.path()).unwrap();
     for tree in [
         sample(),
@@ -99,7 +97,7 @@ impl AsyncRead for Pieces<'_> {
 
 #[tokio::test]
 async fn reads_one_nar_and_not_a_byte_more() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let store = ContentStore::open(dir.path()).unwrap();
     let nar = sample().nar();
     let size = nar.len();
@@ -123,7 +121,7 @@ async fn reads_one_nar_and_not_a_byte_more() {
 
 #[tokio::test]
 async fn the_observer_sees_the_nar() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let store = ContentStore::open(dir.path()).unwrap();
     let nar = sample().nar();
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -139,7 +137,7 @@ async fn the_observer_sees_the_nar() {
 
 #[tokio::test]
 async fn what_is_wrong_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let store = ContentStore::open(dir.path()).unwrap();
     let nar = Tree::directory([("a", Tree::file(&vec![1; 2_000_000])), ("b", sample())]).nar();
     let size = nar.len() as u64;
@@ -201,7 +199,7 @@ async fn what_is_wrong_leaves_nothing() {
 
 #[tokio::test]
 async fn dropping_what_is_staged_removes_it() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let store = ContentStore::open(dir.path()).unwrap();
     let content = stage(&store, &sample().nar()).await;
     assert_eq!(staged(dir.path()).len(), 1);
@@ -213,7 +211,7 @@ async fn dropping_what_is_staged_removes_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_at_once_are_one_tree() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let store = ContentStore::open(dir.path()).unwrap();
     let nar = Arc::new(sample().nar());
     let mut tasks = tokio::task::JoinSet::new();
@@ -235,7 +233,7 @@ async fn twenty_at_once_are_one_tree() {
 
 #[tokio::test]
 async fn one_batch_may_hold_a_content_twice() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let store = ContentStore::open(dir.path()).unwrap();
     let nar = sample().nar();
     let batch = [
@@ -250,7 +248,7 @@ async fn one_batch_may_hold_a_content_twice() {
 
 #[tokio::test]
 async fn cancelled_in_the_middle_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let store = ContentStore::open(dir.path()).unwrap();
     let nar = Tree::directory([("a", Tree::file(&vec![1; 5_000_000])), ("b", Tree::file(b""))]).nar();
     for part in [10, 100_000, 600_000, 3_000_000, nar.len() - 1] {
@@ -272,7 +270,7 @@ async fn cancelled_in_the_middle_leaves_nothing() {
 
 #[tokio::test]
 async fn many_syncs_at_once_all_return() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let store = ContentStore::open(dir.path()).unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..30u32 {
@@ -288,7 +286,7 @@ async fn many_syncs_at_once_all_return() {
 
 #[tokio::test]
 async fn reading_can_stop_anywhere() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let store = ContentStore::open(dir.path()).unwrap();
     let nar = Tree::file(&vec![3; 5_000_000]).nar();
     let hash = add(&store, &nar).await;
@@ -304,7 +302,7 @@ async fn reading_can_stop_anywhere() {
 #[tokio::test]
 async fn damage_is_noticed() {
     use std::os::unix::fs::PermissionsExt as _;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let store = ContentStore::open(dir.path()).unwrap();
     let hash = add(&store, &sample().nar()).await;
     let file = store.tree(&hash).join("data");

@@ -1,5 +1,4 @@
 //! Trees, their NARs, and a look into the staging area.
-#![allow(dead_code, reason = "every test file uses a part")]
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -150,4 +149,25 @@ pub async fn staging_is_empty(dir: &Path) {
 
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// A directory for one test. Unlike `tempfile` it can delete read-only directories as an ordinary user.
+pub struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let parent = std::fs::File::open(self.path().parent().unwrap()).unwrap();
+        let name = self.path().file_name().unwrap();
+        firn_content::remove_tree(&parent, name.as_bytes()).unwrap();
+    }
 }

@@ -1,10 +1,8 @@
 //! The installed Nix sees in our trees what we see.
 
-mod common;
-
 use std::process::{Command, Stdio};
 
-use common::{Tree, add, sample};
+use crate::common::{Scratch, Tree, add, sample};
 use firn_content::ContentStore;
 
 #[tokio::test]
@@ -18,7 +16,7 @@ async fn nix_dumps_the_same_bytes() {
         println!("skipped: no nix-store on the PATH");
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let store = ContentStore::open(dir.path()).unwrap();
     for tree in [
         sample(),

@@ -1,8 +1,6 @@
 //! What a process leaves that ends without warning, and what a power failure does to unsynced trees.
 
-mod common;
-
-use common::{Tree, add, hash, sample, stage, staged};
+use crate::common::{Scratch, Tree, add, hash, sample, stage, staged};
 use firn_content::ContentStore;
 
 /// Forgets a store as a crash does, but for its lock, which a new name takes the place of.
@@ -27,7 +25,7 @@ fn crash(store: ContentStore, dir: &std::path::Path) {
 
 #[tokio::test]
 async fn staging_of_the_dead_is_swept_and_of_the_living_kept() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let store = ContentStore::open(dir.path()).unwrap();
     let alive = stage(&store, &sample().nar()).await;
     std::fs::create_dir_all(dir.path().join("staging/dead/0/a/b")).unwrap();
@@ -47,7 +45,7 @@ async fn staging_of_the_dead_is_swept_and_of_the_living_kept() {
 
 #[tokio::test]
 async fn unsynced_trees_are_checked_after_a_crash() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let store = ContentStore::open(dir.path()).unwrap();
     let synced = add(&store, &Tree::file(b"synced").nar()).await;
     store.sync().await.unwrap();
@@ -79,7 +77,7 @@ async fn unsynced_trees_are_checked_after_a_crash() {
 #[tokio::test]
 async fn a_crash_right_after_the_renaming_is_made_good() {
     use std::os::unix::fs::PermissionsExt as _;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let store = ContentStore::open(dir.path()).unwrap();
     let nar = sample().nar();
     let hash = add(&store, &nar).await;
@@ -98,7 +96,7 @@ async fn a_crash_right_after_the_renaming_is_made_good() {
 
 #[test]
 fn runtime_shutdown_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let store = ContentStore::open(dir.path()).unwrap();
     let content = runtime.block_on(stage(&store, &sample().nar()));

@@ -1,14 +1,12 @@
 //! Single files of unknown length.
 
-mod common;
-
-use common::{Tree, hash, staged};
+use crate::common::{Scratch, Tree, hash, staged};
 use firn_content::{ContentStore, FlatOptions, IngestError};
 use firn_nix::{Hash, HashAlgo};
 
 #[tokio::test]
 async fn hashes_of_file_and_nar() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let store = ContentStore::open(dir.path()).unwrap();
     for size in [0, 1, 8, 512 * 1024 - 1, 512 * 1024, 512 * 1024 + 1, 3_000_000] {
         let body: Vec<u8> = (0..size).map(|n: usize| (n % 253) as u8).collect();
@@ -34,7 +32,7 @@ async fn hashes_of_file_and_nar() {
 
 #[tokio::test]
 async fn too_large_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let store = ContentStore::open(dir.path()).unwrap();
     for limit in [0, 10, 1_000_000] {
         let body = vec![0; limit as usize + 1];
