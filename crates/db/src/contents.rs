@@ -10,7 +10,7 @@ use crate::dialect::Connection;
 use crate::error::backend;
 use crate::query::Query;
 
-/// Every content of a claim or of an output of a remembered build. Reads all claims: seconds for millions of them.
+/// Every content of a claim or of an output of a remembered build. Reads every claim of everybody.
 pub async fn contents<C: Connection>(connection: &mut C) -> Result<BTreeSet<NarHash>, DatabaseError> {
     let query = Query::new(
         "SELECT DISTINCT content FROM object

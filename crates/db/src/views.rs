@@ -99,7 +99,7 @@ impl<D: Driver> Views for Repository<D> {
             .collect()
     }
 
-    /// Reads all claims of the account: about a second for a million.
+    /// Reads all claims of the account, with their objects.
     async fn referrers(
         &self,
         account: AccountId,

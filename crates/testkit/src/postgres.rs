@@ -35,7 +35,7 @@ const PROGRAMS: [&str; 3] = ["initdb", "postgres", "createdb"];
 const KEEPER: &str = r#"
 bin=$1 dir=$2
 "$bin/postgres" -D "$dir/data" -k "$dir" -c listen_addresses= -c fsync=off -c full_page_writes=off \
-    -c max_connections=200 -c shared_buffers=32MB -c log_min_messages=fatal >"$dir/log" 2>&1 </dev/null &
+    -c max_connections=500 -c shared_buffers=32MB -c log_min_messages=fatal >"$dir/log" 2>&1 </dev/null &
 pid=$!
 read -r _
 kill -INT "$pid"

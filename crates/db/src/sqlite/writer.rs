@@ -183,15 +183,20 @@ async fn transaction(
             .await?;
         *current = needed;
     }
-    connection.execute("BEGIN IMMEDIATE").await?;
+    // Each statement that is sent is a change of threads, so what belongs together is sent together.
+    let mut next = "BEGIN IMMEDIATE; SAVEPOINT one";
     for write in group {
-        connection.execute("SAVEPOINT one").await?;
+        connection.execute(next).await?;
         let done = (write.run)(connection).await;
         answers.push(done.answer);
-        if !done.keep {
-            connection.execute("ROLLBACK TO one").await?;
-        }
-        connection.execute("RELEASE one").await?;
+        next = if done.keep {
+            "RELEASE one; SAVEPOINT one"
+        } else {
+            "ROLLBACK TO one"
+        };
+    }
+    if next == "ROLLBACK TO one" {
+        connection.execute(next).await?;
     }
     connection.execute("COMMIT").await?;
     Ok(())
