@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use firn_nix::NarHash;
+use firn_nix::{Hash, HashAlgo, Hasher, NarHash};
 use rustix::fs::{Mode, OFlags};
 
 use crate::blocking::Background;
@@ -88,6 +88,20 @@ impl Staged {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// The hash of the bytes of what must be one regular file. Blocks.
+    ///
+    /// # Errors
+    /// What the file system said; a directory or a symbolic link is an error too.
+    pub fn hash_file(&self, algo: HashAlgo) -> io::Result<Hash> {
+        let mut hasher = Hasher::new(algo);
+        let staging = self.staging.get().ok_or(io::ErrorKind::NotFound)?;
+        staging.read_file(&mut |bytes| {
+            hasher.update(bytes);
+            Ok(())
+        })?;
+        Ok(hasher.finish())
     }
 
     /// Directory and name in it; always there.
