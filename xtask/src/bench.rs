@@ -53,6 +53,12 @@ impl Scenario {
             ],
         }
     }
+
+    /// What it leaves is deleted at the end of the bench: where many files were deleted a short while ago, ext4 takes long to make new
+    /// ones, and whoever comes next would pay for it.
+    fn leaves_many_files(self) -> bool {
+        !matches!(self, Self::Transfer(Load::Large))
+    }
 }
 
 /// A row of the table.
@@ -106,8 +112,29 @@ pub fn bench(words: &[&str]) -> anyhow::Result<()> {
     let scratch = firn_testkit::scratch(&target().join("bench"))?;
     let begun = Instant::now();
     let load_before = report::load();
-    let mut sources = Sources::new(scratch.path());
     let mut cases = Vec::new();
+    let outcome = measure(&options, &firn, scratch.path(), &mut cases);
+    let report = report::Report {
+        cases,
+        rounds: options.rounds,
+        took: begun.elapsed(),
+        load_before,
+    };
+    report.print();
+    outcome?;
+    if options.only.is_some() {
+        println!("\n--only: nothing is written to bench/results");
+        return Ok(());
+    }
+    let file = report.write()?;
+    println!("\nwritten to {}", file.display());
+    Ok(())
+}
+
+/// Runs what is wanted; what was measured before an error is in `cases`.
+fn measure(options: &Options<'_>, firn: &Path, scratch: &Path, cases: &mut Vec<Case>) -> anyhow::Result<()> {
+    let mut sources = Sources::new(scratch);
+    let mut kept = Vec::new();
     for scenario in SCENARIOS {
         for scheme in SCHEMES
             .into_iter()
@@ -120,12 +147,15 @@ pub fn bench(words: &[&str]) -> anyhow::Result<()> {
             });
             for round in 0..options.rounds {
                 for side in Side::BOTH {
-                    let dir = tempfile::tempdir_in(scratch.path())?;
-                    let samples = run(scenario, scheme, side, &firn, dir.path(), &mut sources)
+                    let dir = tempfile::tempdir_in(scratch)?;
+                    let samples = run(scenario, scheme, side, firn, dir.path(), &mut sources)
                         .with_context(|| format!("{} over {scheme}, {side}", pair[0].name))?;
                     for (case, sample) in pair.iter_mut().zip(samples) {
                         println!("  {round} {:40} {scheme:7} {side:5} {sample}", case.name);
                         case.rounds.entry(side).or_default().push(sample);
+                    }
+                    if scenario.leaves_many_files() {
+                        kept.push(dir);
                     }
                 }
             }
@@ -135,19 +165,6 @@ pub fn bench(words: &[&str]) -> anyhow::Result<()> {
     if cases.is_empty() {
         bail!("no case has that word in its name");
     }
-    let report = report::Report {
-        cases,
-        rounds: options.rounds,
-        took: begun.elapsed(),
-        load_before,
-    };
-    report.print();
-    if options.only.is_some() {
-        println!("\n--only: nothing is written to bench/results");
-        return Ok(());
-    }
-    let file = report.write()?;
-    println!("\nwritten to {}", file.display());
     Ok(())
 }
 

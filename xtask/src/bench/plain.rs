@@ -25,10 +25,6 @@ pub struct Sshd {
 pub fn check() -> anyhow::Result<()> {
     // It is not installed by itself, because its package starts a public server.
     program().context("the bench needs OpenSSH's server; install the package openssh-server")?;
-    let dir = Path::new(PRIVILEGE_SEPARATION);
-    if !dir.is_dir() {
-        std::fs::create_dir(dir).with_context(|| format!("sshd needs the folder {}", dir.display()))?;
-    }
     Ok(())
 }
 
@@ -42,6 +38,8 @@ impl Sshd {
     /// Starts one on a free loopback port, with everything it needs below `dir`.
     pub fn start(dir: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir.join("conf"))?;
+        std::fs::create_dir_all(PRIVILEGE_SEPARATION)
+            .with_context(|| format!("sshd needs the folder {PRIVILEGE_SEPARATION}"))?;
         let shell = firn_testkit::busybox().context("no static busybox")?;
         std::fs::write(
             dir.join("conf/nix.conf"),
