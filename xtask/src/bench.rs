@@ -1,4 +1,185 @@
-//! `cargo xtask bench`.
-pub fn bench(_: &[&str]) -> anyhow::Result<()> {
-    anyhow::bail!("not yet")
+//! `cargo xtask bench`: plain Nix as a remote builder and remote store, and Firn, side by side.
+//!
+//! Every scenario gets a server and client stores of its own. Within a round the two sides take turns, so that what else the
+//! machine does hits both; each row's ratio is the median of the rounds' ratios.
+
+mod builds;
+mod plain;
+mod remote;
+mod report;
+mod transfers;
+mod usage;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+
+use crate::{setup, target};
+use builds::Shape;
+use remote::{Remote, Side};
+use transfers::{Load, Sources};
+use usage::Sample;
+
+const SCHEMES: [&str; 2] = ["ssh-ng", "ssh"];
+
+/// What one server is put through.
+#[derive(Clone, Copy)]
+enum Scenario {
+    Builds(Shape),
+    Transfer(Load),
+}
+
+const SCENARIOS: [Scenario; 5] = [
+    Scenario::Builds(Shape::Single),
+    Scenario::Builds(Shape::Wide),
+    Scenario::Builds(Shape::Chain),
+    Scenario::Transfer(Load::Large),
+    Scenario::Transfer(Load::Many),
+];
+
+impl Scenario {
+    /// Names of the cases, in the order in which they run; the second needs what the first leaves on the server.
+    fn cases(self) -> [String; 2] {
+        match self {
+            Self::Builds(shape) => [
+                shape.name().to_owned(),
+                format!("{}, results on the server", shape.name()),
+            ],
+            Self::Transfer(load) => [
+                format!("upload {}", load.name()),
+                format!("download {}", load.name()),
+            ],
+        }
+    }
+
+    /// What it leaves is deleted at the end of the bench: where many files were deleted a short while ago, ext4 takes long to make new
+    /// ones, and whoever comes next would pay for it.
+    fn leaves_many_files(self) -> bool {
+        !matches!(self, Self::Transfer(Load::Large))
+    }
+}
+
+/// A row of the table.
+struct Case {
+    name: String,
+    scheme: &'static str,
+    rounds: BTreeMap<Side, Vec<Sample>>,
+}
+
+struct Options<'a> {
+    rounds: usize,
+    only: Option<&'a str>,
+}
+
+impl<'a> Options<'a> {
+    fn parse(words: &[&'a str]) -> anyhow::Result<Self> {
+        let mut options = Self {
+            rounds: 5,
+            only: None,
+        };
+        for pair in words.chunks(2) {
+            match *pair {
+                ["--rounds", n] => {
+                    options.rounds = n
+                        .parse()
+                        .ok()
+                        .filter(|n| *n > 0)
+                        .context("--rounds takes a number")?;
+                }
+                ["--only", word] => options.only = Some(word),
+                _ => bail!("usage: cargo xtask bench [--rounds N] [--only WORD]"),
+            }
+        }
+        Ok(options)
+    }
+
+    fn wants(&self, scenario: Scenario, scheme: &str) -> bool {
+        let full = scenario.cases().map(|name| format!("{name} over {scheme}"));
+        self.only
+            .is_none_or(|word| full.iter().any(|name| name.contains(word)))
+    }
+}
+
+/// Measures, prints a table, and writes it to `bench/results/`.
+pub fn bench(words: &[&str]) -> anyhow::Result<()> {
+    let options = Options::parse(words)?;
+    setup::programs()?;
+    plain::check()?;
+    println!("compiling firn (release)");
+    let firn = setup::firn(true)?;
+    let scratch = firn_testkit::scratch(&target().join("bench"))?;
+    let begun = Instant::now();
+    let load_before = report::load();
+    let mut cases = Vec::new();
+    let outcome = measure(&options, &firn, scratch.path(), &mut cases);
+    let report = report::Report {
+        cases,
+        rounds: options.rounds,
+        took: begun.elapsed(),
+        load_before,
+    };
+    report.print();
+    outcome?;
+    if options.only.is_some() {
+        println!("\n--only: nothing is written to bench/results");
+        return Ok(());
+    }
+    let file = report.write()?;
+    println!("\nwritten to {}", file.display());
+    Ok(())
+}
+
+/// Runs what is wanted; what was measured before an error is in `cases`.
+fn measure(options: &Options<'_>, firn: &Path, scratch: &Path, cases: &mut Vec<Case>) -> anyhow::Result<()> {
+    let mut sources = Sources::new(scratch);
+    let mut kept = Vec::new();
+    for scenario in SCENARIOS {
+        for scheme in SCHEMES
+            .into_iter()
+            .filter(|scheme| options.wants(scenario, scheme))
+        {
+            let mut pair = scenario.cases().map(|name| Case {
+                name,
+                scheme,
+                rounds: BTreeMap::new(),
+            });
+            for round in 0..options.rounds {
+                for side in Side::BOTH {
+                    let dir = tempfile::tempdir_in(scratch)?;
+                    let samples = run(scenario, scheme, side, firn, dir.path(), &mut sources)
+                        .with_context(|| format!("{} over {scheme}, {side}", pair[0].name))?;
+                    for (case, sample) in pair.iter_mut().zip(samples) {
+                        println!("  {round} {:40} {scheme:7} {side:5} {sample}", case.name);
+                        case.rounds.entry(side).or_default().push(sample);
+                    }
+                    if scenario.leaves_many_files() {
+                        kept.push(dir);
+                    }
+                }
+            }
+            cases.extend(pair);
+        }
+    }
+    if cases.is_empty() {
+        bail!("no case has that word in its name");
+    }
+    Ok(())
+}
+
+fn run(
+    scenario: Scenario,
+    scheme: &str,
+    side: Side,
+    firn: &Path,
+    dir: &Path,
+    sources: &mut Sources,
+) -> anyhow::Result<[Sample; 2]> {
+    let remote = Remote::start(side, firn, dir)?;
+    builds::warm_up(&remote, scheme, &dir.join("warm-up"))?;
+    match scenario {
+        Scenario::Builds(shape) => builds::run(&remote, scheme, shape, dir),
+        Scenario::Transfer(load) => transfers::run(&remote, scheme, load, sources, dir),
+    }
 }

@@ -84,7 +84,7 @@ impl FlatIntake {
         nar.end_regular().map_err(error)?;
         let digest = nar.into_inner().into_inner().map_err(|e| error(e.into_error()))?;
         let (hash, size) = digest.finish();
-        let staged = Staged::new(self.staging, hash, size, self.tree.root());
+        let staged = Staged::new(self.staging, hash, size, self.tree.shape());
         Ok((staged, self.digest.finish()))
     }
 }

@@ -137,7 +137,7 @@ impl Intake {
         let (got, size) = self.digest.finish();
         match self.options.expected_hash {
             Some(expected) if expected != got => Err(IngestError::HashMismatch { expected, got }),
-            _ => Ok(Staged::new(self.staging, got, size, self.tree.root())),
+            _ => Ok(Staged::new(self.staging, got, size, self.tree.shape())),
         }
     }
 }

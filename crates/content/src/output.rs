@@ -47,7 +47,7 @@ impl ContentStore {
         if size > copy.limit {
             return Err(IngestError::TooLarge { limit: copy.limit });
         }
-        Ok(Staged::new(staging, hash, size, copy.tree.root()))
+        Ok(Staged::new(staging, hash, size, copy.tree.shape()))
     }
 }
 

@@ -32,20 +32,25 @@ impl ContentStore {
         .await?
     }
 
-    /// Returns when everything that was published before this call is on the disk. Many callers at a time share one
-    /// syncfs of the file system.
+    /// Returns when everything that was published before this call is on the disk. Many callers at a time share the work.
     ///
     /// # Errors
     /// [`ContentError::Io`] when data could not be written; from then on [`ContentError::SyncFailed`].
     pub async fn sync(&self) -> Result<(), ContentError> {
-        let noted = self.inner.session.noted();
-        self.inner.sync.sync().await.map_err(|error| match error {
+        let store = Arc::clone(&self.inner);
+        let run = move || {
+            let noted = store.session.noted();
+            let synced = store.sync.run(&store.trees)?;
+            store
+                .session
+                .forget_unsynced(|hash, count| count <= noted && synced.covers(hash));
+            Ok(())
+        };
+        self.inner.sync.sync(run).await.map_err(|error| match error {
             SyncError::Failed(errno) => ContentError::at(&self.inner.dir)(errno),
             SyncError::FailedBefore => ContentError::SyncFailed,
             SyncError::Interrupted => ContentError::Interrupted,
-        })?;
-        let store = Arc::clone(&self.inner);
-        blocking(move || store.session.forget_unsynced(|_, count| count <= noted)).await
+        })
     }
 }
 
@@ -69,9 +74,10 @@ impl Inner {
                 Err(errno) => return Err(error()(errno)),
             }
         }
-        if content.root() == RootKind::Directory {
+        if content.shape().root == RootKind::Directory {
             self.seal(&place).map_err(error())?;
         }
+        self.sync.published(&content.hash(), content.shape().nodes);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::blocking::Background;
 use crate::remove::remove_tree;
 use crate::store::Inner;
-use crate::tree_writer::RootKind;
+use crate::tree_writer::Shape;
 
 /// A name in the staging area. What is there goes when this is dropped.
 #[derive(Debug)]
@@ -65,16 +65,16 @@ pub struct Staged {
     staging: Background<Arc<Staging>>,
     hash: NarHash,
     size: u64,
-    root: RootKind,
+    shape: Shape,
 }
 
 impl Staged {
-    pub(crate) fn new(staging: Arc<Staging>, hash: NarHash, size: u64, root: RootKind) -> Self {
+    pub(crate) fn new(staging: Arc<Staging>, hash: NarHash, size: u64, shape: Shape) -> Self {
         Self {
             staging: Background::new(staging),
             hash,
             size,
-            root,
+            shape,
         }
     }
 
@@ -110,8 +110,8 @@ impl Staged {
         Some((staging.dir(), staging.name()))
     }
 
-    pub(crate) fn root(&self) -> RootKind {
-        self.root
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
     }
 
     /// Removes what is still in the staging area, on this thread.

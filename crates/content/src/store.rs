@@ -132,10 +132,7 @@ impl ContentStore {
         let session = Session::begin(own_directory(&top, "staging").map_err(error())?)?;
         let inner = Inner {
             dir,
-            sync: GroupSync::new(trees.try_clone().map_err(|source| ContentError::Io {
-                path: PathBuf::from("trees"),
-                source,
-            })?),
+            sync: GroupSync::default(),
             trees,
             session,
         };

@@ -36,6 +36,14 @@ pub(crate) enum RootKind {
     Other,
 }
 
+/// What a tree turned out to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) root: RootKind,
+    /// Files, directories and links.
+    pub(crate) nodes: u64,
+}
+
 /// Writes the tree whose events it is given, with the store's modes and times. A directory at the root stays writable,
 /// because an ordinary user cannot move a read-only directory.
 #[derive(Debug)]
@@ -49,7 +57,7 @@ pub(crate) struct TreeWriter {
     path: Vec<u8>,
     starts: Vec<usize>,
     file: Option<OpenFile>,
-    root: RootKind,
+    shape: Shape,
 }
 
 #[derive(Debug)]
@@ -69,13 +77,16 @@ impl TreeWriter {
             path: Vec::new(),
             starts: Vec::new(),
             file: None,
-            root: RootKind::Other,
+            shape: Shape {
+                root: RootKind::Other,
+                nodes: 0,
+            },
         }
     }
 
-    /// What the root turned out to be.
-    pub(crate) fn root(&self) -> RootKind {
-        self.root
+    /// What was written so far.
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
     }
 
     fn dir(&self) -> BorrowedFd<'_> {
@@ -97,8 +108,9 @@ impl NarVisitor for TreeWriter {
         let inside =
             rustix::fs::openat(self.dir(), &self.name, DIRECTORY, Mode::empty()).map_err(self.error())?;
         if self.open.is_empty() {
-            self.root = RootKind::Directory;
+            self.shape.root = RootKind::Directory;
         }
+        self.shape.nodes += 1;
         self.open.push(inside);
         self.starts.push(self.path.len());
         Ok(())
@@ -130,6 +142,7 @@ impl NarVisitor for TreeWriter {
     fn regular(&mut self, executable: bool, _size: u64) -> Result<(), ContentError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(self.dir(), &self.name, flags, Mode::RUSR).map_err(self.error())?;
+        self.shape.nodes += 1;
         self.file = Some(OpenFile {
             file,
             mode: Mode::from_raw_mode(if executable { 0o555 } else { 0o444 }),
@@ -169,6 +182,7 @@ impl NarVisitor for TreeWriter {
 
     fn symlink(&mut self, target: &[u8]) -> Result<(), ContentError> {
         rustix::fs::symlinkat(target, self.dir(), &self.name).map_err(self.error())?;
+        self.shape.nodes += 1;
         rustix::fs::utimensat(self.dir(), &self.name, &TIMES, AtFlags::SYMLINK_NOFOLLOW).map_err(self.error())
     }
 }
