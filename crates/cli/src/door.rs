@@ -1,5 +1,6 @@
 //! The SSH front door's view of the house.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use firn_protocol::{SessionOptions, serve, worker};
@@ -15,9 +16,12 @@ pub struct Door<D, B> {
 }
 
 impl<D: Database, B: Builder> Door<D, B> {
-    /// In front of that house.
-    pub fn new(house: Arc<House<D, B>>) -> Self {
-        let options = SessionOptions::new(format!("firn {}", env!("CARGO_PKG_VERSION")));
+    /// In front of that house. Archives of unknown size wait in `data_dir`.
+    pub fn new(house: Arc<House<D, B>>, data_dir: &Path) -> Self {
+        let options = SessionOptions {
+            spool_dir: data_dir.to_owned(),
+            ..SessionOptions::new(format!("firn {}", env!("CARGO_PKG_VERSION")))
+        };
         Self { house, options }
     }
 

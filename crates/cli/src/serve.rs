@@ -1,7 +1,7 @@
 //! `firn serve`: puts the house together and opens its doors.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +57,13 @@ pub async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()> {
         .mode(0o700)
         .create(dir)
         .with_context(|| format!("cannot make the data directory {}", dir.display()))?;
+    let mode = std::fs::metadata(dir)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        bail!(
+            "the data directory {dir} has mode {mode:o}: others can reach what is in it; run: chmod 700 {dir}",
+            dir = dir.display()
+        );
+    }
     // The lock is held as long as the process lives; a second server on this directory stops here.
     let _lock = lock(dir)?;
     match config.database.url.clone() {
@@ -124,7 +131,7 @@ async fn run<D: Database>(config: Config, args: &ServeArgs, db: D) -> anyhow::Re
     banner::print(&config, address, &host_key);
 
     let shutdown = CancellationToken::new();
-    let door = Arc::new(Door::new(Arc::clone(&house)));
+    let door = Arc::new(Door::new(Arc::clone(&house), &dir));
     let ssh = firn_ssh::Config {
         max_sessions_per_account: config.ssh.max_sessions_per_account,
         ..firn_ssh::Config::default()

@@ -71,6 +71,15 @@ fn a_second_server_on_the_same_data_stops_with_the_reason() {
 }
 
 #[test]
+fn a_data_directory_that_others_can_read_is_refused() {
+    let Some(mut server) = server() else { return };
+    server.stop();
+    std::fs::set_permissions(server.data_dir(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let run = server.firn(&["serve", "--listen", "127.0.0.1:0"]).unwrap();
+    assert!(!run.ok && run.stderr.contains("run: chmod 700"), "{}", run.stderr);
+}
+
+#[test]
 fn unknown_settings_are_refused() {
     let Some(server) = server() else { return };
     server

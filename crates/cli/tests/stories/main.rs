@@ -1,6 +1,10 @@
 //! Stories with real Nix clients against a real Firn, one file each.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test shows by panicking what is wrong")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test shows by panicking what is wrong"
+)]
 
 mod administration;
 mod cancelled_builds;
