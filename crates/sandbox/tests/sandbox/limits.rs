@@ -133,29 +133,3 @@ async fn control_groups_are_joined_before_the_command_runs() {
         log.escape_ascii()
     );
 }
-
-/// Prints; asserts nothing about time.
-#[tokio::test]
-#[ignore = "a measurement: run with --ignored --nocapture"]
-async fn latency() {
-    for inputs in [0, 100, 2000] {
-        let mut times = Vec::new();
-        for _ in 0..20 {
-            let Some(mut it) = Fixture::new() else { return };
-            for number in 0..inputs {
-                it.content(&number.to_string(), &format!("/nix/store/{number}-dir"));
-            }
-            it.sh("true");
-            let since = std::time::Instant::now();
-            let (exit, _) = it.run().await;
-            assert!(exit.success());
-            times.push(since.elapsed());
-        }
-        times.sort();
-        println!(
-            "{inputs} inputs: least {:?}, median {:?}",
-            times[0],
-            times[times.len() / 2]
-        );
-    }
-}
