@@ -57,7 +57,7 @@ pub fn corpus(dir: &Path, options: &[&str]) -> anyhow::Result<()> {
     })?;
     let (corpus, reference) = phases.phase("copy the corpus and fetch its sources", |_| {
         for folder in ["server", "server-ssh", "logs"] {
-            remove(&work.join(folder))?;
+            distribution::remove(&work.join(folder))?;
         }
         std::fs::create_dir_all(work.join("logs"))?;
         let corpus = Distribution::copy(dir, &work.join("distribution"))?;
@@ -166,12 +166,4 @@ impl Trial<'_> {
             |_| Account::new(&self.world, server, name),
         )
     }
-}
-
-fn remove(dir: &Path) -> anyhow::Result<()> {
-    if dir.exists() {
-        distribution::run(std::process::Command::new("chmod").args(["-R", "u+w"]).arg(dir))?;
-        std::fs::remove_dir_all(dir)?;
-    }
-    Ok(())
 }

@@ -23,7 +23,7 @@ pub struct Answer {
     pub rung: String,
     /// Why this one.
     pub reason: String,
-    /// Time on the server.
+    /// From request to answer; waiting for other builds is in it.
     pub wall: Duration,
     /// Its beginning, in seconds since 1970.
     time: u64,

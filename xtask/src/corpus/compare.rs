@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Trial;
 use super::account::{Account, Answer, count, drv_name, on_rung};
 use super::graph::outputs;
 use super::phases::Phases;
+use super::store::{self, Repeated};
 use super::summary::Summary;
-use super::{Trial, store};
 
 impl Trial<'_> {
-    /// Every output against the reference. A difference is a problem unless Nix itself gets other bytes when it repeats the build, or
-    /// something that it was built from differs.
+    /// Every output against the reference. A difference is a problem unless Nix itself gets other bytes each time, or something
+    /// that it was built from differs.
     pub fn compare(
         &self,
         phases: &mut Phases,
@@ -38,14 +39,23 @@ impl Trial<'_> {
                 .find(|p| differing.contains(&p.name));
             let verdict = match cause {
                 Some(input) => format!("differs: its input {} differs", input.name),
-                None if !self.reference.repeats(&package.drv)? => "differs, but not deterministic".to_owned(),
-                None => {
-                    phases.problem(format!(
-                        "{}: Nix gets the same bytes twice, Firn gets others",
-                        package.name
-                    ));
-                    "DIFFERS".to_owned()
-                }
+                None => match self.reference.repeat(package)? {
+                    Repeated::Varies => "differs: not deterministic".to_owned(),
+                    Repeated::Equal => {
+                        phases.problem(format!(
+                            "{}: Nix gets the same bytes twice, Firn gets others",
+                            package.name
+                        ));
+                        "DIFFERS".to_owned()
+                    }
+                    Repeated::Otherwise => {
+                        phases.problem(format!(
+                            "{}: the reference is not what Nix builds here",
+                            package.name
+                        ));
+                        "DIFFERS from a wrong reference".to_owned()
+                    }
+                },
             };
             phases.note(&format!("{}: {verdict}", package.name));
             for line in store::difference(&self.reference.nix.on_disk(path), &nix.on_disk(path))? {

@@ -84,3 +84,15 @@ pub fn run(command: &mut Command) -> anyhow::Result<()> {
     );
     Ok(())
 }
+
+/// Removes a tree, read-only folders too; nothing when it is not there.
+pub fn remove(tree: &Path) -> anyhow::Result<()> {
+    let Ok(kind) = tree.symlink_metadata() else {
+        return Ok(());
+    };
+    if !kind.is_dir() {
+        return Ok(std::fs::remove_file(tree)?);
+    }
+    run(Command::new("chmod").args(["-R", "u+w"]).arg(tree))?;
+    Ok(std::fs::remove_dir_all(tree)?)
+}

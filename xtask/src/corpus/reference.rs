@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use firn_testkit::Nix;
 
 use super::distribution::Distribution;
-use super::store;
+use super::graph::Package;
+use super::store::{self, Repeated};
 
 /// A store in which Nix builds locally, in its own sandbox.
 pub struct Reference {
@@ -36,8 +37,8 @@ impl Reference {
             .map(drop)
     }
 
-    /// Whether Nix gets the same bytes once more.
-    pub fn repeats(&self, drv: &str) -> anyhow::Result<bool> {
-        store::repeats(&self.nix, &self.shell, self.cores, drv)
+    /// Builds something valid again.
+    pub fn repeat(&self, package: &Package) -> anyhow::Result<Repeated> {
+        store::repeat(&self.nix, &self.shell, self.cores, package)
     }
 }

@@ -7,6 +7,9 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 use firn_testkit::{Nix, Run};
 
+use super::distribution;
+use super::graph::Package;
+
 /// NAR hash of each of these valid paths.
 pub fn hashes(nix: &Nix, paths: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     let lines = query(nix, "--hash", paths)?;
@@ -71,14 +74,55 @@ pub fn build_locally(
     nix.run("nix-store", &arguments)
 }
 
-/// Whether Nix, building a valid derivation once more, gets the same bytes.
-pub fn repeats(nix: &Nix, shell: &Path, cores: usize, drv: &str) -> anyhow::Result<bool> {
-    let again = build_locally(nix, shell, cores, &[drv.to_owned()], &["--check"])?;
-    if !again.ok && !again.stderr.contains("not be deterministic") {
-        again.success()?;
-        return Ok(true);
+/// What came of building a valid derivation again, locally.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeated {
+    /// The bytes that the store has.
+    Equal,
+    /// Two more builds differ from each other: the derivation is not deterministic.
+    Varies,
+    /// Two more builds agree with each other, but not with the store.
+    Otherwise,
+}
+
+/// Builds a valid derivation once more, and twice when the first has other bytes than the store.
+pub fn repeat(nix: &Nix, shell: &Path, cores: usize, package: &Package) -> anyhow::Result<Repeated> {
+    let first = built_again(nix, shell, cores, package)?;
+    if first.is_empty() {
+        return Ok(Repeated::Equal);
     }
-    Ok(again.ok)
+    let second = built_again(nix, shell, cores, package)?;
+    Ok(if first == second {
+        Repeated::Otherwise
+    } else {
+        Repeated::Varies
+    })
+}
+
+/// Hashes of the outputs that Nix found to differ when it built again. It stops at the first.
+fn built_again(
+    nix: &Nix,
+    shell: &Path,
+    cores: usize,
+    package: &Package,
+) -> anyhow::Result<BTreeMap<String, String>> {
+    let drv = std::slice::from_ref(&package.drv);
+    let again = build_locally(nix, shell, cores, drv, &["--check", "--keep-failed"])?;
+    let mut differing = BTreeMap::new();
+    for (name, path) in &package.outputs {
+        let kept = nix.on_disk(&format!("{path}.check"));
+        if kept.symlink_metadata().is_err() {
+            continue;
+        }
+        let text = kept.to_str().context("store path")?;
+        let hash = nix.run("nix-hash", &["--type", "sha256", text])?.success()?;
+        differing.insert(name.clone(), hash.stdout);
+        distribution::remove(&kept)?;
+    }
+    if differing.is_empty() {
+        again.success()?;
+    }
+    Ok(differing)
 }
 
 /// Lines that say where two trees differ.

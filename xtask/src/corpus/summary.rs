@@ -51,11 +51,20 @@ impl Summary {
             })
             .collect();
         println!(
-            "\nHow each account was answered, with seconds on the server. Three has another zlib; four used ssh:// on a fresh Firn.\n"
+            "\nHow each account was answered, with the seconds from request to answer (waiting for other builds included). \
+             Three has another zlib; four used ssh:// on a fresh Firn.\n"
         );
         print!(
             "{}",
             table::text(&["derivation", "one", "two", "three", "four", "reference"], &rows)
         );
+        let differing: Vec<String> = packages
+            .iter()
+            .filter(|package| !self.is_equal(package))
+            .map(|package| package.name.clone())
+            .collect();
+        if !differing.is_empty() {
+            println!("\nOther bytes than the reference's: {}", differing.join(", "));
+        }
     }
 }

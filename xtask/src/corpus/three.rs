@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Context as _;
 use firn_testkit::Server;
 
 use super::account::{Account, count, drv_name};
 use super::graph::{drvs, outputs};
 use super::phases::Phases;
+use super::store::{self, Repeated};
 use super::summary::Summary;
-use super::{Trial, changed, store};
+use super::{Trial, changed};
 
 /// Builds with the changed library that Nix repeats locally.
 const REPEATED: usize = 3;
@@ -91,14 +93,21 @@ impl Trial<'_> {
                     "the changed library has changed nothing".into()
                 });
                 for drv in changed::quickest(&answers, REPEATED)? {
-                    let same = store::repeats(nix, &self.world.corpus.shell(), self.reference.cores, &drv)?;
+                    let package = self.packages.iter().find(|p| p.drv == drv);
+                    let package = package.context("a derivation of the corpus")?;
+                    let again =
+                        store::repeat(nix, &self.world.corpus.shell(), self.reference.cores, package)?;
+                    let said = match again {
+                        Repeated::Equal => "equal",
+                        Repeated::Varies => "not deterministic",
+                        Repeated::Otherwise => "differs",
+                    };
                     phases.note(&format!(
-                        "{} repeated by plain Nix in the store of three: {}",
-                        drv_name(&drv),
-                        if same { "equal" } else { "differs" }
+                        "{}, built by plain Nix in the store of three: {said}",
+                        package.name
                     ));
-                    phases.expect(same || !self.reference.repeats(&drv)?, || {
-                        format!("{} of account three is not what Nix builds", drv_name(&drv))
+                    phases.expect(again != Repeated::Otherwise, || {
+                        format!("{} of account three is not what Nix builds", package.name)
                     });
                 }
                 Ok(())
