@@ -26,6 +26,9 @@ use crate::{admin, banner};
 /// Name and version of what the sandbox shows to a build; part of every build key.
 const SANDBOX: &str = "linux-namespaces-1";
 
+/// How long cancelled runs may take to end when the service stops.
+const END_OF_RUNS: Duration = Duration::from_secs(15);
+
 /// Users beyond the builds that run at once: a build that was cancelled keeps its own until it is cleared away.
 const SPARE_UIDS: u32 = 16;
 
@@ -151,6 +154,11 @@ async fn run<D: Database>(config: Config, args: &ServeArgs, db: D) -> anyhow::Re
     let served = firn_ssh::serve(listener, host_key, ssh, door, shutdown.clone()).await;
     shutdown.cancel();
     admin.await?;
+    // Without their sessions the runs are cancelled; their processes and files go before this process does.
+    let deadline = tokio::time::Instant::now() + END_OF_RUNS;
+    while house.running_builds() > 0 && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let _ = std::fs::remove_file(config.admin_socket());
     served.context("the SSH front door")
 }

@@ -103,11 +103,12 @@ pub async fn run(
     let mut cancelled = false;
     {
         let mut listen = pin!(heard.listen(stderr));
+        let mut listened = false;
         {
             let mut cancel = pin!(cancel);
             let mut pump = pin!(pump(stdout, &log));
             let mut feed = pin!(feed(&mut stdin, &frame, &born));
-            let (mut fed, mut pumped, mut listened) = (false, false, false);
+            let (mut fed, mut pumped) = (false, false);
             while !(pumped && listened) {
                 tokio::select! {
                     () = &mut cancel => { cancelled = true; break }
@@ -122,7 +123,8 @@ pub async fn run(
         }
         // Whoever is still alive at the other end stops now.
         drop(stdin);
-        if cancelled {
+        // It may have ended by itself just before.
+        if cancelled && !listened {
             let _ = timeout(DEATH, listen).await;
         }
     }
