@@ -44,7 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("firn-testkit", &[]),
-    ("xtask", &["firn-testkit"]),
+    ("xtask", &["firn-nix", "firn-testkit"]),
 ];
 
 /// Foreign crates that must not be reachable from some of ours, at any distance.

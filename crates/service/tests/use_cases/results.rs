@@ -216,23 +216,32 @@ async fn a_derivation_without_that_output_is_not_valid() {
     );
     let text = text_item("thing.drv", &aterm, &[]);
     upload(&alice, &[&text]).await.unwrap();
-    for (output, status) in [
-        ("out", BuildStatus::AlreadyValid),
-        ("dev", BuildStatus::InputRejected),
-    ] {
-        let target = || DerivedPath::Built {
-            drv_path: text.info.path.clone(),
-            outputs: OutputsSpec::Names([output.to_owned()].into()),
-        };
-        let missing = alice.query_missing(vec![target()]).await.unwrap();
-        assert_eq!(missing.will_build.is_empty(), status.is_success(), "{output}");
+    let target = |output: &str| DerivedPath::Built {
+        drv_path: text.info.path.clone(),
+        outputs: OutputsSpec::Names([output.to_owned()].into()),
+    };
+    let build_paths = async |output: &str| {
         let (log, _receive) = tokio::sync::mpsc::channel(1);
-        let results = alice
-            .build_paths(vec![target()], Default::default(), Default::default(), log)
+        alice
+            .build_paths(vec![target(output)], Default::default(), Default::default(), log)
             .await
-            .unwrap();
-        assert_eq!(results[0].status, status, "{output}");
-    }
+    };
+    assert!(
+        alice
+            .query_missing(vec![target("out")])
+            .await
+            .unwrap()
+            .will_build
+            .is_empty()
+    );
+    assert_eq!(
+        build_paths("out").await.unwrap()[0].status,
+        BuildStatus::AlreadyValid
+    );
+    let expected = format!("derivation '{}' has no output 'dev'", text.info.path);
+    let refused = alice.query_missing(vec![target("dev")]).await.unwrap_err();
+    assert_eq!(refused.message, expected);
+    assert_eq!(build_paths("dev").await.unwrap_err().message, expected);
 }
 
 /// The database's witness looks; see there.
