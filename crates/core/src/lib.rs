@@ -11,12 +11,14 @@
 
 mod account;
 mod build_key;
+mod cache_url;
 mod evidence;
 mod reuse;
 mod view;
 
 pub use account::{AccountId, AccountName, AccountNameError, BuildId};
 pub use build_key::{BuildKey, EnvironmentClass, InputMapping};
+pub use cache_url::{CacheUrl, CacheUrlError};
 pub use evidence::{Claim, EvidenceKind, Object, preferred};
 pub use reuse::{Facts, Reuse, Rung, decide};
 pub use view::{Choice, View, Why};

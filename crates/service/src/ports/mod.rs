@@ -6,11 +6,13 @@
 mod accounts;
 mod builder;
 mod builds;
+mod caches;
 mod views;
 
 pub use accounts::{Account, Accounts, SshKey};
 pub use builder::{Builder, BuiltFile, Job, JobLimits, Outcome, RunFailure, RunReport};
 pub use builds::{BuildRecord, Builds, OutputRecord, RequestRecord};
+pub use caches::{CacheError, CacheInfo, Caches, Login};
 pub use views::{ContentSize, Views};
 
 /// Why the database could not do it.
