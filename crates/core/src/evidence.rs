@@ -4,22 +4,7 @@ use std::collections::BTreeSet;
 
 use firn_nix::{ContentAddress, NarHash, StorePath};
 
-/// Where an account's belief in (path → content) comes from. The order of the variants is the order of preference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum EvidenceKind {
-    /// The path commits to the bytes; Firn recomputed it, and the account brought or was given the bytes.
-    ContentAddressed,
-    /// Firn ran the build for the account, or answered it with a result of the same build key.
-    Built,
-    /// The account's own client sent it.
-    Uploaded,
-}
-
-/// Whether evidence `a` is taken before `b`.
-#[must_use]
-pub fn preferred(a: EvidenceKind, b: EvidenceKind) -> bool {
-    a < b
-}
+use crate::AccountId;
 
 /// A store path together with one content, and what a build could learn of it besides its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,36 +21,146 @@ pub struct Object {
     pub ca: Option<ContentAddress>,
 }
 
-/// One account's evidence for one object.
+/// An object's number in the database; never used for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectId(pub i64);
+
+/// A public key's number in the database; never used for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(pub i64);
+
+/// How an account came to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// Firn ran the build for the account, or answered it with a result of the same build key.
+    Built,
+    /// Firn fetched it from a binary cache for the account. Proves nothing without a signature or a content address.
+    Substituted,
+    /// The account's own client sent it.
+    Uploaded,
+}
+
+impl Origin {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Built, Self::Substituted, Self::Uploaded];
+
+    /// One word, as stored and shown.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Built => "built",
+            Self::Substituted => "substituted",
+            Self::Uploaded => "uploaded",
+        }
+    }
+
+    /// The origin of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|o| o.name() == name)
+    }
+}
+
+/// That an account has an object, and from where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// What is believed.
+    /// What it has.
     pub object: Object,
-    /// Why.
-    pub kind: EvidenceKind,
+    /// From where.
+    pub origin: Origin,
     /// The derivation that it is said to come from.
     pub deriver: Option<StorePath>,
-    /// `name:base64` each, as they came; not verified here.
+    /// `name:base64` each, as they came.
     pub signatures: BTreeSet<String>,
     /// Seconds since 1970 of the claim.
     pub registered: u64,
+    /// Address of the binary cache that it was fetched from.
+    pub cache: Option<String>,
+    /// Whether its signatures may make it known to others: not when it was fetched with a login.
+    pub shareable: bool,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// How much of another account's evidence an account believes, or lets another one read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Trust {
+    /// What Firn built for it.
+    Builds,
+    /// That, and what it uploaded.
+    Uploads,
+}
 
-    #[test]
-    fn the_fixed_order() {
-        let order = [
-            EvidenceKind::ContentAddressed,
-            EvidenceKind::Built,
-            EvidenceKind::Uploaded,
-        ];
-        for (i, a) in order.into_iter().enumerate() {
-            for (j, b) in order.into_iter().enumerate() {
-                assert_eq!(preferred(a, b), i < j, "{a:?} before {b:?}");
-            }
+impl Trust {
+    /// One word, as stored and shown.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Builds => "builds",
+            Self::Uploads => "uploads",
+        }
+    }
+
+    /// The level of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Builds, Self::Uploads]
+            .into_iter()
+            .find(|t| t.name() == name)
+    }
+
+    /// Whether this level takes in claims of that origin. What another account fetched from a cache proves nothing to this one.
+    #[must_use]
+    pub const fn covers(self, origin: Origin) -> bool {
+        match origin {
+            Origin::Built => true,
+            Origin::Uploaded => matches!(self, Self::Uploads),
+            Origin::Substituted => false,
+        }
+    }
+}
+
+/// Whose word it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Witness {
+    /// The account's own claim.
+    Own,
+    /// The claim of an account that it trusts.
+    Account(AccountId),
+    /// The signature of a key that it trusts, whoever brought it.
+    Key(KeyId),
+}
+
+/// One reason to believe, among those that a policy lets an account see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// The object's number.
+    pub id: ObjectId,
+    /// What is said. Of a [`Witness::Key`], only object, signature and time count.
+    pub claim: Claim,
+    /// By whom.
+    pub witness: Witness,
+    /// Age among the evidence of the same witness: smaller is older.
+    pub seq: i64,
+}
+
+/// Whose evidence counts for an account: the part of its policy that views depend on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Policy {
+    /// Whose policy.
+    pub account: AccountId,
+    /// Trusted keys, the most preferred first.
+    pub keys: Vec<KeyId>,
+    /// Trusted accounts that let it read, the most preferred first.
+    pub accounts: Vec<(AccountId, Trust)>,
+}
+
+impl Policy {
+    /// An account that trusts nobody but itself.
+    #[must_use]
+    pub fn alone(account: AccountId) -> Self {
+        Self {
+            account,
+            keys: Vec::new(),
+            accounts: Vec::new(),
         }
     }
 }

@@ -4,9 +4,10 @@
 //! facts, asks here, and carries out the answer.
 //!
 //! ```
-//! use firn_core::{EvidenceKind, preferred};
-//! // What was built for the account is preferred to what it uploaded itself.
-//! assert!(preferred(EvidenceKind::Built, EvidenceKind::Uploaded));
+//! use firn_core::{Draft, Policy, AccountId};
+//! // Without evidence there is nothing to see.
+//! let policy = Policy::alone(AccountId(1));
+//! assert_eq!(Draft::new(&policy).decide().objects().count(), 0);
 //! ```
 
 mod account;
@@ -14,11 +15,13 @@ mod build_key;
 mod cache_url;
 mod evidence;
 mod reuse;
+mod settings;
 mod view;
 
 pub use account::{AccountId, AccountName, AccountNameError, BuildId};
 pub use build_key::{BuildKey, EnvironmentClass, InputMapping};
 pub use cache_url::{CacheUrl, CacheUrlError};
-pub use evidence::{Claim, EvidenceKind, Object, preferred};
+pub use evidence::{Claim, Evidence, KeyId, Object, ObjectId, Origin, Policy, Trust, Witness};
 pub use reuse::{Facts, Reuse, Rung, decide};
-pub use view::{Choice, View, Why};
+pub use settings::{Definition, Effective, Kind, Layer, Level, SETTINGS, SettingError, definition, layered};
+pub use view::{Candidate, Choice, Draft, View, Why};

@@ -7,6 +7,10 @@ use std::fmt;
 pub enum Rung {
     /// Every output was in the account's view.
     AlreadyValid,
+    /// A binary cache of the account's policy had every output.
+    Substituted,
+    /// An account that it trusts has built it.
+    Trusted,
     /// The same build key had succeeded before.
     Shared,
     /// The same build key was running.
@@ -17,13 +21,22 @@ pub enum Rung {
 
 impl Rung {
     /// Every rung, from the top.
-    pub const ALL: [Self; 4] = [Self::AlreadyValid, Self::Shared, Self::Joined, Self::Built];
+    pub const ALL: [Self; 6] = [
+        Self::AlreadyValid,
+        Self::Substituted,
+        Self::Trusted,
+        Self::Shared,
+        Self::Joined,
+        Self::Built,
+    ];
 
     /// One word, as stored and shown.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::AlreadyValid => "already-valid",
+            Self::Substituted => "substituted",
+            Self::Trusted => "trusted",
             Self::Shared => "reused",
             Self::Joined => "joined",
             Self::Built => "built",
@@ -116,7 +129,17 @@ mod tests {
     #[test]
     fn names_of_rungs_are_stored_and_must_not_change() {
         let names = Rung::ALL.map(Rung::name);
-        assert_eq!(names, ["already-valid", "reused", "joined", "built"]);
+        assert_eq!(
+            names,
+            [
+                "already-valid",
+                "substituted",
+                "trusted",
+                "reused",
+                "joined",
+                "built"
+            ]
+        );
         for rung in Rung::ALL {
             assert_eq!(Rung::parse(rung.name()), Some(rung));
             assert_eq!(rung.to_string(), rung.name());

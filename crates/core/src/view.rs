@@ -1,63 +1,250 @@
-//! Views: what one account sees, as a function of its evidence.
+//! Views: what one account sees, as a function of its policy and the evidence that the policy admits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use firn_nix::StorePath;
 
-use crate::{Claim, EvidenceKind, Object};
+use crate::{AccountId, Evidence, KeyId, Object, ObjectId, Origin, Policy, Witness};
 
-/// Why a view has the content that it has for a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Why {
-    /// The evidence that decided.
-    pub kind: EvidenceKind,
-    /// How many different contents the evidence admitted.
-    pub candidates: usize,
+/// Why a view has the content that it has for a path. The order of the variants is the order of preference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Why {
+    /// The path commits to the bytes.
+    ContentAddressed,
+    /// A trusted key has signed it: the first such of the policy.
+    Signed(KeyId),
+    /// Built or reused for the account.
+    Built,
+    /// Built or reused for an account that it trusts.
+    TrustedBuild(AccountId),
+    /// Uploaded by an account whose uploads it trusts.
+    TrustedUpload(AccountId),
+    /// Uploaded by itself.
+    Uploaded,
+}
+
+/// What decides between candidates, the smallest first: the kind of reason, the place of its witness in the policy, the age.
+type Rank = (u8, usize, u8, i64);
+
+/// Whether a policy admits a piece of evidence, why, and how it compares.
+///
+/// The order is fixed: content-addressed, signed in the order of the policy's keys, built for the account, trusted accounts in the
+/// order of the policy (what was built for one before what it uploaded), own uploads; the oldest of equals. Convergence on the most
+/// widely shared content is what makes later builds shareable.
+fn rank(policy: &Policy, evidence: &Evidence) -> Option<(Why, Rank)> {
+    let claim = &evidence.claim;
+    let seq = evidence.seq;
+    let (why, rank) = match evidence.witness {
+        Witness::Key(key) => {
+            let place = policy.keys.iter().position(|k| *k == key)?;
+            (Why::Signed(key), (1, place, 0, seq))
+        }
+        Witness::Own => match claim.origin {
+            Origin::Built => (Why::Built, (2, 0, 0, seq)),
+            Origin::Uploaded => (Why::Uploaded, (4, 0, 0, seq)),
+            // A cache's word alone: only the content address below can save it.
+            Origin::Substituted if claim.object.ca.is_some() => (Why::ContentAddressed, (0, 0, 0, seq)),
+            Origin::Substituted => return None,
+        },
+        Witness::Account(account) => {
+            let place = policy.accounts.iter().position(|(a, _)| *a == account)?;
+            let (_, trust) = policy.accounts.get(place)?;
+            match claim.origin {
+                origin if !trust.covers(origin) => return None,
+                Origin::Built => (Why::TrustedBuild(account), (3, place, 0, seq)),
+                _ => (Why::TrustedUpload(account), (3, place, 1, seq)),
+            }
+        }
+    };
+    Some(match claim.object.ca {
+        Some(_) => (Why::ContentAddressed, (0, usize::from(rank.0), rank.2, seq)),
+        None => (why, rank),
+    })
+}
+
+/// An object that a policy admits for a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The object's number.
+    pub id: ObjectId,
+    /// The object.
+    pub object: Object,
+    /// The best reason.
+    pub why: Why,
+    /// The derivation that it is said to come from, by the account itself or by one that it trusts.
+    pub deriver: Option<StorePath>,
+    /// Signatures that came with the evidence that counts.
+    pub signatures: BTreeSet<String>,
+    /// Seconds since 1970 of the deciding evidence.
+    pub registered: u64,
+    /// Cache that the account got it from.
+    pub cache: Option<String>,
+    rank: Rank,
 }
 
 /// The content that a view has for one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// The claim that decided.
-    pub claim: Claim,
-    /// For explanations.
-    pub why: Why,
+    /// What it has.
+    pub candidate: Candidate,
+    /// How many different contents the evidence admitted.
+    pub contents: usize,
 }
 
-/// Part of one account's view: path → content.
+impl Choice {
+    /// The object.
+    #[must_use]
+    pub fn object(&self) -> &Object {
+        &self.candidate.object
+    }
+}
+
+/// Evidence on its way to a view: gathered until every reference has been looked up.
+#[derive(Clone, Debug)]
+pub struct Draft<'p> {
+    policy: &'p Policy,
+    asked: BTreeSet<StorePath>,
+    candidates: BTreeMap<StorePath, Vec<Candidate>>,
+    /// Objects whose closure is known to be in the view.
+    closed: BTreeSet<ObjectId>,
+}
+
+impl<'p> Draft<'p> {
+    /// Nothing gathered.
+    #[must_use]
+    pub fn new(policy: &'p Policy) -> Self {
+        Self {
+            policy,
+            asked: BTreeSet::new(),
+            candidates: BTreeMap::new(),
+            closed: BTreeSet::new(),
+        }
+    }
+
+    /// Takes all evidence that there is for some paths. `is_closed` knows objects whose closure was in a view of the same policy and
+    /// evidence, or of less of it: their references need no look.
+    pub fn add(
+        &mut self,
+        paths: impl IntoIterator<Item = StorePath>,
+        evidence: impl IntoIterator<Item = Evidence>,
+        is_closed: impl Fn(ObjectId) -> bool,
+    ) {
+        self.asked.extend(paths);
+        for evidence in evidence {
+            let Some((why, rank)) = rank(self.policy, &evidence) else {
+                continue;
+            };
+            if is_closed(evidence.id) {
+                self.closed.insert(evidence.id);
+            }
+            let claim = evidence.claim;
+            let of_path = self.candidates.entry(claim.object.path.clone()).or_default();
+            match of_path.iter_mut().find(|c| c.id == evidence.id) {
+                Some(candidate) => {
+                    candidate.signatures.extend(claim.signatures);
+                    if candidate.deriver.is_none() {
+                        candidate.deriver = claim.deriver;
+                    }
+                    if candidate.cache.is_none() {
+                        candidate.cache = claim.cache;
+                    }
+                    if rank < candidate.rank {
+                        (candidate.why, candidate.rank, candidate.registered) = (why, rank, claim.registered);
+                    }
+                }
+                None => of_path.push(Candidate {
+                    id: evidence.id,
+                    object: claim.object,
+                    why,
+                    deriver: claim.deriver,
+                    signatures: claim.signatures,
+                    registered: claim.registered,
+                    cache: claim.cache,
+                    rank,
+                }),
+            }
+        }
+    }
+
+    /// References that were not asked for yet: what to look up next.
+    #[must_use]
+    pub fn open(&self) -> BTreeSet<StorePath> {
+        self.candidates
+            .values()
+            .flatten()
+            .filter(|c| !self.closed.contains(&c.id))
+            .flat_map(|c| &c.object.references)
+            .filter(|path| !self.asked.contains(*path))
+            .cloned()
+            .collect()
+    }
+
+    /// Number of paths that were looked up.
+    #[must_use]
+    pub fn looked_up(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// The candidates for a path, whether or not their references are in the view; the best first.
+    #[must_use]
+    pub fn candidates(&self, path: &StorePath) -> Vec<&Candidate> {
+        let mut all: Vec<&Candidate> = self.candidates.get(path).into_iter().flatten().collect();
+        all.sort_unstable_by_key(|c| c.rank);
+        all
+    }
+
+    /// The largest view that is closed: of each path the best candidate whose references all are in the view too.
+    #[must_use]
+    pub fn decide(self) -> View {
+        let mut candidates = self.candidates;
+        // Paths that have lost their last candidate, or never had one.
+        let mut lost: Vec<StorePath> = Vec::new();
+        let mut needed_by: BTreeMap<StorePath, BTreeSet<StorePath>> = BTreeMap::new();
+        for (path, of_path) in &candidates {
+            for candidate in of_path.iter().filter(|c| !self.closed.contains(&c.id)) {
+                for reference in &candidate.object.references {
+                    if !candidates.contains_key(reference) {
+                        lost.push(reference.clone());
+                    }
+                    needed_by
+                        .entry(reference.clone())
+                        .or_default()
+                        .insert(path.clone());
+                }
+            }
+        }
+        while let Some(gone) = lost.pop() {
+            for user in needed_by.remove(&gone).unwrap_or_default() {
+                let Some(of_path) = candidates.get_mut(&user) else {
+                    continue;
+                };
+                of_path.retain(|c| self.closed.contains(&c.id) || !c.object.references.contains(&gone));
+                if of_path.is_empty() {
+                    candidates.remove(&user);
+                    lost.push(user);
+                }
+            }
+        }
+        let choices = candidates
+            .into_iter()
+            .filter_map(|(path, of_path)| {
+                let contents: BTreeSet<_> = of_path.iter().map(|c| c.object.content).collect();
+                let contents = contents.len();
+                let candidate = of_path.into_iter().min_by_key(|c| c.rank)?;
+                Some((path, Choice { candidate, contents }))
+            })
+            .collect();
+        View { choices }
+    }
+}
+
+/// Part of one account's view: path → content. Closed: the references of what it has are in the whole view.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     choices: BTreeMap<StorePath, Choice>,
 }
 
 impl View {
-    /// Chooses one content for each path, by kind of evidence and then by age: `claims` come oldest first.
-    #[must_use]
-    pub fn from_claims(claims: impl IntoIterator<Item = Claim>) -> Self {
-        let mut by_path: BTreeMap<StorePath, Vec<Claim>> = BTreeMap::new();
-        for claim in claims {
-            by_path.entry(claim.object.path.clone()).or_default().push(claim);
-        }
-        let choices = by_path
-            .into_iter()
-            .filter_map(|(path, claims)| {
-                let candidates = claims
-                    .iter()
-                    .map(|c| c.object.content)
-                    .collect::<BTreeSet<_>>()
-                    .len();
-                // min_by_key takes the first of equals, so the oldest wins within a kind.
-                let claim = claims.into_iter().min_by_key(|c| c.kind)?;
-                let why = Why {
-                    kind: claim.kind,
-                    candidates,
-                };
-                Some((path, Choice { claim, why }))
-            })
-            .collect();
-        Self { choices }
-    }
-
     /// What the view has for a path.
     #[must_use]
     pub fn get(&self, path: &StorePath) -> Option<&Choice> {
@@ -71,7 +258,7 @@ impl View {
 
     /// The objects, by path.
     pub fn objects(&self) -> impl Iterator<Item = &Object> {
-        self.choices.values().map(|c| &c.claim.object)
+        self.choices.values().map(Choice::object)
     }
 
     /// The choices, by path.
@@ -87,20 +274,5 @@ impl View {
             .filter(|r| !self.choices.contains_key(*r))
             .cloned()
             .collect()
-    }
-
-    /// The paths that are reachable from `roots` within this part.
-    #[must_use]
-    pub fn closure(&self, roots: impl IntoIterator<Item = StorePath>) -> BTreeSet<StorePath> {
-        let mut seen = BTreeSet::new();
-        let mut queue: Vec<StorePath> = roots.into_iter().collect();
-        while let Some(path) = queue.pop() {
-            if let Some(choice) = self.get(&path)
-                && seen.insert(path)
-            {
-                queue.extend(choice.claim.object.references.iter().cloned());
-            }
-        }
-        seen
     }
 }

@@ -34,10 +34,11 @@ pub struct SshKey {
 
 /// The accounts.
 pub trait Accounts: Send + Sync + 'static {
-    /// Makes an account; [`DatabaseError::AccountExists`] when the name is taken.
+    /// Makes an account that signs with that secret key (`name:base64`); [`DatabaseError::AccountExists`] when the name is taken.
     fn create_account(
         &self,
         name: &AccountName,
+        signing_key: &str,
         now: u64,
     ) -> impl Future<Output = Result<Account, DatabaseError>> + Send;
 
@@ -50,7 +51,8 @@ pub trait Accounts: Send + Sync + 'static {
     /// All of them, by name.
     fn accounts(&self) -> impl Future<Output = Result<Vec<Account>, DatabaseError>> + Send;
 
-    /// Removes an account with its keys and its evidence, and nobody else's.
+    /// Removes an account with its keys, its decisions and its evidence, and nobody else's: what a key that others trust has signed, and
+    /// the results that it shared, stay. A new epoch.
     fn remove_account(&self, name: &AccountName) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
     /// Lets a key act for an account; adding it twice is fine, [`DatabaseError::KeyTaken`] when another account has it.

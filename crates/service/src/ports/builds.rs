@@ -57,22 +57,42 @@ pub struct RequestRecord {
     pub wall_ms: u64,
 }
 
+/// How an account's requests were answered, in sum.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Requests by rung; `None` is a build that failed.
+    pub requests: BTreeMap<Option<Rung>, u64>,
+    /// Processor time of the builds that were run for it, in microseconds.
+    pub cpu_us: u64,
+    /// Processor time of the builds whose results it was given without running them, in microseconds.
+    pub saved_cpu_us: u64,
+    /// Paths that it has claims for.
+    pub paths: u64,
+    /// Bytes of the NARs behind those claims; a content that several paths have counts once.
+    pub bytes: u64,
+}
+
 /// Build results of all accounts, by build key.
 pub trait Builds: Send + Sync + 'static {
-    /// The result that is shared for a key: the first that was recorded.
+    /// The result of a key for an account: its own, else, when it `takes`, the first that somebody shares.
     fn result(
         &self,
         key: &BuildKey,
+        account: AccountId,
+        takes: bool,
     ) -> impl Future<Output = Result<Option<BuildRecord>, DatabaseError>> + Send;
 
-    /// Records a successful run. When the key has a result already that one stays the shared one, and it is returned.
+    /// Records a successful run for an account, which `shares` the result with everybody or keeps it. When [`Builds::result`] would answer
+    /// the account already, that stays its result, and is returned.
     fn record_build(
         &self,
         record: &BuildRecord,
+        account: AccountId,
+        shares: bool,
     ) -> impl Future<Output = Result<BuildRecord, DatabaseError>> + Send;
 
-    /// Withdraws the shared result of a key, because a content of it is lost.
-    fn forget_result(&self, key: &BuildKey) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+    /// Withdraws a build as a result, because a content of it is lost.
+    fn forget_result(&self, build: BuildId) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
     /// Notes how a request was answered. Need not be durable at once.
     fn record_request(
@@ -86,4 +106,7 @@ pub trait Builds: Send + Sync + 'static {
         account: AccountId,
         limit: u32,
     ) -> impl Future<Output = Result<Vec<RequestRecord>, DatabaseError>> + Send;
+
+    /// What an account used and was spared.
+    fn usage(&self, account: AccountId) -> impl Future<Output = Result<Usage, DatabaseError>> + Send;
 }

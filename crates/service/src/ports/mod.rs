@@ -7,13 +7,15 @@ mod accounts;
 mod builder;
 mod builds;
 mod caches;
+mod policies;
 mod views;
 
 pub use accounts::{Account, Accounts, SshKey};
 pub use builder::{Builder, BuiltFile, Job, JobLimits, Outcome, RunFailure, RunReport};
-pub use builds::{BuildRecord, Builds, OutputRecord, RequestRecord};
+pub use builds::{BuildRecord, Builds, OutputRecord, RequestRecord, Usage};
 pub use caches::{CacheError, CacheInfo, Caches, Login};
-pub use views::{ContentSize, Views};
+pub use policies::{Gives, Policies, Relation, SigningKey, Stored};
+pub use views::{OpenSignature, Proof, Views};
 
 /// Why the database could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,9 @@ pub enum DatabaseError {
         /// Which.
         fingerprint: String,
     },
+    /// Public keys became known since the proofs of a batch were made; make them again.
+    #[error("public keys became known in the meantime")]
+    KeysChanged,
     /// A row that cannot be what was written: the database was changed from outside, or a bug.
     #[error("the database has a bad row in {table}: {what}")]
     Inconsistent {
@@ -49,6 +54,6 @@ pub enum DatabaseError {
 }
 
 /// All metadata ports at once.
-pub trait Database: Accounts + Views + Builds + Clone {}
+pub trait Database: Accounts + Policies + Views + Builds + Clone {}
 
-impl<T: Accounts + Views + Builds + Clone> Database for T {}
+impl<T: Accounts + Policies + Views + Builds + Clone> Database for T {}

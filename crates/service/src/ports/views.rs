@@ -1,67 +1,96 @@
-//! Evidence: per account, which contents a store path may have.
+//! Evidence: per account, which objects it has; and which objects trusted keys have signed.
 
 use std::collections::BTreeSet;
 use std::future::Future;
 
-use firn_core::{AccountId, Claim};
+use firn_core::{AccountId, Claim, Evidence, KeyId, Object, ObjectId, Policy};
 use firn_nix::{NarHash, StorePath};
 
 use super::DatabaseError;
 
-/// A content that some evidence or result speaks of, with its size.
-pub type ContentSize = (NarHash, u64);
+/// A signature that came with a claim, and what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// Which of the claims, counted from 0.
+    pub claim: usize,
+    /// `name:base64`.
+    pub signature: String,
+    /// Name of its key.
+    pub key_name: String,
+    /// The key that made it, or `None` while no known key of that name did.
+    pub key: Option<KeyId>,
+}
 
-/// The evidence of all accounts. Every method speaks of one account only.
+/// A signature that no key was known for when it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenSignature {
+    /// Its number, ascending.
+    pub id: i64,
+    /// Number of the object.
+    pub object_id: ObjectId,
+    /// What it should be over.
+    pub object: Object,
+    /// `name:base64`.
+    pub signature: String,
+}
+
+/// The evidence of all accounts. A method answers for one account, and reads no more than that account's policy lets it.
 pub trait Views: Send + Sync + 'static {
-    /// The account's claims for these paths (any number of them), oldest first.
-    fn claims(
+    /// Everything that the policy lets its account see for these paths (any number of them): its own claims, those of the policy's
+    /// accounts as far as their level covers, and objects signed by the policy's keys that somebody shares or the account has itself.
+    fn evidence(
         &self,
-        account: AccountId,
+        policy: &Policy,
         paths: &[StorePath],
-    ) -> impl Future<Output = Result<Vec<Claim>, DatabaseError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Evidence>, DatabaseError>> + Send;
 
-    /// The account's claims for paths with this 32-digit hash part, oldest first.
-    fn claims_by_hash_part(
+    /// Every path with this 32-digit hash part that [`Views::evidence`] has anything for.
+    fn paths_by_hash_part(
         &self,
-        account: AccountId,
+        policy: &Policy,
         hash_part: &str,
-    ) -> impl Future<Output = Result<Vec<Claim>, DatabaseError>> + Send;
+    ) -> impl Future<Output = Result<BTreeSet<StorePath>, DatabaseError>> + Send;
 
-    /// Every path that the account has a claim for.
+    /// Every path that the account, or an account of the policy as far as its level covers, has a claim for. What only a key has signed
+    /// is not listed: it has to be asked for by name.
     fn paths(
         &self,
-        account: AccountId,
+        policy: &Policy,
     ) -> impl Future<Output = Result<BTreeSet<StorePath>, DatabaseError>> + Send;
 
-    /// Paths of the account with a claim that refers to `path`.
+    /// Those of these paths with a claim that refers to `path`.
     fn referrers(
         &self,
-        account: AccountId,
+        policy: &Policy,
         path: &StorePath,
     ) -> impl Future<Output = Result<BTreeSet<StorePath>, DatabaseError>> + Send;
 
-    /// Derivers that the account's claims name for `path`.
+    /// Derivers that the account's own claims, or those of the policy's accounts, name for `path`.
     fn derivers(
         &self,
-        account: AccountId,
+        policy: &Policy,
         path: &StorePath,
     ) -> impl Future<Output = Result<BTreeSet<StorePath>, DatabaseError>> + Send;
 
-    /// Adds claims in one transaction; one that is there already (same account, object and kind) stays as it is, with its signatures united.
+    /// Adds claims in one transaction, with what their signatures prove. A claim that is there already (same account, object and origin)
+    /// stays as it is, with its signatures united; it becomes shareable when the new one is.
+    ///
+    /// `registry` is the highest key number that the proofs were made with; [`DatabaseError::KeysChanged`] when there are newer keys.
     fn record_claims(
         &self,
         account: AccountId,
         claims: &[Claim],
+        proofs: &[Proof],
+        registry: KeyId,
     ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
-    /// Adds signatures to all the account's claims for a path; false when there is none.
-    fn add_signatures(
+    /// Takes away the account's own claims for these paths, and what they alone shared; how many claims there were. A new epoch.
+    fn forget(
         &self,
         account: AccountId,
-        path: &StorePath,
-        signatures: &BTreeSet<String>,
-    ) -> impl Future<Output = Result<bool, DatabaseError>> + Send;
+        paths: &[StorePath],
+    ) -> impl Future<Output = Result<u64, DatabaseError>> + Send;
 
-    /// Every content that anybody's evidence or a build result speaks of. What is stored and not here is garbage.
+    /// Every content that anybody's evidence, a shared signature or a build result speaks of. What is stored and not here is garbage.
     fn contents(&self) -> impl Future<Output = Result<BTreeSet<NarHash>, DatabaseError>> + Send;
 }
