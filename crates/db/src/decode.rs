@@ -146,8 +146,7 @@ impl<'r, R: Row> Fields<'r, R> {
 
     /// A level of trust.
     pub fn trust(&mut self, column: &str) -> Result<Trust, DatabaseError> {
-        self.opt_trust(column)?
-            .ok_or_else(|| self.bad(column, "is null"))
+        self.opt_trust(column)?.ok_or_else(|| self.bad(column, "is null"))
     }
 
     /// Yes or no.

@@ -100,7 +100,9 @@ impl Connection for SqliteConnection {
     }
 
     fn has_text(list: &str, item: &str) -> String {
-        format!("(instr({list}, '[' || json_quote({item})) > 0 OR instr({list}, ',' || json_quote({item})) > 0)")
+        format!(
+            "(instr({list}, '[' || json_quote({item})) > 0 OR instr({list}, ',' || json_quote({item})) > 0)"
+        )
     }
 
     /// There is one writer.

@@ -72,11 +72,7 @@ impl<D: Driver> Policies for Repository<D> {
         name: &str,
         value: Option<&str>,
     ) -> Result<(), DatabaseError> {
-        let (fingerprint, name, value) = (
-            fingerprint.to_owned(),
-            name.to_owned(),
-            value.map(str::to_owned),
-        );
+        let (fingerprint, name, value) = (fingerprint.to_owned(), name.to_owned(), value.map(str::to_owned));
         self.driver
             .write(Box::new(move |connection| {
                 Box::pin(settings::set_key(connection, account, fingerprint, name, value))
@@ -180,12 +176,7 @@ impl<D: Driver> Policies for Repository<D> {
         rows.iter().map(signing_keys::decode).collect()
     }
 
-    async fn add_signing_key(
-        &self,
-        account: AccountId,
-        secret: &str,
-        now: u64,
-    ) -> Result<(), DatabaseError> {
+    async fn add_signing_key(&self, account: AccountId, secret: &str, now: u64) -> Result<(), DatabaseError> {
         let (secret, now) = (secret.to_owned(), stored(now)?);
         self.driver
             .write(Box::new(move |connection| {

@@ -50,10 +50,7 @@ pub fn of_claims(
 }
 
 /// That no key became known after `registry`; and keeps new ones out until the end of the transaction.
-pub async fn check_registry<C: Connection>(
-    connection: &mut C,
-    registry: KeyId,
-) -> Result<(), DatabaseError> {
+pub async fn check_registry<C: Connection>(connection: &mut C, registry: KeyId) -> Result<(), DatabaseError> {
     if let Some(lock) = C::KEEP_KEYS {
         connection.fetch(Query::new(lock)).await.map_err(backend)?;
     }

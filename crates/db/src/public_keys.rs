@@ -59,9 +59,10 @@ pub async fn register<C: Connection>(
     if let Some(lock) = C::ADD_KEYS {
         connection.fetch(Query::new(lock)).await.map_err(backend)?;
     }
-    let insert = Query::new("INSERT INTO public_key (name, text) VALUES ($1, $2) ON CONFLICT (text) DO NOTHING")
-        .text(key.name())
-        .text(key.to_string());
+    let insert =
+        Query::new("INSERT INTO public_key (name, text) VALUES ($1, $2) ON CONFLICT (text) DO NOTHING")
+            .text(key.name())
+            .text(key.to_string());
     connection.fetch(insert).await.map_err(backend)?;
     let rows = connection.fetch(find(key)).await.map_err(backend)?;
     decode_found(&rows)?.ok_or_else(|| DatabaseError::Inconsistent {

@@ -1,11 +1,11 @@
 //! Taking an account away, and nothing that others rely on.
 
 use firn_core::{AccountId, AccountName};
-use firn_service::ports::DatabaseError;
+use firn_service::ports::{DatabaseError, Gives};
 
 use crate::counter;
 use crate::decode::Fields;
-use crate::dialect::Connection;
+use crate::dialect::{Connection, Row};
 use crate::error::backend;
 use crate::query::Query;
 use crate::shared;
@@ -22,13 +22,10 @@ pub async fn remove<C: Connection>(connection: &mut C, name: &AccountName) -> Re
     let row = rows
         .first()
         .ok_or_else(|| DatabaseError::NoAccount(name.to_string()))?;
-    let mut fields = Fields::new("account", row);
-    let account = AccountId(fields.int("id")?);
-    let gives_evidence = fields.bool("gives_evidence")?;
-    let gives_results = fields.bool("gives_results")?;
+    let (account, gives) = decode(row)?;
 
-    shared::part(connection, account, gives_evidence).await?;
-    let unshared = if gives_results {
+    shared::part(connection, account, gives.evidence).await?;
+    let unshared = if gives.results {
         "DELETE FROM result WHERE account = $1 AND shared = 0"
     } else {
         "DELETE FROM result WHERE account = $1"
@@ -44,4 +41,14 @@ pub async fn remove<C: Connection>(connection: &mut C, name: &AccountName) -> Re
         connection.fetch(query).await.map_err(backend)?;
     }
     counter::next_epoch(connection).await
+}
+
+fn decode(row: &impl Row) -> Result<(AccountId, Gives), DatabaseError> {
+    let mut fields = Fields::new("account", row);
+    let account = AccountId(fields.int("id")?);
+    let gives = Gives {
+        evidence: fields.bool("gives_evidence")?,
+        results: fields.bool("gives_results")?,
+    };
+    Ok((account, gives))
 }

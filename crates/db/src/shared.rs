@@ -33,7 +33,9 @@ impl Objects {
     /// Condition on an object's number; the value is `$1`.
     fn condition<C: Connection>(&self, column: &str) -> String {
         match self {
-            Self::Of(_) => format!("{column} IN (SELECT mine.object FROM claim AS mine WHERE mine.account = $1)"),
+            Self::Of(_) => {
+                format!("{column} IN (SELECT mine.object FROM claim AS mine WHERE mine.account = $1)")
+            }
             Self::These(_) => format!("{column} {}", C::in_ints(1)),
         }
     }
@@ -71,7 +73,10 @@ pub async fn refresh<C: Connection>(connection: &mut C, objects: &Objects) -> Re
     for query in withdraw::<C>(objects) {
         connection.fetch(query).await.map_err(backend)?;
     }
-    let raised = connection.fetch(raise::<C>(objects, next)).await.map_err(backend)?;
+    let raised = connection
+        .fetch(raise::<C>(objects, next))
+        .await
+        .map_err(backend)?;
     let raised = i64::try_from(raised.len()).unwrap_or(i64::MAX);
     counter::reserve_signed(connection, raised).await?;
     Ok(())

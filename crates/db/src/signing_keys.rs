@@ -36,10 +36,7 @@ pub async fn add<C: Connection>(
     let retire = Query::new("UPDATE signing_key SET active = 0 WHERE account = $1 AND active = 1");
     let insert =
         Query::new("INSERT INTO signing_key (account, secret, created, active) VALUES ($1, $2, $3, 1)");
-    for query in [
-        retire.int(account.0),
-        insert.int(account.0).text(secret).int(now),
-    ] {
+    for query in [retire.int(account.0), insert.int(account.0).text(secret).int(now)] {
         connection.fetch(query).await.map_err(of_account(account))?;
     }
     Ok(())
