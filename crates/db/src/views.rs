@@ -30,7 +30,7 @@ impl<D: Driver> Repository<D> {
 pub fn referrers<C: Connection>(policy: &Policy, hash_part: &str) -> Query {
     // A hash part has no characters that are special to LIKE, while a name may have.
     let sql = format!(
-        "SELECT DISTINCT {OBJECT} FROM claim JOIN object ON object.id = claim.object
+        "SELECT {OBJECT} FROM claim JOIN object ON object.id = claim.object
          WHERE {} AND object.refs LIKE $4",
         claims_seen::<C>()
     );
@@ -40,7 +40,7 @@ pub fn referrers<C: Connection>(policy: &Policy, hash_part: &str) -> Query {
 /// Derivers of a path.
 pub fn derivers<C: Connection>(policy: &Policy, path: &StorePath) -> Query {
     let sql = format!(
-        "SELECT DISTINCT path, deriver FROM claim WHERE {} AND claim.path = $4 AND claim.deriver IS NOT NULL",
+        "SELECT path, deriver FROM claim WHERE {} AND claim.path = $4 AND claim.deriver IS NOT NULL",
         claims_seen::<C>()
     );
     bind_policy(Query::new(sql), policy).text(path.base_name())
@@ -68,7 +68,7 @@ impl<D: Driver> Views for Repository<D> {
 
     async fn paths(&self, policy: &Policy) -> Result<BTreeSet<StorePath>, DatabaseError> {
         let sql = format!(
-            "SELECT DISTINCT claim.path FROM claim WHERE {}",
+            "SELECT claim.path FROM claim WHERE {}",
             claims_seen::<D::Connection>()
         );
         self.read_paths(bind_policy(Query::new(sql), policy)).await
