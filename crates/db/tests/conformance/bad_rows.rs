@@ -3,11 +3,11 @@
 use firn_service::ports::{Database, DatabaseError};
 
 use crate::backend::Bench;
-use crate::sample::{account, build, claim, key, name, path, request, ssh_key};
+use crate::sample::{Short as _, account, alone, build, claim, key, name, path, request, ssh_key};
 
 /// A change from outside, and what must be said of it: table, and a piece of the text.
 const CHANGES: [(&str, &str, &str); 20] = [
-    ("UPDATE claim SET kind = 'rumour'", "claim", "rumour"),
+    ("UPDATE claim SET origin = 'rumour'", "claim", "rumour"),
     ("UPDATE claim SET deriver = 'nonsense'", "claim", "deriver of "),
     ("UPDATE claim SET signatures = '[1]'", "claim", "signatures of "),
     ("UPDATE claim SET registered = -1", "claim", "-1 is negative"),
@@ -54,22 +54,24 @@ pub async fn named_by_table_and_row<D: Database>(bench: Bench<D>) {
     for (change, table, piece) in CHANGES {
         let alice = account(db, "alice").await;
         db.add_key(alice, &ssh_key(1)).await.unwrap();
-        db.record_claims(alice, &[claim(1, 1)]).await.unwrap();
-        db.record_build(&build(1, 1, &[1])).await.unwrap();
+        db.record(alice, &[claim(1, 1)]).await.unwrap();
+        db.record_build(&build(1, 1, &[1]), alice, true).await.unwrap();
         db.record_request(&request(alice, 1, 1)).await.unwrap();
         db.requests(alice, 1).await.unwrap();
         assert!(bench.execute(change).await > 0, "{change}");
 
         let errors = [
             db.claims(alice, &[path(1)]).await.err(),
-            db.claims_by_hash_part(alice, path(1).hash_part()).await.err(),
-            db.referrers(alice, &path(1)).await.err(),
-            db.derivers(alice, &path(1)).await.err(),
-            db.paths(alice).await.err(),
+            db.paths_by_hash_part(&alone(alice), path(1).hash_part())
+                .await
+                .err(),
+            db.referrers(&alone(alice), &path(1)).await.err(),
+            db.derivers(&alone(alice), &path(1)).await.err(),
+            db.paths(&alone(alice)).await.err(),
             db.contents().await.err(),
-            db.record_claims(alice, &[claim(1, 1)]).await.err(),
-            db.result(&key(1)).await.err(),
-            db.record_build(&build(2, 1, &[2])).await.err(),
+            db.record(alice, &[claim(1, 1)]).await.err(),
+            db.result(&key(1), alice, true).await.err(),
+            db.record_build(&build(2, 1, &[2]), alice, true).await.err(),
             db.requests(alice, 1).await.err(),
             db.accounts().await.err(),
             db.account_by_key(&ssh_key(1).blob).await.err(),

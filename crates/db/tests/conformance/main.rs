@@ -41,7 +41,7 @@ conformance! {
         adding_a_key_again_changes_nothing, keys_come_oldest_first, removed_key_acts_for_nobody, removing_takes_all_of_one,
         unknown_accounts_are_named, any_words_are_stored;
     views: claim_round_trip, oldest_first, recording_again_unites_signatures, kinds_and_contents_are_separate,
-        within_one_batch, many_at_once, by_hash_part, referrers_are_exact, paths_and_derivers, signatures_for_a_path,
+        within_one_batch, many_at_once, by_hash_part, referrers_are_exact, paths_and_derivers, becomes_shareable,
         contents_are_those_spoken_of, nothing_asked, numbers_have_a_limit, batch_is_atomic;
     isolation: one_path_two_contents, same_object_is_shared_but_not_believed, order_is_not_anothers_doing,
         removal_leaves_others_evidence;
