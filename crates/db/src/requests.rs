@@ -83,9 +83,12 @@ pub async fn usage<C: Connection>(connection: &mut C, account: AccountId) -> Res
             Some(Rung::AlreadyValid | Rung::Substituted) | None => {}
         }
     }
-    for (query, sum) in [(paths, &mut usage.paths), (bytes, &mut usage.bytes)] {
+    for (table, query, sum) in [
+        ("claim", paths, &mut usage.paths),
+        ("object", bytes, &mut usage.bytes),
+    ] {
         for row in &connection.fetch(query).await.map_err(backend)? {
-            *sum = Fields::new("claim", row).unsigned("sum")?;
+            *sum = Fields::new(table, row).unsigned("nar_size")?;
         }
     }
     Ok(usage)

@@ -4,7 +4,7 @@ use firn_core::BuildId;
 use firn_service::ports::{Database, DatabaseError};
 
 use crate::backend::Bench;
-use crate::sample::{GIVES, KEEPS, Short as _, account, build, ca, claim, content, key, name, request};
+use crate::sample::{account, build, ca, content, key, request};
 
 pub async fn round_trip<D: Database>(Bench { db, .. }: Bench<D>) {
     let alice = account(&db, "alice").await;
