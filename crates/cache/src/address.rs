@@ -10,7 +10,8 @@ use reqwest::Url;
 /// The rest of a sentence that begins with the file.
 pub(crate) fn file_of(base: &str, file: &str) -> Result<Url, &'static str> {
     let root = Url::parse(&format!("{base}/")).map_err(|_| "has a cache whose address cannot be read")?;
-    if file.contains("://") {
+    let scheme = file.split_once("://").map_or("", |(scheme, _)| scheme);
+    if !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric()) {
         let url = Url::parse(file).map_err(|_| "has an address that cannot be read")?;
         followable(&root, &url)?;
         return Ok(url);
@@ -73,6 +74,7 @@ mod tests {
             Ok("https://h/a/b/nar/x?hash=1".into())
         );
         assert_eq!(ok("http://h/a", "https://cdn/x"), Ok("https://cdn/x".into()));
+        assert_eq!(ok("https://h", "x?u=a://b"), Ok("https://h/x?u=a://b".into()));
         assert_eq!(ok("https://h", "a..b/..c"), Ok("https://h/a..b/..c".into()));
         for (base, bad) in [
             ("https://h/a", "../x"),

@@ -16,8 +16,6 @@ use crate::http::{Http, Request, content_encoding};
 use crate::pause;
 use crate::site::Site;
 
-/// Time that every download may take, whatever its size.
-const GRACE: Duration = Duration::from_secs(60);
 /// After so many more bytes, attempts are counted anew.
 const PROGRESS: u64 = 4 << 20;
 
@@ -63,7 +61,6 @@ impl Download {
         let seconds = size.unwrap_or(largest) / options.slowest.max(1);
         let mut download = Self {
             http,
-            options,
             site,
             url,
             login,
@@ -76,7 +73,8 @@ impl Download {
             attempt: 1,
             counted_from: 0,
             waited: Duration::ZERO,
-            allowed: GRACE + Duration::from_secs(seconds),
+            allowed: options.grace + Duration::from_secs(seconds),
+            options,
         };
         match download.connect().await {
             Ok(()) => Ok(download),
@@ -203,7 +201,7 @@ impl Download {
             let (start, size) = range
                 .and_then(content_range)
                 .ok_or_else(|| Fault::Bad("sends a part without saying which".into()))?;
-            if self.position == 0 || start != self.position {
+            if start != self.position {
                 return Err(Fault::Bad("sends another part than was asked for".into()));
             }
             self.skip = 0;

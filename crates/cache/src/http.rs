@@ -7,6 +7,7 @@ use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue, IF_RANGE, LOCATION, RANGE, RETRY_AFTER,
 };
 use reqwest::{Client, Response, Url, redirect};
+use tokio::time::timeout;
 
 use crate::Options;
 use crate::address::{followable, same_host};
@@ -18,6 +19,10 @@ use crate::tls;
 const MAX_REDIRECTS: usize = 5;
 /// Longest that a cache may ask to be left alone between two attempts.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// Most bytes of an answer that are read only to keep its connection, and the longest wait for them.
+const LONGEST_REST: usize = 16 << 10;
+const LONGEST_FINISH: Duration = Duration::from_secs(1);
 
 /// The HTTP client: connections, and whom it talks to.
 pub(crate) struct Http {
@@ -43,9 +48,9 @@ impl Http {
             .tls_backend_preconfigured(tls::config(options.extra_roots.as_deref()).map_err(broken)?)
             .redirect(redirect::Policy::none())
             .referer(false)
-            .dns_resolver(Resolver {
-                allow_private: options.allow_private_networks || options.proxy_from_environment,
-            })
+            .dns_resolver(Resolver::new(
+                options.allow_private_networks || options.proxy_from_environment,
+            ))
             .connect_timeout(options.connect_timeout)
             .pool_idle_timeout(Duration::from_secs(60))
             .pool_max_idle_per_host(options.small_at_once)
@@ -79,7 +84,8 @@ impl Http {
             }
             let response = builder.send().await?;
             match response.status().as_u16() {
-                200 | 206 => return Ok(response),
+                200 => return Ok(response),
+                206 if request.from > 0 => return Ok(response),
                 301 | 302 | 303 | 307 | 308 => {
                     let location = response.headers().get(LOCATION).and_then(|l| l.to_str().ok());
                     let next = location
@@ -90,10 +96,12 @@ impl Http {
                         login = None;
                     }
                     url = next;
+                    finish(response).await;
                 }
                 _ => {
                     let status = response.status();
                     let after = retry_after(&response);
+                    finish(response).await;
                     return Err(Fault::of_status(status, login.is_some(), after));
                 }
             }
@@ -124,6 +132,20 @@ pub(crate) fn content_encoding(response: &Response) -> Result<String, Fault> {
             _ => Err(Fault::Bad("has an unreadable Content-Encoding".into())),
         },
     }
+}
+
+/// Reads the rest of an answer that does not matter when it is short, so that the connection can be used again.
+async fn finish(mut response: Response) {
+    let rest = async {
+        let mut left = LONGEST_REST;
+        while let Ok(Some(chunk)) = response.chunk().await {
+            left = left.saturating_sub(chunk.len());
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    let _ = timeout(LONGEST_FINISH, rest).await;
 }
 
 fn retry_after(response: &Response) -> Option<Duration> {

@@ -1,8 +1,13 @@
 //! Which network addresses caches may have: those of the public internet, unless the operator says otherwise.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
+use moka::future::Cache;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::Semaphore;
 
 /// A host has no address that may be connected to.
 #[derive(Debug, thiserror::Error)]
@@ -54,28 +59,64 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     }
 }
 
+/// Most lookups at once. Each holds a thread of the runtime for as long as the system's resolver likes.
+const LOOKUPS: usize = 32;
+/// For how long a lookup is used again.
+const LOOKUP_TTL: Duration = Duration::from_secs(5);
+
 /// Resolves names as the system does, and keeps the addresses that may be connected to. The connection is made to what this returns,
 /// so that a name cannot change between check and use.
 pub(crate) struct Resolver {
-    pub allow_private: bool,
+    allow_private: bool,
+    lookups: Cache<String, Arc<[SocketAddr]>>,
+    places: Arc<Semaphore>,
+}
+
+impl Resolver {
+    pub(crate) fn new(allow_private: bool) -> Self {
+        Self {
+            allow_private,
+            lookups: Cache::builder()
+                .max_capacity(1000)
+                .time_to_live(LOOKUP_TTL)
+                .build(),
+            places: Arc::new(Semaphore::new(LOOKUPS)),
+        }
+    }
 }
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
+        let name = name.as_str().to_owned();
         let allow_private = self.allow_private;
+        let (lookups, places) = (self.lookups.clone(), self.places.clone());
         Box::pin(async move {
-            let all: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let all = lookups
+                .try_get_with(name.clone(), look_up(name.clone(), places))
+                .await
+                .map_err(|e| io::Error::new(e.kind(), e.to_string()))?;
             let allowed: Vec<SocketAddr> = all
                 .iter()
                 .copied()
                 .filter(|address| allow_private || is_public(address.ip()))
                 .collect();
             if allowed.is_empty() && !all.is_empty() {
-                return Err(PrivateNetwork(name.as_str().to_owned()).into());
+                return Err(PrivateNetwork(name).into());
             }
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }
+}
+
+/// The place is given back when the thread is, whoever still waits.
+async fn look_up(name: String, places: Arc<Semaphore>) -> io::Result<Arc<[SocketAddr]>> {
+    let place = places.acquire_owned().await.map_err(io::Error::other)?;
+    let lookup = tokio::spawn(async move {
+        let addresses = tokio::net::lookup_host((name, 0)).await.map(Iterator::collect);
+        drop(place);
+        addresses
+    });
+    lookup.await?
 }
 
 #[cfg(test)]

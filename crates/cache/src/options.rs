@@ -21,7 +21,9 @@ pub struct Options {
     pub small_timeout: Duration,
     /// Longest wait for the next bytes of a NAR. Default: 60 s.
     pub stall_timeout: Duration,
-    /// Slowest average download of a NAR, in bytes a second; counted over the time spent waiting for the cache. Default: 10 KiB.
+    /// Time that a NAR's download may take whatever its size, spent waiting for the cache. Default: 60 s.
+    pub grace: Duration,
+    /// What it may take beyond that: its size at so many bytes a second. Default: 10 KiB.
     pub slowest: u64,
     /// How often a NAR's download is tried, as `download-attempts` of Nix; counted anew after every 4 MiB. Default: 5.
     pub attempts: u32,
@@ -53,6 +55,7 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(5),
             small_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(60),
+            grace: Duration::from_secs(60),
             slowest: 10 << 10,
             attempts: 5,
             pause: Duration::from_millis(250),
