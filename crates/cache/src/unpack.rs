@@ -145,3 +145,95 @@ fn to_io(error: CacheError) -> io::Error {
     };
     io::Error::new(kind, error)
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use proptest::prelude::*;
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    const CONTENT: &[u8] = b"some words, some words, and some more words: 0123456789 0123456789";
+
+    fn packed(compression: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        match compression {
+            "xz" => drop(
+                liblzma::bufread::XzEncoder::new(CONTENT, 1)
+                    .read_to_end(&mut out)
+                    .unwrap(),
+            ),
+            "zstd" => out = zstd::encode_all(CONTENT, 1).unwrap(),
+            "bzip2" => drop(
+                bzip2::bufread::BzEncoder::new(CONTENT, bzip2::Compression::fast())
+                    .read_to_end(&mut out)
+                    .unwrap(),
+            ),
+            "gzip" => drop(
+                flate2::bufread::GzEncoder::new(CONTENT, flate2::Compression::fast())
+                    .read_to_end(&mut out)
+                    .unwrap(),
+            ),
+            // One meta-block that is not compressed, and the empty last one.
+            "br" => {
+                let header = ((CONTENT.len() as u32 - 1) << 3 | 1 << 19) << 1;
+                out = [&header.to_le_bytes()[..3], CONTENT, &[3]].concat();
+            }
+            _ => out = CONTENT.to_vec(),
+        }
+        out
+    }
+
+    fn unpack(compression: &str, file: &[u8], chunk: usize, size: u64) -> Result<Vec<u8>, io::Error> {
+        let chunks: Vec<_> = file
+            .chunks(chunk)
+            .map(|c| Ok(Bytes::copy_from_slice(c)))
+            .collect();
+        let decoder = Decoder::new(compression).unwrap().unwrap();
+        let mut unpacked = Unpacked::new(stream::iter(chunks), decoder, size, true, "it".into());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut out = Vec::new();
+        runtime.block_on(unpacked.read_to_end(&mut out)).map(|_| out)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn changed_files(
+            compression in prop::sample::select(vec!["none", "xz", "zstd", "bzip2", "gzip", "br"]),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            cut: prop::sample::Index,
+            chunk in 1_usize..80,
+        ) {
+            let whole = packed(compression);
+            let mut file = whole.clone();
+            for (at, to) in changes {
+                file[at.index(whole.len())] = to;
+            }
+            file.truncate(cut.index(whole.len() + 1));
+            match unpack(compression, &file, chunk, CONTENT.len() as u64) {
+                Ok(out) => prop_assert_eq!(out.len(), CONTENT.len()),
+                Err(e) => {
+                    prop_assert!(file != whole, "{}", e);
+                    prop_assert_eq!(e.kind(), io::ErrorKind::InvalidData);
+                }
+            }
+            prop_assert_eq!(unpack(compression, &whole, chunk, CONTENT.len() as u64).unwrap(), CONTENT);
+        }
+
+        #[test]
+        fn any_bytes(
+            compression in prop::sample::select(vec!["none", "xz", "zstd", "bzip2", "gzip", "br"]),
+            start in 0_usize..12,
+            file in prop::collection::vec(any::<u8>(), 0..300),
+            chunk in 1_usize..80,
+        ) {
+            let mut whole = packed(compression);
+            whole.truncate(start);
+            whole.extend(file);
+            let _ = unpack(compression, &whole, chunk, 100_000);
+        }
+    }
+}

@@ -1,5 +1,11 @@
 //! The client against scripted servers on loopback, directories, and caches that Nix has written.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a failed test is the point"
+)]
+
 mod answers;
 mod breaker;
 mod breaks;
@@ -10,3 +16,4 @@ mod networks;
 mod real_nix;
 mod redirects;
 mod server;
+mod tls;

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use firn_core::CacheUrl;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// What a client asked.
 #[derive(Clone, Debug)]
@@ -45,6 +46,14 @@ pub struct Server {
 
 impl Server {
     pub async fn start(script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static) -> Self {
+        Self::start_tls(script, None).await
+    }
+
+    /// With TLS, when there is a configuration for it.
+    pub async fn start_tls(
+        script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static,
+        tls: Option<TlsAcceptor>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (seen, script) = (Arc::new(Mutex::new(Vec::new())), Arc::new(script));
@@ -57,9 +66,17 @@ impl Server {
                     let (stream, _) = listener.accept().await.unwrap();
                     connections.fetch_add(1, Ordering::SeqCst);
                     let (seen, script, open) = (seen.clone(), script.clone(), open.clone());
+                    let tls = tls.clone();
                     sessions.spawn(async move {
                         open.fetch_add(1, Ordering::SeqCst);
-                        let _ = session(stream, &seen, &*script).await;
+                        stream.set_nodelay(true).unwrap();
+                        let _ = match tls {
+                            None => session(stream, &seen, &*script).await,
+                            Some(tls) => match tls.accept(stream).await {
+                                Ok(stream) => session(stream, &seen, &*script).await,
+                                Err(e) => Err(e),
+                            },
+                        };
                         open.fetch_sub(1, Ordering::SeqCst);
                     });
                 }
@@ -114,11 +131,10 @@ impl Drop for Server {
 }
 
 async fn session(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     seen: &Mutex<Vec<Seen>>,
     script: &(dyn Fn(&Seen) -> Vec<Step> + Send + Sync),
 ) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
     loop {
         let mut line = String::new();
