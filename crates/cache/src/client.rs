@@ -21,7 +21,7 @@ use crate::download::Download;
 use crate::fault::Fault;
 use crate::file::FileRoots;
 use crate::http::Http;
-use crate::packed::{Expected, Source, largest, packed};
+use crate::packed::{Expected, Source, packed};
 use crate::remembered::{Answer, Key, Question, Remembered};
 use crate::site::{SMALL_QUEUE, Site};
 use crate::unpack::Unpacked;
@@ -152,7 +152,6 @@ impl CacheClient {
             url,
             login,
             info.file_size,
-            largest(info),
         );
         match started.await {
             Ok(download) => Ok(Source::Network(Box::new(download))),
@@ -207,12 +206,13 @@ impl Caches for CacheClient {
         let decoder = Decoder::new(&info.compression)
             .map_err(|e| bad(format!("has a NAR that cannot be unpacked: {e}")))?
             .ok_or_else(|| bad(format!("has a NAR of unknown compression '{}'", info.compression)))?;
+        let expected = Expected::of(info).map_err(bad)?;
         let key = (!cache.is_file())
             .then(|| Key::new(&base, login, Question::NarInfo(info.path.base_name().to_owned())));
         let source = self.source(cache, login, info, key.as_ref()).await?;
         let forget = key.map(|key| (self.remembered.clone(), key));
         let what = format!("the NAR of {} from the cache '{base}'", info.path);
-        let packed = Box::pin(packed(source, Expected::of(info), base, forget));
+        let packed = Box::pin(packed(source, expected, base, forget));
         Ok(Box::new(Unpacked::new(
             packed,
             decoder,
