@@ -77,23 +77,30 @@ impl CacheClient {
         small::get(&self.http, &self.options, &site, &url, login, limit).await
     }
 
-    /// Answers from the disk are not remembered: they cost next to nothing, and change at once.
+    /// Answers from the disk are not remembered: they cost next to nothing, and change at once. A request goes on when the one who
+    /// asked goes away, as others may wait for its answer.
     async fn remembered(
         &self,
         cache: &CacheUrl,
         login: Option<&Login>,
         question: Question,
-        ask: impl Future<Output = Result<Answer, CacheError>>,
+        ask: impl Future<Output = Result<Answer, CacheError>> + Send + 'static,
     ) -> Result<Answer, CacheError> {
         if cache.is_file() {
             return ask.await;
         }
         let base = cache.base();
         let key = Key::new(&base, login, question);
-        // Who waits for others, and then for the next who takes over from them, waits no longer than this.
+        if let Some(answer) = self.remembered.get(&key).await {
+            return answer;
+        }
         let longest = SMALL_QUEUE + self.options.small_timeout + Duration::from_secs(5);
-        let answer = timeout(longest, self.remembered.answer(key, ask)).await;
-        answer.unwrap_or_else(|_| Err(Fault::passing("does not answer").into_error(&base)))
+        let remembered = self.remembered.clone();
+        let answer = tokio::spawn(async move { timeout(longest, remembered.answer(key, ask)).await });
+        match answer.await {
+            Ok(Ok(answer)) => answer,
+            _ => Err(Fault::passing("does not answer").into_error(&base)),
+        }
     }
 
     async fn ask_about(&self, cache: &CacheUrl, login: Option<&Login>) -> Result<CacheInfo, CacheError> {
@@ -169,7 +176,11 @@ impl CacheClient {
 
 impl Caches for CacheClient {
     async fn about(&self, cache: &CacheUrl, login: Option<&Login>) -> Result<CacheInfo, CacheError> {
-        let ask = async { self.ask_about(cache, login).await.map(Answer::About) };
+        let (client, to, shown) = (self.clone(), cache.clone(), login.cloned());
+        let ask = async move {
+            let info = client.ask_about(&to, shown.as_ref()).await?;
+            Ok(Answer::About(info))
+        };
         let mut info = match self.remembered(cache, login, Question::About, ask).await? {
             Answer::About(info) => info,
             _ => return Err(Fault::Bad("has no nix-cache-info".into()).into_error(&cache.base())),
@@ -184,8 +195,9 @@ impl Caches for CacheClient {
         login: Option<&Login>,
         path: &StorePath,
     ) -> Result<Option<NarInfo>, CacheError> {
-        let ask = async {
-            let info = self.ask_narinfo(cache, login, path).await?;
+        let (client, to, shown, wanted) = (self.clone(), cache.clone(), login.cloned(), path.clone());
+        let ask = async move {
+            let info = client.ask_narinfo(&to, shown.as_ref(), &wanted).await?;
             Ok(info.map_or(Answer::Nothing, |info| Answer::NarInfo(Box::new(info))))
         };
         let question = Question::NarInfo(path.base_name().to_owned());

@@ -75,9 +75,14 @@ impl Remembered {
         }
     }
 
-    /// The remembered answer, or that of `ask`. Concurrent questions with the same key are one; when the one that asks is given up,
-    /// another takes over. Failures go to all who wait; that a cache cannot be reached is not remembered
-    /// here.
+    /// The answer, when it is remembered.
+    pub(crate) async fn get(&self, key: &Key) -> Option<Result<Answer, CacheError>> {
+        let entry = self.entries.get(key).await?;
+        (entry.until > Instant::now()).then_some(entry.answer)
+    }
+
+    /// The remembered answer, or that of `ask`. Concurrent questions with the same key are one. Failures go to all who wait; that a
+    /// cache cannot be reached is not remembered here.
     pub(crate) async fn answer(
         &self,
         key: Key,
