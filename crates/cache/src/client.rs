@@ -21,7 +21,7 @@ use crate::download::Download;
 use crate::fault::Fault;
 use crate::file::FileRoots;
 use crate::http::Http;
-use crate::packed::{Expected, Source, largest, packed};
+use crate::packed::{Expected, Source, packed};
 use crate::remembered::{Answer, Key, Question, Remembered};
 use crate::site::{SMALL_QUEUE, Site};
 use crate::unpack::Unpacked;
@@ -77,23 +77,30 @@ impl CacheClient {
         small::get(&self.http, &self.options, &site, &url, login, limit).await
     }
 
-    /// Answers from the disk are not remembered: they cost next to nothing, and change at once.
+    /// Answers from the disk are not remembered: they cost next to nothing, and change at once. A request goes on when the one who
+    /// asked goes away, as others may wait for its answer.
     async fn remembered(
         &self,
         cache: &CacheUrl,
         login: Option<&Login>,
         question: Question,
-        ask: impl Future<Output = Result<Answer, CacheError>>,
+        ask: impl Future<Output = Result<Answer, CacheError>> + Send + 'static,
     ) -> Result<Answer, CacheError> {
         if cache.is_file() {
             return ask.await;
         }
         let base = cache.base();
         let key = Key::new(&base, login, question);
-        // Who waits for others, and then for the next who takes over from them, waits no longer than this.
+        if let Some(answer) = self.remembered.get(&key).await {
+            return answer;
+        }
         let longest = SMALL_QUEUE + self.options.small_timeout + Duration::from_secs(5);
-        let answer = timeout(longest, self.remembered.answer(key, ask)).await;
-        answer.unwrap_or_else(|_| Err(Fault::passing("does not answer").into_error(&base)))
+        let remembered = self.remembered.clone();
+        let answer = tokio::spawn(async move { timeout(longest, remembered.answer(key, ask)).await });
+        match answer.await {
+            Ok(Ok(answer)) => answer,
+            _ => Err(Fault::passing("does not answer").into_error(&base)),
+        }
     }
 
     async fn ask_about(&self, cache: &CacheUrl, login: Option<&Login>) -> Result<CacheInfo, CacheError> {
@@ -152,7 +159,6 @@ impl CacheClient {
             url,
             login,
             info.file_size,
-            largest(info),
         );
         match started.await {
             Ok(download) => Ok(Source::Network(Box::new(download))),
@@ -170,7 +176,11 @@ impl CacheClient {
 
 impl Caches for CacheClient {
     async fn about(&self, cache: &CacheUrl, login: Option<&Login>) -> Result<CacheInfo, CacheError> {
-        let ask = async { self.ask_about(cache, login).await.map(Answer::About) };
+        let (client, to, shown) = (self.clone(), cache.clone(), login.cloned());
+        let ask = async move {
+            let info = client.ask_about(&to, shown.as_ref()).await?;
+            Ok(Answer::About(info))
+        };
         let mut info = match self.remembered(cache, login, Question::About, ask).await? {
             Answer::About(info) => info,
             _ => return Err(Fault::Bad("has no nix-cache-info".into()).into_error(&cache.base())),
@@ -185,8 +195,9 @@ impl Caches for CacheClient {
         login: Option<&Login>,
         path: &StorePath,
     ) -> Result<Option<NarInfo>, CacheError> {
-        let ask = async {
-            let info = self.ask_narinfo(cache, login, path).await?;
+        let (client, to, shown, wanted) = (self.clone(), cache.clone(), login.cloned(), path.clone());
+        let ask = async move {
+            let info = client.ask_narinfo(&to, shown.as_ref(), &wanted).await?;
             Ok(info.map_or(Answer::Nothing, |info| Answer::NarInfo(Box::new(info))))
         };
         let question = Question::NarInfo(path.base_name().to_owned());
@@ -207,12 +218,13 @@ impl Caches for CacheClient {
         let decoder = Decoder::new(&info.compression)
             .map_err(|e| bad(format!("has a NAR that cannot be unpacked: {e}")))?
             .ok_or_else(|| bad(format!("has a NAR of unknown compression '{}'", info.compression)))?;
+        let expected = Expected::of(info).map_err(bad)?;
         let key = (!cache.is_file())
             .then(|| Key::new(&base, login, Question::NarInfo(info.path.base_name().to_owned())));
         let source = self.source(cache, login, info, key.as_ref()).await?;
         let forget = key.map(|key| (self.remembered.clone(), key));
         let what = format!("the NAR of {} from the cache '{base}'", info.path);
-        let packed = Box::pin(packed(source, Expected::of(info), base, forget));
+        let packed = Box::pin(packed(source, expected, base, forget));
         Ok(Box::new(Unpacked::new(
             packed,
             decoder,

@@ -40,12 +40,12 @@ pub(crate) struct Download {
     counted_from: u64,
     /// Time spent waiting for the cache.
     waited: Duration,
-    /// Most of that.
-    allowed: Duration,
+    /// Bytes that came, also those that came twice.
+    received: u64,
 }
 
 impl Download {
-    /// Asks for the file. `size` is what the narinfo says; `largest` a bound when it says nothing.
+    /// Asks for the file. `size` is what the narinfo says.
     pub(crate) async fn start(
         http: Arc<Http>,
         options: Arc<Options>,
@@ -53,12 +53,10 @@ impl Download {
         url: Url,
         login: Option<Login>,
         size: Option<u64>,
-        largest: u64,
     ) -> Result<Self, Result<Fault, CacheError>> {
         let place = site.nar_place().await.map_err(Err)?;
         let guard = site.clone();
         let _pass = guard.admit().map_err(Err)?;
-        let seconds = size.unwrap_or(largest) / options.slowest.max(1);
         let mut download = Self {
             http,
             site,
@@ -73,7 +71,7 @@ impl Download {
             attempt: 1,
             counted_from: 0,
             waited: Duration::ZERO,
-            allowed: options.grace + Duration::from_secs(seconds),
+            received: 0,
             options,
         };
         match download.connect().await {
@@ -92,6 +90,7 @@ impl Download {
             let broken = match self.wait(response.chunk()).await {
                 Ok(Some(mut chunk)) => {
                     self.response = Some(response);
+                    self.received += chunk.len() as u64;
                     let skipped = self.skip.min(chunk.len() as u64);
                     self.skip -= skipped;
                     let chunk = chunk.split_off(usize::try_from(skipped).unwrap_or(usize::MAX));
@@ -138,12 +137,18 @@ impl Download {
         Ok(())
     }
 
+    /// How much waiting what came so far is worth. What the cache says about the file's size does not count.
+    fn allowed(&self) -> Duration {
+        let earned = Duration::from_secs(self.received / self.options.slowest.max(1));
+        self.options.grace.saturating_add(earned)
+    }
+
     /// Waits for the cache, but neither too long at once nor too long in all.
     async fn wait<T, E: Into<Fault>>(
         &mut self,
         what: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Fault> {
-        let left = self.allowed.saturating_sub(self.waited);
+        let left = self.allowed().saturating_sub(self.waited);
         let since = Instant::now();
         let result = timeout(left.min(self.options.stall_timeout), what).await;
         self.waited += since.elapsed();
@@ -164,7 +169,7 @@ impl Download {
             self.counted_from = self.position;
             self.attempt = 1;
         }
-        if self.waited >= self.allowed {
+        if self.waited >= self.allowed() {
             self.site.note(Some(&fault));
             return Err(Fault::passing("is too slow"));
         }

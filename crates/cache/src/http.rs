@@ -7,6 +7,7 @@ use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue, IF_RANGE, LOCATION, RANGE, RETRY_AFTER,
 };
 use reqwest::{Client, Response, Url, redirect};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::Options;
@@ -24,10 +25,15 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 const LONGEST_REST: usize = 16 << 10;
 const LONGEST_FINISH: Duration = Duration::from_secs(1);
 
+/// Most files of more than a usual size that are kept in memory at once, from all caches.
+const LARGE_AT_ONCE: usize = 8;
+
 /// The HTTP client: connections, and whom it talks to.
 pub(crate) struct Http {
     client: Client,
     allow_private: bool,
+    /// Places for files that are small, but not very small: they are kept in memory whole.
+    pub large: Semaphore,
 }
 
 /// A request for a file.
@@ -63,6 +69,7 @@ impl Http {
         Ok(Self {
             client: builder.build().map_err(|e| broken(e.to_string()))?,
             allow_private: options.allow_private_networks,
+            large: Semaphore::new(LARGE_AT_ONCE),
         })
     }
 

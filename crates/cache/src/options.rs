@@ -23,7 +23,7 @@ pub struct Options {
     pub stall_timeout: Duration,
     /// Time that a NAR's download may take whatever its size, spent waiting for the cache. Default: 60 s.
     pub grace: Duration,
-    /// What it may take beyond that: its size at so many bytes a second. Default: 10 KiB.
+    /// What it may take beyond that: the bytes that have come, at so many bytes a second. Default: 10 KiB.
     pub slowest: u64,
     /// How often a NAR's download is tried, as `download-attempts` of Nix; counted anew after every 4 MiB. Default: 5.
     pub attempts: u32,

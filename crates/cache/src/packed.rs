@@ -29,22 +29,24 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    pub(crate) fn of(info: &NarInfo) -> Self {
-        Self {
+    /// # Errors
+    /// When the file cannot be so large. No compression makes much more of what cannot be compressed.
+    pub(crate) fn of(info: &NarInfo) -> Result<Self, String> {
+        let possible = info
+            .nar_size
+            .saturating_add(info.nar_size / 8)
+            .saturating_add(64 << 10);
+        let largest = info.file_size.unwrap_or(possible);
+        if largest > possible {
+            let nar_size = info.nar_size;
+            return Err(format!("has a file of {largest} bytes for a NAR of {nar_size}"));
+        }
+        Ok(Self {
             hash: info.file_hash,
             size: info.file_size,
-            largest: largest(info),
-        }
+            largest,
+        })
     }
-}
-
-/// Most bytes of the compressed file. No compression makes much more of what cannot be compressed.
-pub(crate) fn largest(info: &NarInfo) -> u64 {
-    let unsaid = info
-        .nar_size
-        .saturating_add(info.nar_size / 8)
-        .saturating_add(64 << 10);
-    info.file_size.unwrap_or(unsaid)
 }
 
 struct Packed {

@@ -8,6 +8,9 @@ use firn_service::ports::{CacheError, CacheInfo, Login};
 use moka::future::Cache;
 use tokio::time::Instant;
 
+/// For how long it is remembered that a cache wants a login or sends rubbish.
+const REFUSAL_TTL: Duration = Duration::from_secs(30);
+
 /// Whose answer to which question. Logins are kept as digests only.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
@@ -72,8 +75,14 @@ impl Remembered {
         }
     }
 
-    /// The remembered answer, or that of `ask`. Concurrent questions with the same key are one; when the one that asks is given up,
-    /// another takes over. Failures go to all who wait, and are not remembered.
+    /// The answer, when it is remembered.
+    pub(crate) async fn get(&self, key: &Key) -> Option<Result<Answer, CacheError>> {
+        let entry = self.entries.get(key).await?;
+        (entry.until > Instant::now()).then_some(entry.answer)
+    }
+
+    /// The remembered answer, or that of `ask`. Concurrent questions with the same key are one. Failures go to all who wait; that a
+    /// cache cannot be reached is not remembered here.
     pub(crate) async fn answer(
         &self,
         key: Key,
@@ -85,7 +94,8 @@ impl Remembered {
             let until = match &answer {
                 Ok(Answer::Nothing) => now + self.negative,
                 Ok(_) => now + self.positive,
-                Err(_) => now,
+                Err(CacheError::Unreachable(_)) => now,
+                Err(_) => now + REFUSAL_TTL.min(self.negative),
             };
             Entry { answer, until }
         };

@@ -17,6 +17,8 @@ use crate::pause;
 use crate::site::Site;
 use crate::unpack::Unpacked;
 
+/// Files up to this size, in bytes, need no place among the large ones.
+const USUAL: usize = 256 << 10;
 /// How often it is tried.
 const ATTEMPTS: u32 = 2;
 
@@ -70,10 +72,13 @@ async fn whole(http: &Http, request: Request<'_>, limit: usize) -> Result<Vec<u8
     if response.content_length().is_some_and(|n| n > limit as u64) {
         return Err(too_large());
     }
-    let mut file = Vec::new();
+    let (mut file, mut large) = (Vec::new(), None);
     while let Some(chunk) = response.chunk().await? {
         if file.len() + chunk.len() > limit {
             return Err(too_large());
+        }
+        if large.is_none() && (encoding != "identity" || file.len() + chunk.len() > USUAL) {
+            large = http.large.acquire().await.ok();
         }
         file.extend_from_slice(&chunk);
     }

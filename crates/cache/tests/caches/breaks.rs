@@ -174,6 +174,9 @@ async fn bodies_without_end() {
     };
     let server = Server::start(move |_| endless()).await;
     bad(nar(&client(), &server.url(""), None, &info).await);
+    // What the entry says is not believed.
+    info.file_size = Some(1 << 50);
+    bad(nar(&client(), &server.url(""), None, &info).await);
     (info.file_size, info.file_hash) = (None, None);
     bad(nar(&client(), &server.url(""), None, &info).await);
     let text = bad(client().narinfo(&server.url(""), None, &info.path).await);

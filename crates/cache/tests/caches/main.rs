@@ -11,6 +11,7 @@ mod breaker;
 mod breaks;
 mod files;
 mod fixtures;
+mod http2;
 mod nars;
 mod networks;
 mod real_nix;

@@ -13,15 +13,16 @@ use crate::fixtures::{bad, bytes, client, login, nar, object, options, path, unr
 use crate::server::{Server, ok, redirect, status};
 
 /// A certificate for `localhost`, as PEM, and what a server needs for it.
-fn certificate() -> (String, TlsAcceptor) {
+pub fn certificate(protocols: &[&[u8]]) -> (String, TlsAcceptor) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
+    config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
     (made.cert.pem(), TlsAcceptor::from(Arc::new(config)))
 }
 
@@ -33,7 +34,7 @@ fn url(server: &Server) -> CacheUrl {
 
 #[tokio::test]
 async fn certificates() {
-    let (pem, acceptor) = certificate();
+    let (pem, acceptor) = certificate(&[]);
     let server = Server::start_tls(|_| status(404), Some(acceptor)).await;
     let text = unreachable(client().narinfo(&url(&server), None, &path(1)).await);
     assert!(text.contains("certificate"), "{text}");
@@ -64,7 +65,7 @@ async fn never_from_https_to_http() {
     let plain = Server::start(move |_| ok(&content)).await;
     let to = format!("http://{}/file", plain.address);
     info.url = to.clone();
-    let (pem, acceptor) = certificate();
+    let (pem, acceptor) = certificate(&[]);
     let server = Server::start_tls(move |_| redirect(&to), Some(acceptor)).await;
     let temporary = tempfile::tempdir().unwrap();
     let file = temporary.path().join("roots.pem");
