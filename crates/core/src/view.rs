@@ -137,7 +137,11 @@ impl<'p> Draft<'p> {
             if is_closed(evidence.id) {
                 self.closed.insert(evidence.id);
             }
-            let claim = evidence.claim;
+            let mut claim = evidence.claim;
+            if let Witness::Key(_) = evidence.witness {
+                // Whoever brought it is nobody that the account trusts.
+                (claim.deriver, claim.cache) = (None, None);
+            }
             let of_path = self.candidates.entry(claim.object.path.clone()).or_default();
             match of_path.iter_mut().find(|c| c.id == evidence.id) {
                 Some(candidate) => {
