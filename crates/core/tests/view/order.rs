@@ -172,3 +172,32 @@ fn of_a_key_only_object_signature_and_time_count() {
         assert_eq!((candidate.why, candidate.registered), (Why::Signed(KeyId(1)), 7));
     }
 }
+
+/// A cache's word is no reason to believe, but it is known where a believed object came from.
+#[test]
+fn where_a_signed_object_was_fetched_from() {
+    let policy = policy();
+    let signed = evidence(1, object(0, 1, [], false), KEY_1, Origin::Uploaded, 7);
+    let mut fetched = evidence(1, object(0, 1, [], false), Witness::Own, Origin::Substituted, 3);
+    fetched.claim.deriver = Some(path(5));
+    let mut other = evidence(1, object(0, 1, [], false), UPLOADS, Origin::Uploaded, 1);
+    other.claim.deriver = Some(path(4));
+    let all = [signed, fetched, other];
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let mut draft = Draft::new(&policy);
+        for place in order {
+            draft.add([path(0)], [all[place].clone()], |_| false);
+        }
+        let view = draft.decide();
+        let candidate = &view.get(&path(0)).unwrap().candidate;
+        assert_eq!(candidate.why, Why::Signed(KeyId(1)));
+        assert_eq!(candidate.cache.as_deref(), Some("https://cache"));
+        assert_eq!(
+            candidate.deriver,
+            Some(path(4)),
+            "of the best evidence that names one"
+        );
+        assert_eq!(candidate.signatures.len(), 3);
+    }
+    assert_eq!(chosen(vec![all[1].clone()]), None);
+}
