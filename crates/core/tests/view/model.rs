@@ -78,9 +78,14 @@ pub fn model(policy: &Policy, evidence: &[Evidence]) -> BTreeMap<StorePath, Chos
                 .min_by_key(|(_, _, age)| *age)
         });
         let (best, why, _) = best.unwrap();
-        let of_object = || of_path().filter(|(e, ..)| e.id == best.id);
-        let signatures = of_object()
-            .flat_map(|(e, ..)| e.claim.signatures.clone())
+        // Where the account fetched it from is told, though it is no reason.
+        let of_object = of_path().map(|(e, ..)| *e).filter(|e| e.id == best.id);
+        let own = evidence
+            .iter()
+            .filter(|e| e.id == best.id && e.witness == Witness::Own);
+        let signatures = of_object
+            .chain(own)
+            .flat_map(|e| e.claim.signatures.clone())
             .collect();
         let row = (best.id, *why, best.claim.registered, signatures, contents.len());
         chosen.insert(path.clone(), row);
