@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use firn_nix::{Hash, HashAlgo, Hasher, NarHash};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::blocking::Background;
 use crate::remove::remove_tree;
@@ -90,13 +90,17 @@ impl Staged {
         self.size
     }
 
-    /// The hash of the bytes of what must be one regular file. Blocks.
+    /// The hash of the bytes of what must be one regular file that is not executable: such a hash says nothing of the bit. Blocks.
     ///
     /// # Errors
-    /// What the file system said; a directory or a symbolic link is an error too.
+    /// What the file system said; a directory, a symbolic link or an executable file is an error too.
     pub fn hash_file(&self, algo: HashAlgo) -> io::Result<Hash> {
         let mut hasher = Hasher::new(algo);
         let staging = self.staging.get().ok_or(io::ErrorKind::NotFound)?;
+        let found = rustix::fs::statat(staging.dir(), staging.name(), AtFlags::SYMLINK_NOFOLLOW)?;
+        if found.st_mode & 0o111 != 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is executable"));
+        }
         staging.read_file(&mut |bytes| {
             hasher.update(bytes);
             Ok(())

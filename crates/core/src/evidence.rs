@@ -21,6 +21,14 @@ pub struct Object {
     pub ca: Option<ContentAddress>,
 }
 
+impl Object {
+    /// What signatures of it are made over.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        firn_nix::fingerprint(&self.path, self.content, self.nar_size, &self.references)
+    }
+}
+
 /// An object's number in the database; never used for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectId(pub i64);

@@ -275,4 +275,18 @@ impl View {
             .cloned()
             .collect()
     }
+
+    /// Drops what is not reachable from `roots` within this part.
+    pub fn retain_closure(&mut self, roots: &BTreeSet<StorePath>) {
+        let mut reached: BTreeSet<StorePath> = BTreeSet::new();
+        let mut queue: Vec<StorePath> = roots.iter().cloned().collect();
+        while let Some(path) = queue.pop() {
+            if let Some(choice) = self.get(&path)
+                && reached.insert(path)
+            {
+                queue.extend(choice.object().references.iter().cloned());
+            }
+        }
+        self.choices.retain(|path, _| reached.contains(path));
+    }
 }

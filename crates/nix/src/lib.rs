@@ -33,4 +33,4 @@ pub use content_address::{CaMethod, ContentAddress, ContentAddressError};
 pub use derivation::{BasicDerivation, Derivation, DerivationOutput};
 pub use hash::{Hash, HashAlgo, HashError, Hasher, NarHash};
 pub use path::{PathError, STORE_DIR, StorePath};
-pub use path_info::PathInfo;
+pub use path_info::{PathInfo, fingerprint};

@@ -35,7 +35,9 @@ impl PathInfo {
     }
 }
 
-pub(crate) fn fingerprint(
+/// What signatures of a store object are made over: `1;<path>;<nar hash>;<nar size>;<references>`.
+#[must_use]
+pub fn fingerprint(
     path: &StorePath,
     nar_hash: NarHash,
     nar_size: u64,

@@ -6,13 +6,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use firn_content::ContentStore;
-use firn_core::EnvironmentClass;
+use firn_core::{AccountName, Effective, EnvironmentClass};
 use firn_nix::NarHash;
 use tokio::sync::Semaphore;
 
-use crate::AccountStore;
-use crate::ports::{Account, Builder, Database, JobLimits};
+use crate::desk::Desk;
+use crate::ports::{Account, Accounts as _, DatabaseError, JobLimits, Ports};
+use crate::resolve::{ClosedObjects, failed};
 use crate::running::Registry;
+use crate::signing;
+use crate::single_flight::SingleFlight;
+use crate::terms::Session;
+use crate::{AccountStore, StoreError};
 
 /// What the operator decided.
 #[derive(Clone, Debug)]
@@ -33,6 +38,8 @@ pub struct Settings {
     pub sandbox: String,
     /// Contents of the files that every sandbox has besides its inputs, by path.
     pub extra: BTreeMap<String, NarHash>,
+    /// What holds for accounts that set nothing: the system level of settings.
+    pub defaults: Effective,
     /// Where build logs go.
     pub log_dir: PathBuf,
 }
@@ -54,21 +61,27 @@ impl Clock for SystemClock {
 }
 
 /// Database, contents, builder and settings: one per server.
-pub struct House<D, B> {
-    pub(crate) db: D,
-    pub(crate) builder: B,
+pub struct House<P: Ports> {
+    pub(crate) db: P::Database,
+    pub(crate) builder: P::Builder,
+    pub(crate) caches: P::Caches,
     pub(crate) content: ContentStore,
     pub(crate) settings: Settings,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) running: Registry,
     pub(crate) slots: Semaphore,
+    pub(crate) closed: ClosedObjects,
+    pub(crate) fetching: SingleFlight,
+    /// Held while an account's lists are changed: read, then written.
+    pub(crate) deciding: tokio::sync::Mutex<()>,
 }
 
-impl<D: Database, B: Builder> House<D, B> {
+impl<P: Ports> House<P> {
     /// Puts the parts together.
     pub fn new(
-        db: D,
-        builder: B,
+        db: P::Database,
+        builder: P::Builder,
+        caches: P::Caches,
         content: ContentStore,
         settings: Settings,
         clock: Arc<dyn Clock>,
@@ -77,25 +90,75 @@ impl<D: Database, B: Builder> House<D, B> {
         Arc::new(Self {
             db,
             builder,
+            caches,
             content,
             settings,
             clock,
             running: Registry::default(),
             slots,
+            closed: ClosedObjects::default(),
+            fetching: SingleFlight::default(),
+            deciding: tokio::sync::Mutex::default(),
         })
     }
 
-    /// The store of one account: all that a session of that account can reach.
+    /// Makes an account, with a key that signs for it.
+    ///
+    /// # Errors
+    /// When the name is taken, or the database fails.
+    pub async fn create_account(&self, name: &AccountName) -> Result<Account, StoreError> {
+        let key = signing::new_key(name, 1)?;
+        match self
+            .db
+            .create_account(name, &key.to_secret_text(), self.now())
+            .await
+        {
+            Err(e @ DatabaseError::AccountExists(_)) => Err(StoreError::new(e.to_string())),
+            other => other.map_err(failed),
+        }
+    }
+
+    /// The store of one account, as a session without an SSH key or environment of its own sees it.
     #[must_use]
-    pub fn store(self: &Arc<Self>, account: Account) -> AccountStore<D, B> {
+    pub fn store(self: &Arc<Self>, account: Account) -> AccountStore<P> {
         AccountStore {
+            house: Arc::clone(self),
+            account,
+            session: Arc::new(Session::default()),
+        }
+    }
+
+    /// The store of one account for a session: all that the session can reach. `ssh_key` is the fingerprint of the key that logged in,
+    /// `environment` what the session brought, of which `FIRN_…` variables are settings.
+    ///
+    /// # Errors
+    /// A variable that is no setting, or has a wrong value; it is named, with the nearest name that there is.
+    pub async fn session(
+        self: &Arc<Self>,
+        account: Account,
+        ssh_key: Option<String>,
+        environment: Vec<(Vec<u8>, Vec<u8>)>,
+    ) -> Result<AccountStore<P>, StoreError> {
+        let mut store = self.store(account);
+        let before = Session::new(ssh_key.clone(), Default::default());
+        store.session = Arc::new(before);
+        if store.settings().await?.settings_from_ssh_env {
+            store.session = Arc::new(Session::new(ssh_key, Session::environment(&environment)?));
+        }
+        Ok(store)
+    }
+
+    /// Where an account decides about itself.
+    #[must_use]
+    pub fn desk(self: &Arc<Self>, account: Account) -> Desk<P> {
+        Desk {
             house: Arc::clone(self),
             account,
         }
     }
 
     /// The metadata.
-    pub fn database(&self) -> &D {
+    pub fn database(&self) -> &P::Database {
         &self.db
     }
 

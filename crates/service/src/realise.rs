@@ -1,12 +1,12 @@
 //! One request for one derivation: down the reuse ladder, and what the client is told.
 
-use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use firn_core::{
-    BuildId, BuildKey, Choice, Claim, EvidenceKind, Facts, InputMapping, Reuse, Rung, View, decide,
+    BuildId, BuildKey, Choice, Claim, Effective, Facts, InputMapping, KeyId, Layer, Level, Origin, Reuse,
+    Rung, View, Why, decide, layered,
 };
 use firn_nix::{BasicDerivation, StorePath};
 use firn_protocol::{BuildMode, BuildOptions, BuildResult, BuildStatus, LogEvent, LogSink, StoreError};
@@ -14,11 +14,14 @@ use firn_protocol::{BuildMode, BuildOptions, BuildResult, BuildStatus, LogEvent,
 use crate::lines::{Lines, event};
 use crate::log;
 use crate::patience::Patience;
-use crate::ports::{BuildRecord, Builder, Database, Job, RequestRecord, RunFailure};
-use crate::resolve::{ClosureError, closure, failed, view};
+use crate::ports::{
+    Accounts as _, BuildRecord, Builds as _, Job, Ports, RequestRecord, RunFailure, Views as _,
+};
+use crate::resolve::{ClosureError, failed};
 use crate::run::{lead, lead_check};
 use crate::running::{Finished, Interest};
-use crate::{AccountStore, refuse};
+use crate::terms::Sharing;
+use crate::{AccountStore, refuse, signing};
 
 /// One request on its way down the ladder.
 pub(crate) struct Request {
@@ -40,9 +43,9 @@ struct Answer {
     build: Option<BuildId>,
 }
 
-impl<D: Database, B: Builder> AccountStore<D, B> {
+impl<P: Ports> AccountStore<P> {
     /// Answers one request; failures of the build are results, `Err` is the service's own.
-    pub(crate) async fn realise(&self, request: Request) -> Result<BuildResult, StoreError> {
+    pub(crate) async fn realise(&self, mut request: Request) -> Result<BuildResult, StoreError> {
         let begun = self.house.clock.now();
         say(
             &request,
@@ -52,7 +55,7 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
             },
         )
         .await;
-        let answer = self.answer(&request).await;
+        let answer = self.answer(&mut request).await;
         if let Ok(answer) = &answer {
             let line = format!("firn: {}", answer.reason).into_bytes();
             say(
@@ -83,7 +86,7 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
         Ok(answer.result)
     }
 
-    async fn answer(&self, request: &Request) -> Result<Answer, StoreError> {
+    async fn answer(&self, request: &mut Request) -> Result<Answer, StoreError> {
         if let Some(refusal) = refuse::refusal(&request.drv_path, &request.drv, &self.house.settings) {
             return Ok(rejected(refusal));
         }
@@ -91,30 +94,35 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
         if let Err(e) = refuse::state_paths(&request.drv_path, &mut drv) {
             return Ok(rejected(format!("cannot build '{}': {e}", request.drv_path)));
         }
+        let settings = match self.settings_for(request).await? {
+            Ok(settings) => settings,
+            Err(refusal) => return Ok(rejected(refusal)),
+        };
+        request.options = with_settings(request.options, &settings);
+        let request = &*request;
         let run_asked = request.mode != BuildMode::Normal;
         // All outputs: those whose path is not known were refused.
         let outputs: Vec<StorePath> = drv.outputs.values().filter_map(|o| o.path().cloned()).collect();
-        let valid = view(&self.house.db, self.account.id, &outputs)
-            .await
-            .map_err(failed)?;
-        // A lost content comes back when it is built again.
-        let there = |choice: &Choice| self.house.content.contains(&choice.claim.object.content);
-        let outputs_valid = outputs.iter().all(|path| valid.get(path).is_some_and(there));
+        let mut valid = self.view(&outputs).await?;
+        let mut fetched = false;
+        if !run_asked && !self.has_all(&valid, &outputs) && settings.substitute {
+            let missing = outputs.iter().filter(|p| valid.get(p).is_none()).cloned();
+            if self.substitute(missing.collect()).await? {
+                fetched = true;
+                valid = self.view(&outputs).await?;
+            }
+        }
         if decide(Facts {
-            outputs_valid,
+            outputs_valid: self.has_all(&valid, &outputs),
             run_asked,
             ..Facts::default()
         }) == Reuse::View
         {
-            return Ok(Answer {
-                rung: Some(Rung::AlreadyValid),
-                reason: format!("have {}: its outputs are valid already", shown(&request.drv_path)),
-                result: BuildResult::new(BuildStatus::AlreadyValid, ""),
-                build: None,
-            });
+            return self.answer_from_view(request, &valid, &outputs, fetched).await;
         }
 
-        let inputs = match closure(&self.house.db, self.account.id, &drv.input_srcs).await {
+        let terms = self.terms().await?;
+        let inputs = match self.house.closure(&terms, &drv.input_srcs).await {
             Ok(inputs) => inputs,
             Err(ClosureError::Database(e)) => return Err(failed(e)),
             Err(e) => {
@@ -139,19 +147,87 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
         if run_asked {
             return self.check(request, key, job, &valid).await;
         }
-        if let Some(record) = self.house.stored_result(&key).await.map_err(failed)? {
+        let sharing = terms.sharing();
+        if let Some(record) = self.house.stored_result(&key, sharing).await.map_err(failed)? {
             return self.succeed(request, Rung::Shared, &record).await;
         }
-        self.wait_for_run(request, key, job).await
+        self.wait_for_run(request, key, sharing, job).await
+    }
+
+    /// Whether the view has all of them, bytes and all. A lost content comes back when it is built again.
+    fn has_all(&self, view: &View, paths: &[StorePath]) -> bool {
+        let there = |choice: &Choice| self.house.content.contains(&choice.object().content);
+        paths.iter().all(|path| view.get(path).is_some_and(there))
+    }
+
+    /// The settings that hold for one derivation.
+    async fn settings_for(&self, request: &Request) -> Result<Result<Effective, String>, StoreError> {
+        let settings = self.settings().await?;
+        if !settings.settings_from_drv_env {
+            return Ok(Ok(settings));
+        }
+        let variables = request.drv.env.iter().map(|(n, v)| (n.as_slice(), v.as_slice()));
+        Ok(match Layer::from_environment(Level::Derivation, variables) {
+            Ok(layer) => Ok(layered(settings, [&layer])),
+            Err(e) => Err(format!(
+                "cannot build '{}': in its environment: {e}",
+                request.drv_path
+            )),
+        })
+    }
+
+    /// The answer of the rungs that run nothing: outputs of the view.
+    async fn answer_from_view(
+        &self,
+        request: &Request,
+        view: &View,
+        outputs: &[StorePath],
+        fetched: bool,
+    ) -> Result<Answer, StoreError> {
+        let choices = || outputs.iter().filter_map(|path| view.get(path));
+        let name = shown(&request.drv_path);
+        let other = choices().find_map(|choice| match choice.candidate.why {
+            Why::TrustedBuild(account) | Why::TrustedUpload(account) => Some(account),
+            _ => None,
+        });
+        let cache = choices().find_map(|choice| choice.candidate.cache.clone());
+        let (rung, reason) = match (fetched, cache, other) {
+            (true, Some(cache), _) => (Rung::Substituted, format!("fetched {name} from {cache}")),
+            (_, _, Some(other)) => {
+                let accounts = self.house.db.accounts().await.map_err(failed)?;
+                let other = accounts.into_iter().find(|a| a.id == other);
+                let other = other.map_or_else(String::new, |a| format!(" '{}'", a.name));
+                (
+                    Rung::Trusted,
+                    format!("have {name} from account{other}, which you trust"),
+                )
+            }
+            _ => (
+                Rung::AlreadyValid,
+                format!("have {name}: its outputs are valid already"),
+            ),
+        };
+        Ok(Answer {
+            rung: Some(rung),
+            reason,
+            result: BuildResult::new(BuildStatus::AlreadyValid, ""),
+            build: None,
+        })
     }
 
     /// Joins the run of this key or starts it, passes its log on, and waits for its end.
-    async fn wait_for_run(&self, request: &Request, key: BuildKey, job: Job) -> Result<Answer, StoreError> {
+    async fn wait_for_run(
+        &self,
+        request: &Request,
+        key: BuildKey,
+        sharing: Sharing,
+        job: Job,
+    ) -> Result<Answer, StoreError> {
         let mut writer = None;
         let (interest, started) = self
             .house
             .running
-            .join_or_start(key, &request.drv_path, || {
+            .join_or_start((key, sharing.owner()), &request.drv_path, || {
                 let (write, read) = log::create(&self.house.settings.log_dir, job.id)?;
                 writer = Some(write);
                 Ok::<_, std::io::Error>(read)
@@ -159,7 +235,7 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
             .map_err(|e| StoreError::new(format!("internal error: cannot write a build log: {e}")))?;
         let joined = started.is_none();
         if let (Some(duty), Some(writer)) = (started, writer) {
-            tokio::spawn(lead(Arc::clone(&self.house), key, job, duty, writer));
+            tokio::spawn(lead(Arc::clone(&self.house), key, sharing, job, duty, writer));
         }
         match self.follow(request, &interest).await {
             Finished::Stored(record) => self.succeed(request, Rung::Shared, &record).await,
@@ -216,23 +292,26 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
         record: &BuildRecord,
     ) -> Result<Answer, StoreError> {
         let now = self.house.now();
+        let key = signing::active_key(&self.house.db, self.account.id)
+            .await
+            .map_err(failed)?;
         let claims: Vec<Claim> = record
             .outputs
             .values()
             .map(|output| Claim {
                 object: output.object.clone(),
-                kind: match output.object.ca {
-                    Some(_) => EvidenceKind::ContentAddressed,
-                    None => EvidenceKind::Built,
-                },
+                origin: Origin::Built,
                 deriver: Some(request.drv_path.clone()),
-                signatures: BTreeSet::new(),
+                signatures: key.iter().map(|k| signing::sign(k, &output.object)).collect(),
                 registered: now,
+                cache: None,
+                shareable: true,
             })
             .collect();
+        // The account's own signature is for its clients; it makes nothing known to others (no proof goes with it).
         self.house
             .db
-            .record_claims(self.account.id, &claims)
+            .record_claims(self.account.id, &claims, &[], KeyId(0))
             .await
             .map_err(failed)?;
         let name = shown(&request.drv_path);
@@ -242,7 +321,9 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
                 Duration::from_millis(record.wall_ms).as_secs_f64()
             ),
             Rung::Joined => format!("joined {name}: the same build was running"),
-            Rung::Shared | Rung::AlreadyValid => format!("reused {name}: same derivation and same inputs"),
+            Rung::Shared | Rung::AlreadyValid | Rung::Substituted | Rung::Trusted => {
+                format!("reused {name}: same derivation and same inputs")
+            }
         };
         let mut result = BuildResult::new(BuildStatus::Built, "");
         result.times_built = 1;
@@ -277,7 +358,7 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
         let differing = record.outputs.values().find(|output| {
             valid
                 .get(&output.object.path)
-                .is_some_and(|c| c.claim.object.content != output.object.content)
+                .is_some_and(|c| c.object().content != output.object.content)
         });
         match differing {
             None => self.succeed(request, Rung::Built, &record).await,
@@ -294,6 +375,16 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
                 })
             }
         }
+    }
+}
+
+/// The client's limits, or where it names none those of the settings.
+fn with_settings(options: BuildOptions, settings: &Effective) -> BuildOptions {
+    let first = |named: Option<u64>, set| named.filter(|&limit| limit > 0).or(set);
+    BuildOptions {
+        max_silent_time: first(options.max_silent_time, settings.max_silent_time),
+        timeout: first(options.timeout, settings.timeout),
+        max_log_size: first(options.max_log_size, settings.max_build_log_size),
     }
 }
 

@@ -9,45 +9,56 @@ use tokio::sync::mpsc;
 
 use crate::House;
 use crate::log::{self, LogWriter};
-use crate::ports::{BuildRecord, Builder, Database, DatabaseError, Job, OutputRecord, RunFailure};
+use crate::ports::{
+    BuildRecord, Builder as _, Builds as _, DatabaseError, Job, OutputRecord, Ports, RunFailure,
+};
 use crate::running::{Finished, Lead};
+use crate::terms::Sharing;
 
 /// Chunks of log on their way from the sandbox to the log file.
 const LOG_QUEUE: usize = 16;
 
-impl<D: Database, B: Builder> House<D, B> {
-    /// The shared result of a key, if all its contents are still there; otherwise it is withdrawn.
-    pub(crate) async fn stored_result(&self, key: &BuildKey) -> Result<Option<BuildRecord>, DatabaseError> {
-        let Some(record) = self.db.result(key).await? else {
-            return Ok(None);
-        };
-        if record
-            .outputs
-            .values()
-            .all(|o| self.content.contains(&o.object.content))
-        {
-            return Ok(Some(record));
+impl<P: Ports> House<P> {
+    /// The result of a key that an account may have. One with a lost content is withdrawn.
+    pub(crate) async fn stored_result(
+        &self,
+        key: &BuildKey,
+        sharing: Sharing,
+    ) -> Result<Option<BuildRecord>, DatabaseError> {
+        while let Some(record) = self.db.result(key, sharing.account, sharing.takes).await? {
+            if record
+                .outputs
+                .values()
+                .all(|o| self.content.contains(&o.object.content))
+            {
+                return Ok(Some(record));
+            }
+            tracing::warn!(%key, drv = %record.drv_path, "a content of a result is lost; the result is withdrawn");
+            self.db.forget_result(record.id).await?;
         }
-        tracing::warn!(%key, drv = %record.drv_path, "a content of a shared result is lost; the result is withdrawn");
-        self.db.forget_result(key).await?;
         Ok(None)
     }
 }
 
 /// Runs a job for everybody who waits for its key, and records the result before anybody is told.
-pub(crate) async fn lead<D: Database, B: Builder>(
-    house: Arc<House<D, B>>,
+pub(crate) async fn lead<P: Ports>(
+    house: Arc<House<P>>,
     key: BuildKey,
+    sharing: Sharing,
     job: Job,
     duty: Lead,
     log: LogWriter,
 ) {
     let id = job.id;
     // Between the requester's look and the start of this run another one may have ended.
-    let finished = match house.stored_result(&key).await {
+    let finished = match house.stored_result(&key, sharing).await {
         Ok(Some(record)) => Finished::Stored(Arc::new(record)),
         Ok(None) => match run(&house, key, job, &duty, log).await {
-            Ok(record) => match house.db.record_build(&record).await {
+            Ok(record) => match house
+                .db
+                .record_build(&record, sharing.account, sharing.gives)
+                .await
+            {
                 Ok(shared) if shared.id == record.id => Finished::Ran(Arc::new(shared)),
                 Ok(shared) => Finished::Stored(Arc::new(shared)),
                 Err(e) => database_failed(&e),
@@ -60,8 +71,8 @@ pub(crate) async fn lead<D: Database, B: Builder>(
 }
 
 /// Runs a job whose result is compared, not shared.
-pub(crate) async fn lead_check<D: Database, B: Builder>(
-    house: Arc<House<D, B>>,
+pub(crate) async fn lead_check<P: Ports>(
+    house: Arc<House<P>>,
     key: BuildKey,
     job: Job,
     duty: Lead,
@@ -75,7 +86,7 @@ pub(crate) async fn lead_check<D: Database, B: Builder>(
     end(&house, id, duty, finished);
 }
 
-fn end<D, B>(house: &House<D, B>, id: BuildId, duty: Lead, finished: Finished) {
+fn end<P: Ports>(house: &House<P>, id: BuildId, duty: Lead, finished: Finished) {
     // Nobody will ask for the log of a run that did not end, or was none.
     if matches!(
         &finished,
@@ -87,8 +98,8 @@ fn end<D, B>(house: &House<D, B>, id: BuildId, duty: Lead, finished: Finished) {
 }
 
 /// The result of a job, its contents on disk: bytes first, rows second, so that a row never speaks of bytes that power loss could take.
-async fn run<D: Database, B: Builder>(
-    house: &House<D, B>,
+async fn run<P: Ports>(
+    house: &House<P>,
     key: BuildKey,
     job: Job,
     duty: &Lead,

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use firn_core::BuildKey;
+use firn_core::{AccountId, BuildKey};
 use firn_nix::StorePath;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,9 @@ pub(crate) enum Finished {
     Failed(RunFailure),
 }
 
+/// What a run can be found by: the build key, and whose run it is where it is not everybody's.
+pub(crate) type RunKey = (BuildKey, Option<AccountId>);
+
 /// How far a run is.
 #[derive(Clone, Debug)]
 enum Progress {
@@ -37,7 +40,7 @@ enum Progress {
 /// One run.
 pub(crate) struct Running {
     /// `None` for a run that stands in no registry.
-    key: Option<BuildKey>,
+    key: Option<RunKey>,
     /// As its first requester names the derivation.
     drv_path: StorePath,
     log: Log,
@@ -50,7 +53,7 @@ pub(crate) struct Running {
 /// The runs of this server.
 #[derive(Clone, Default)]
 pub(crate) struct Registry {
-    runs: Arc<Mutex<HashMap<BuildKey, Arc<Running>>>>,
+    runs: Arc<Mutex<HashMap<RunKey, Arc<Running>>>>,
 }
 
 /// The duties of whoever starts a run.
@@ -77,7 +80,7 @@ impl Registry {
     /// Joins the run of that key; when there is none, starts one with the log that `log` makes.
     pub(crate) fn join_or_start<E>(
         &self,
-        key: BuildKey,
+        key: RunKey,
         drv_path: &StorePath,
         log: impl FnOnce() -> Result<Log, E>,
     ) -> Result<(Interest, Option<Lead>), E> {
@@ -106,7 +109,7 @@ impl Registry {
         self.begin(None, drv_path, log)
     }
 
-    fn begin(&self, key: Option<BuildKey>, drv_path: &StorePath, log: Log) -> (Interest, Lead) {
+    fn begin(&self, key: Option<RunKey>, drv_path: &StorePath, log: Log) -> (Interest, Lead) {
         let (send, receive) = watch::channel(Progress::Queued);
         let run = Arc::new(Running {
             key,
@@ -131,7 +134,7 @@ impl Registry {
         )
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<BuildKey, Arc<Running>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RunKey, Arc<Running>>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

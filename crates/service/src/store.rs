@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use firn_content::{FlatOptions, IngestOptions};
-use firn_core::View;
+use firn_core::{Choice, Claim, Effective, Origin, View, Witness};
 use firn_nix::{
     BasicDerivation, CaMethod, ContentAddress, Derivation, DerivationOutput, HashAlgo, PathInfo, StorePath,
 };
@@ -15,10 +15,11 @@ use firn_protocol::{
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::House;
-use crate::ports::{Account, Builder, Database};
+use crate::ports::{Account, Ports, Views as _};
 use crate::realise::Request;
-use crate::resolve::{closure, failed, view};
+use crate::resolve::failed;
 use crate::signatures;
+use crate::terms::{Session, Terms};
 use crate::upload::AccountUpload;
 
 /// Bytes of the largest `.drv` that is read.
@@ -28,16 +29,18 @@ pub(crate) const MAX_DERIVATION: u64 = 64 << 20;
 const MAX_LOG: u64 = 1 << 30;
 
 /// All that a session of one account can reach. No method takes an account: a session cannot express a request across accounts.
-pub struct AccountStore<D, B> {
-    pub(crate) house: Arc<House<D, B>>,
+pub struct AccountStore<P: Ports> {
+    pub(crate) house: Arc<House<P>>,
     pub(crate) account: Account,
+    pub(crate) session: Arc<Session>,
 }
 
-impl<D, B> Clone for AccountStore<D, B> {
+impl<P: Ports> Clone for AccountStore<P> {
     fn clone(&self) -> Self {
         Self {
             house: Arc::clone(&self.house),
             account: self.account.clone(),
+            session: Arc::clone(&self.session),
         }
     }
 }
@@ -46,9 +49,32 @@ fn not_valid(path: &StorePath) -> StoreError {
     StoreError::new(format!("path '{path}' is not valid"))
 }
 
-impl<D: Database, B: Builder> AccountStore<D, B> {
-    async fn view(&self, paths: &[StorePath]) -> Result<View, StoreError> {
-        view(&self.house.db, self.account.id, paths).await.map_err(failed)
+impl<P: Ports> AccountStore<P> {
+    /// What holds for this session now.
+    pub(crate) async fn terms(&self) -> Result<Arc<Terms>, StoreError> {
+        let terms = self.house.terms(self.account.id, &self.session).await;
+        terms.map_err(failed)
+    }
+
+    /// The settings that hold for this session now.
+    ///
+    /// # Errors
+    /// When the account is gone, or the database fails.
+    pub async fn settings(&self) -> Result<Effective, StoreError> {
+        Ok(self.terms().await?.settings.clone())
+    }
+
+    /// The view of these paths and of what it took to find them closed.
+    pub(crate) async fn view(&self, paths: &[StorePath]) -> Result<View, StoreError> {
+        let terms = self.terms().await?;
+        Ok(self.house.view(&terms, paths).await?)
+    }
+
+    /// Those of `paths` that are valid.
+    async fn valid(&self, paths: BTreeSet<StorePath>) -> Result<BTreeSet<StorePath>, StoreError> {
+        let asked: Vec<StorePath> = paths.into_iter().collect();
+        let view = self.view(&asked).await?;
+        Ok(asked.into_iter().filter(|p| view.get(p).is_some()).collect())
     }
 
     async fn path_info(&self, path: &StorePath) -> Result<PathInfo, StoreError> {
@@ -108,17 +134,20 @@ impl<D: Database, B: Builder> AccountStore<D, B> {
     }
 }
 
-impl<D: Database, B: Builder> Store for AccountStore<D, B> {
-    type Upload = AccountUpload<D, B>;
+impl<P: Ports> Store for AccountStore<P> {
+    type Upload = AccountUpload<P>;
 
     async fn query_valid_paths(
         &self,
         paths: BTreeSet<StorePath>,
-        _substitute: bool,
+        substitute: bool,
     ) -> Result<BTreeSet<StorePath>, StoreError> {
-        let paths: Vec<StorePath> = paths.into_iter().collect();
-        let valid = self.view(&paths).await?;
-        Ok(valid.choices().map(|(path, _)| path.clone()).collect())
+        let valid = self.valid(paths.clone()).await?;
+        let missing: BTreeSet<StorePath> = paths.difference(&valid).cloned().collect();
+        if !substitute || missing.is_empty() || !self.substitute(missing).await? {
+            return Ok(valid);
+        }
+        self.valid(paths).await
     }
 
     async fn query_path_infos(&self, paths: Vec<StorePath>) -> Result<Vec<PathInfo>, StoreError> {
@@ -126,43 +155,39 @@ impl<D: Database, B: Builder> Store for AccountStore<D, B> {
         Ok(paths
             .iter()
             .filter_map(|path| valid.get(path))
-            .map(|choice| info(&choice.claim))
+            .map(info)
             .collect())
     }
 
     async fn query_path_from_hash_part(&self, hash_part: String) -> Result<Option<StorePath>, StoreError> {
-        let claims = self
-            .house
-            .db
-            .claims_by_hash_part(self.account.id, &hash_part)
-            .await
-            .map_err(failed)?;
-        Ok(claims.into_iter().next().map(|c| c.object.path))
+        let terms = self.terms().await?;
+        let paths = self.house.db.paths_by_hash_part(&terms.policy, &hash_part);
+        let valid = self.valid(paths.await.map_err(failed)?).await?;
+        Ok(valid.into_iter().next())
     }
 
     async fn query_all_valid_paths(&self) -> Result<BTreeSet<StorePath>, StoreError> {
-        self.house.db.paths(self.account.id).await.map_err(failed)
+        let terms = self.terms().await?;
+        let paths = self.house.db.paths(&terms.policy).await.map_err(failed)?;
+        self.valid(paths).await
     }
 
     async fn query_referrers(&self, path: StorePath) -> Result<BTreeSet<StorePath>, StoreError> {
-        self.house
-            .db
-            .referrers(self.account.id, &path)
-            .await
-            .map_err(failed)
+        let terms = self.terms().await?;
+        let referrers = self.house.db.referrers(&terms.policy, &path);
+        let asked: Vec<StorePath> = referrers.await.map_err(failed)?.into_iter().collect();
+        let view = self.view(&asked).await?;
+        let refers = |p: &StorePath| {
+            view.get(p)
+                .is_some_and(|choice| choice.object().references.contains(&path))
+        };
+        Ok(asked.into_iter().filter(refers).collect())
     }
 
     async fn query_valid_derivers(&self, path: StorePath) -> Result<BTreeSet<StorePath>, StoreError> {
-        let derivers: Vec<StorePath> = self
-            .house
-            .db
-            .derivers(self.account.id, &path)
-            .await
-            .map_err(failed)?
-            .into_iter()
-            .collect();
-        let valid = self.view(&derivers).await?;
-        Ok(derivers.into_iter().filter(|d| valid.get(d).is_some()).collect())
+        let terms = self.terms().await?;
+        let derivers = self.house.db.derivers(&terms.policy, &path);
+        self.valid(derivers.await.map_err(failed)?).await
     }
 
     async fn query_closure(
@@ -170,12 +195,13 @@ impl<D: Database, B: Builder> Store for AccountStore<D, B> {
         paths: BTreeSet<StorePath>,
         include_outputs: bool,
     ) -> Result<BTreeSet<StorePath>, StoreError> {
-        let mut roots = self.query_valid_paths(paths, false).await?;
+        let mut roots = self.valid(paths).await?;
         // Each derivation is read once, however often the closure grows.
         let mut read = BTreeSet::new();
         let mut outputs = BTreeSet::new();
         loop {
-            let found = closure(&self.house.db, self.account.id, &roots).await?;
+            let terms = self.terms().await?;
+            let found = self.house.closure(&terms, &roots).await?;
             let paths: BTreeSet<StorePath> = found.choices().map(|(p, _)| p.clone()).collect();
             if !include_outputs {
                 return Ok(paths);
@@ -191,7 +217,7 @@ impl<D: Database, B: Builder> Store for AccountStore<D, B> {
                         .flatten(),
                 );
             }
-            let valid = self.query_valid_paths(outputs.clone(), false).await?;
+            let valid = self.valid(outputs.clone()).await?;
             if valid.is_subset(&paths) {
                 return Ok(paths);
             }
@@ -223,6 +249,14 @@ impl<D: Database, B: Builder> Store for AccountStore<D, B> {
                 DerivedPath::Built { drv_path, .. } => missing.will_build.insert(drv_path),
             };
         }
+        let terms = self.terms().await?;
+        let offers = self.offers(&terms, missing.unknown.clone()).await?;
+        for (path, offer) in offers.found {
+            missing.unknown.remove(&path);
+            missing.download_size += offer.info.file_size.unwrap_or(0);
+            missing.nar_size += offer.info.nar_size;
+            missing.will_substitute.insert(path);
+        }
         Ok(missing)
     }
 
@@ -236,7 +270,7 @@ impl<D: Database, B: Builder> Store for AccountStore<D, B> {
     }
 
     async fn begin_upload(&self) -> Result<Self::Upload, StoreError> {
-        Ok(AccountUpload::new(Arc::clone(&self.house), self.account.clone()))
+        Ok(AccountUpload::new(self.clone()))
     }
 
     async fn add_to_store(
@@ -317,20 +351,45 @@ impl<D: Database, B: Builder> Store for AccountStore<D, B> {
     }
 
     async fn add_signatures(&self, path: StorePath, signatures: BTreeSet<String>) -> Result<(), StoreError> {
-        let mut all = self.path_info(&path).await?.signatures;
-        all.extend(signatures.iter().cloned());
-        signatures::check(&path, &all)?;
-        let known = self
+        let terms = self.terms().await?;
+        let asked = std::slice::from_ref(&path);
+        let view = self.house.view(&terms, asked).await?;
+        let chosen = view.get(&path).ok_or_else(|| not_valid(&path))?;
+        let evidence = self
             .house
             .db
-            .add_signatures(self.account.id, &path, &signatures)
+            .evidence(&terms.policy, asked)
             .await
             .map_err(failed)?;
-        if known { Ok(()) } else { Err(not_valid(&path)) }
+        let own: Vec<Claim> = evidence
+            .into_iter()
+            .filter(|e| e.witness == Witness::Own && e.id == chosen.candidate.id)
+            .map(|e| e.claim)
+            .collect();
+        // A signature that is brought for a build's output is the bringer's word, like an upload; the build stays what it is.
+        let kept = own.iter().find(|c| c.origin != Origin::Built).or(own.first());
+        let Some(mut claim) = kept.cloned() else {
+            return Err(StoreError::new(format!(
+                "cannot sign '{path}': you have it from somebody else; upload it to sign it"
+            )));
+        };
+        if claim.origin == Origin::Built {
+            claim.origin = Origin::Uploaded;
+            claim.signatures.clear();
+        }
+        let mut all = claim.signatures.clone();
+        all.extend(signatures.iter().cloned());
+        signatures::check(&path, &all)?;
+        claim.signatures = signatures;
+        self.keep(Vec::new(), &[claim]).await
     }
 
     async fn ensure_path(&self, path: StorePath) -> Result<(), StoreError> {
-        self.path_info(&path).await.map(|_| ())
+        let wanted = BTreeSet::from([path.clone()]);
+        match self.query_valid_paths(wanted, true).await?.is_empty() {
+            false => Ok(()),
+            true => Err(not_valid(&path)),
+        }
     }
 
     async fn build_derivation(
@@ -410,16 +469,18 @@ fn with_known_paths(drv_path: &StorePath, mut drv: BasicDerivation) -> BasicDeri
     drv
 }
 
-fn info(claim: &firn_core::Claim) -> PathInfo {
+fn info(choice: &Choice) -> PathInfo {
+    let candidate = &choice.candidate;
+    let object = candidate.object.clone();
     PathInfo {
-        path: claim.object.path.clone(),
-        deriver: claim.deriver.clone(),
-        nar_hash: claim.object.content,
-        references: claim.object.references.clone(),
-        registration_time: claim.registered,
-        nar_size: claim.object.nar_size,
+        path: object.path,
+        deriver: candidate.deriver.clone(),
+        nar_hash: object.content,
+        references: object.references,
+        registration_time: candidate.registered,
+        nar_size: object.nar_size,
         ultimate: false,
-        signatures: claim.signatures.clone(),
-        ca: claim.object.ca,
+        signatures: candidate.signatures.clone(),
+        ca: object.ca,
     }
 }

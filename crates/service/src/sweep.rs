@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use firn_nix::NarHash;
 
 use crate::House;
-use crate::ports::{Builder, Database};
+use crate::ports::{Ports, Views as _};
 
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Swept {
     pub removed: usize,
 }
 
-impl<D: Database, B: Builder> House<D, B> {
+impl<P: Ports> House<P> {
     /// Removes contents that nothing speaks of. Only before the first session: an upload publishes its bytes before its rows.
     ///
     /// # Errors

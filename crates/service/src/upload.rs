@@ -1,19 +1,15 @@
 //! Uploads: bytes are checked as they come, and become valid together or not at all.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
-
 use firn_content::{Arriving, IngestOptions, Staged};
-use firn_core::{Claim, EvidenceKind, Object};
+use firn_core::{Claim, Object, Origin};
 use firn_nix::{PathInfo, StorePath};
 use firn_protocol::{StoreError, Upload};
+use std::collections::{BTreeSet, VecDeque};
 use tokio::io::AsyncRead;
 
-use crate::House;
 use crate::content_address::check;
-use crate::ports::{Account, Builder, Database};
-use crate::resolve::{failed, view};
-use crate::signatures;
+use crate::ports::Ports;
+use crate::{AccountStore, signatures};
 
 /// Most paths of one upload.
 const MAX_PATHS: usize = 100_000;
@@ -25,9 +21,8 @@ const MAX_REFERENCES: usize = 1 << 20;
 const MAX_ARRIVING: usize = 8;
 
 /// One account's upload.
-pub struct AccountUpload<D, B> {
-    pub(crate) house: Arc<House<D, B>>,
-    pub(crate) account: Account,
+pub struct AccountUpload<P: Ports> {
+    store: AccountStore<P>,
     staged: Vec<Staged>,
     claims: Vec<Claim>,
     references: usize,
@@ -35,11 +30,10 @@ pub struct AccountUpload<D, B> {
     arriving: VecDeque<(PathInfo, Arriving)>,
 }
 
-impl<D: Database, B: Builder> AccountUpload<D, B> {
-    pub(crate) fn new(house: Arc<House<D, B>>, account: Account) -> Self {
+impl<P: Ports> AccountUpload<P> {
+    pub(crate) fn new(store: AccountStore<P>) -> Self {
         Self {
-            house,
-            account,
+            store,
             staged: Vec::new(),
             claims: Vec::new(),
             references: 0,
@@ -57,15 +51,13 @@ impl<D: Database, B: Builder> AccountUpload<D, B> {
             ca: info.ca,
         };
         self.claims.push(Claim {
-            kind: if object.ca.is_some() {
-                EvidenceKind::ContentAddressed
-            } else {
-                EvidenceKind::Uploaded
-            },
             object,
+            origin: Origin::Uploaded,
             deriver: info.deriver,
             signatures: info.signatures,
-            registered: self.house.now(),
+            registered: self.store.house.now(),
+            cache: None,
+            shareable: true,
         });
         self.staged.push(staged);
     }
@@ -91,7 +83,7 @@ impl<D: Database, B: Builder> AccountUpload<D, B> {
         }
         self.references = more_references(self.references, info)?;
         signatures::check(&info.path, &info.signatures)?;
-        let max = self.house.settings.max_nar_size;
+        let max = self.store.house.settings.max_nar_size;
         if info.nar_size > max {
             return Err(StoreError::new(format!(
                 "path '{}' has {} bytes, the largest that is taken here has {max}",
@@ -111,9 +103,7 @@ impl<D: Database, B: Builder> AccountUpload<D, B> {
             .filter(|r| !batch.contains(r))
             .collect();
         let outside: Vec<StorePath> = outside.into_iter().cloned().collect();
-        let known = view(&self.house.db, self.account.id, &outside)
-            .await
-            .map_err(failed)?;
+        let known = self.store.view(&outside).await?;
         match outside.iter().find(|r| known.get(r).is_none()) {
             None => Ok(()),
             Some(missing) => {
@@ -142,7 +132,7 @@ fn cannot_add(path: &StorePath, error: &firn_content::IngestError) -> StoreError
     StoreError::new(format!("cannot add '{path}': {error}"))
 }
 
-impl<D: Database, B: Builder> Upload for AccountUpload<D, B> {
+impl<P: Ports> Upload for AccountUpload<P> {
     async fn add(
         &mut self,
         info: PathInfo,
@@ -152,10 +142,11 @@ impl<D: Database, B: Builder> Upload for AccountUpload<D, B> {
         let options = IngestOptions {
             expected_size: Some(info.nar_size),
             expected_hash: Some(info.nar_hash),
-            max_size: self.house.settings.max_nar_size,
+            max_size: self.store.house.settings.max_nar_size,
         };
         let mut nar = nar;
         let arriving = self
+            .store
             .house
             .content
             .receive(&mut nar, options, None)
@@ -175,10 +166,11 @@ impl<D: Database, B: Builder> Upload for AccountUpload<D, B> {
         let options = IngestOptions {
             expected_size: None,
             expected_hash: None,
-            max_size: self.house.settings.max_nar_size,
+            max_size: self.store.house.settings.max_nar_size,
         };
         let mut nar = nar;
         let staged = self
+            .store
             .house
             .content
             .ingest(&mut nar, options, None)
@@ -206,24 +198,9 @@ impl<D: Database, B: Builder> Upload for AccountUpload<D, B> {
             return Ok(());
         }
         self.check_references().await?;
-        let disk = |e: firn_content::ContentError| {
-            tracing::error!(error = %e, "cannot keep an upload");
-            StoreError::new(
-                "internal error: the service cannot write to its disk; the operator's log has the details",
-            )
-        };
-        // Bytes first, rows second: a row never speaks of bytes that power loss could take.
-        self.house
-            .content
-            .publish(std::mem::take(&mut self.staged))
+        self.store
+            .keep(std::mem::take(&mut self.staged), &self.claims)
             .await
-            .map_err(disk)?;
-        self.house.content.sync().await.map_err(disk)?;
-        self.house
-            .db
-            .record_claims(self.account.id, &self.claims)
-            .await
-            .map_err(failed)
     }
 }
 

@@ -57,3 +57,13 @@ pub enum DatabaseError {
 pub trait Database: Accounts + Policies + Views + Builds + Clone {}
 
 impl<T: Accounts + Policies + Views + Builds + Clone> Database for T {}
+
+/// The world that a service runs in.
+pub trait Ports: Send + Sync + 'static {
+    /// Metadata.
+    type Database: Database;
+    /// What runs builds.
+    type Builder: Builder;
+    /// Binary caches.
+    type Caches: Caches;
+}

@@ -1,0 +1,42 @@
+//! Making staged contents valid: bytes first, rows second, so that a row never speaks of bytes that power loss could take.
+
+use firn_content::Staged;
+use firn_core::Claim;
+use firn_protocol::StoreError;
+
+use crate::AccountStore;
+use crate::known_keys::prove;
+use crate::ports::{DatabaseError, Ports, Views as _};
+use crate::resolve::failed;
+
+impl<P: Ports> AccountStore<P> {
+    /// Publishes contents and records claims for them, durably. Contents that were published before may be left out of `staged`.
+    pub(crate) async fn keep(&self, staged: Vec<Staged>, claims: &[Claim]) -> Result<(), StoreError> {
+        let disk = |e: firn_content::ContentError| {
+            tracing::error!(error = %e, "cannot keep contents");
+            StoreError::new(
+                "internal error: the service cannot write to its disk; the operator's log has the details",
+            )
+        };
+        let terms = self.terms().await?;
+        let trusted = &terms.settings.trusted_public_keys;
+        // Before the bytes: what is refused leaves nothing.
+        let (mut proofs, mut registry) = prove(&self.house.db, claims, trusted).await?;
+        self.house.content.publish(staged).await.map_err(disk)?;
+        self.house.content.sync().await.map_err(disk)?;
+        loop {
+            let recorded = self
+                .house
+                .db
+                .record_claims(self.account.id, claims, &proofs, registry)
+                .await;
+            match recorded {
+                // Somebody began to trust a key a moment ago: it may be the one of an open signature.
+                Err(DatabaseError::KeysChanged) => {
+                    (proofs, registry) = prove(&self.house.db, claims, trusted).await?;
+                }
+                other => return other.map_err(failed),
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! One fetch for everybody who wants the same thing at the same time.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+
+use firn_nix::NarHash;
+use tokio::sync::Mutex;
+
+/// What is fetched: the cache's address, who asks it, the file, and what it should hold. Two accounts share a fetch only when the cache
+/// would have given both the same bytes.
+pub(crate) type Flight = (String, Option<crate::ports::Login>, String, NarHash);
+
+/// Fetches that are under way.
+#[derive(Debug, Default)]
+pub(crate) struct SingleFlight {
+    flights: StdMutex<HashMap<Flight, Arc<Mutex<bool>>>>,
+}
+
+impl SingleFlight {
+    /// Runs `fetch`, unless it has just succeeded for somebody else. One that fails or is given up is tried again by the next who waits.
+    pub(crate) async fn run<E>(
+        &self,
+        flight: Flight,
+        fetch: impl Future<Output = Result<(), E>>,
+    ) -> Result<(), E> {
+        let place = {
+            let mut flights = self.lock();
+            Arc::clone(flights.entry(flight.clone()).or_default())
+        };
+        let landing = Landing {
+            all: self,
+            flight,
+            place,
+        };
+        let mut landed = landing.place.lock().await;
+        if !*landed {
+            fetch.await?;
+            *landed = true;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Flight, Arc<Mutex<bool>>>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the flight off the board when the last one who waits is gone.
+struct Landing<'a> {
+    all: &'a SingleFlight,
+    flight: Flight,
+    place: Arc<Mutex<bool>>,
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        let mut flights = self.all.lock();
+        // The board's and this one's.
+        if Arc::strong_count(&self.place) <= 2 {
+            flights.remove(&self.flight);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    fn flight() -> Flight {
+        (
+            "https://cache".into(),
+            None,
+            "nar/x".into(),
+            NarHash::new([1; 32]),
+        )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_shares_the_fetch_and_failure_is_tried_again() {
+        let board = SingleFlight::default();
+        let fetches = AtomicUsize::new(0);
+        let fetch = |fails: usize| {
+            let fetches = &fetches;
+            async move {
+                let number = fetches.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if number < fails { Err(()) } else { Ok(()) }
+            }
+        };
+        let all = futures_util::future::join_all((0..10).map(|_| board.run(flight(), fetch(1)))).await;
+        assert_eq!(all.iter().filter(|r| r.is_err()).count(), 1);
+        assert_eq!(fetches.load(Ordering::SeqCst), 2);
+        assert!(board.lock().is_empty());
+        // Later is another time: the content may be gone since.
+        board.run(flight(), fetch(0)).await.unwrap();
+        assert_eq!(fetches.load(Ordering::SeqCst), 3);
+    }
+}

@@ -1,0 +1,152 @@
+//! On what terms a session sees the world: the settings that hold for it, and the policy that follows from them.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use firn_core::{AccountId, Effective, KeyId, Layer, Level, Policy, layered};
+use firn_nix::signature::PublicKey;
+
+use crate::ports::{DatabaseError, Policies, Ports, Stored};
+use crate::{House, StoreError, known_keys};
+
+/// What a session brought, and the terms that were found for it last.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    /// Fingerprint of the SSH key that logged in.
+    ssh_key: Option<String>,
+    /// Settings of the SSH environment.
+    environment: Layer,
+    latest: Mutex<Option<Arc<Terms>>>,
+}
+
+impl Session {
+    pub(crate) fn new(ssh_key: Option<String>, environment: Layer) -> Self {
+        Self {
+            ssh_key,
+            environment,
+            latest: Mutex::default(),
+        }
+    }
+
+    /// The settings among the variables of an SSH session. The server's own variables are none.
+    pub(crate) fn environment(variables: &[(Vec<u8>, Vec<u8>)]) -> Result<Layer, StoreError> {
+        let settings = variables
+            .iter()
+            .filter(|(name, _)| name != b"FIRN_CONFIG" && name != b"FIRN_DATA_DIR")
+            .map(|(name, value)| (name.as_slice(), value.as_slice()));
+        Layer::from_environment(Level::SshEnvironment, settings)
+            .map_err(|e| StoreError::new(format!("in the SSH environment: {e}")))
+    }
+}
+
+/// What holds at one moment.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    epoch: u64,
+    pub(crate) settings: Effective,
+    pub(crate) policy: Policy,
+    /// Tells these terms from others, and from themselves after a change.
+    pub(crate) tag: u64,
+}
+
+impl Terms {
+    /// Whether builds of this account may serve others, and whether it takes theirs.
+    pub(crate) fn sharing(&self) -> Sharing {
+        let shares = self.settings.share_builds;
+        Sharing {
+            account: self.policy.account,
+            gives: shares && !self.settings.private,
+            takes: shares,
+        }
+    }
+}
+
+/// An account's part in derivation sharing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sharing {
+    pub(crate) account: AccountId,
+    pub(crate) gives: bool,
+    pub(crate) takes: bool,
+}
+
+impl Sharing {
+    /// Whose run it is: nobody's, where all share it.
+    pub(crate) fn owner(self) -> Option<AccountId> {
+        (!(self.gives && self.takes)).then_some(self.account)
+    }
+}
+
+/// Values that were checked when they were set; what this version does not know any more is left out.
+pub(crate) fn layer<'s>(level: Level, stored: impl IntoIterator<Item = (&'s String, &'s String)>) -> Layer {
+    let mut layer = Layer::default();
+    for (name, value) in stored {
+        if let Err(error) = layer.set(level, name, value) {
+            tracing::warn!(%error, "a stored setting is left out");
+        }
+    }
+    layer
+}
+
+impl<P: Ports> House<P> {
+    /// The terms of a session now. Whatever was changed before this call holds.
+    pub(crate) async fn terms(
+        &self,
+        account: AccountId,
+        session: &Session,
+    ) -> Result<Arc<Terms>, DatabaseError> {
+        let epoch = self.db.epoch().await?;
+        let latest = session
+            .latest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(terms) = latest.filter(|t| t.epoch == epoch) {
+            return Ok(terms);
+        }
+        let stored = self.db.stored(account, session.ssh_key.as_deref()).await?;
+        let terms = Arc::new(self.find_terms(account, session, stored).await?);
+        *session.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&terms));
+        Ok(terms)
+    }
+
+    async fn find_terms(
+        &self,
+        account: AccountId,
+        session: &Session,
+        stored: Stored,
+    ) -> Result<Terms, DatabaseError> {
+        let layers = [
+            layer(Level::Account, &stored.account),
+            layer(Level::Key, &stored.key),
+            session.environment.clone(),
+        ];
+        let settings = layered(self.settings.defaults.clone(), &layers);
+        let policy = Policy {
+            account,
+            keys: self.key_ids(&settings.trusted_public_keys).await?,
+            accounts: stored.accounts,
+        };
+        let mut tag = DefaultHasher::new();
+        (stored.epoch, &policy).hash(&mut tag);
+        Ok(Terms {
+            epoch: stored.epoch,
+            settings,
+            policy,
+            tag: tag.finish(),
+        })
+    }
+
+    /// The numbers of keys, in the same order. A key that is new here is made known first.
+    async fn key_ids(&self, keys: &[PublicKey]) -> Result<Vec<KeyId>, DatabaseError> {
+        let names: Vec<String> = keys.iter().map(|k| k.name().to_owned()).collect();
+        let (known, _) = self.db.keys_named(&names).await?;
+        let mut ids = Vec::with_capacity(keys.len());
+        for key in keys {
+            ids.push(match known.iter().find(|(_, k)| k == key) {
+                Some((id, _)) => *id,
+                None => known_keys::register(&self.db, key).await?,
+            });
+        }
+        Ok(ids)
+    }
+}
