@@ -421,6 +421,10 @@ impl<P: Ports> Store for AccountStore<P> {
     ) -> Result<Vec<BuildResult>, StoreError> {
         let mut results = Vec::with_capacity(targets.len());
         for target in targets {
+            if let DerivedPath::Opaque(path) = &target {
+                self.query_valid_paths(BTreeSet::from([path.clone()]), true)
+                    .await?;
+            }
             results.push(if self.is_valid(&target).await? {
                 BuildResult::new(BuildStatus::AlreadyValid, "")
             } else {

@@ -12,6 +12,7 @@
 //! # Ok(()) }
 //! ```
 
+mod cache;
 mod layers;
 mod licences;
 mod nix;
@@ -20,6 +21,7 @@ mod server;
 
 use std::path::{Path, PathBuf};
 
+pub use cache::{CacheKey, WebServer};
 pub use layers::forbidden_arrows;
 pub use licences::forbidden_packages;
 pub use nix::{Nix, Run};

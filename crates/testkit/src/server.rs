@@ -13,6 +13,9 @@ use crate::{Nix, Run};
 /// How long a server may take to be ready or to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Tests need nothing beyond loopback, and the caches that they ask are there.
+pub const OFF_LINE: &str = "[settings]\nsubstituters = []\n\n[caches]\nallow-private-networks = true\n";
+
 /// A running `firn serve`; stopped when dropped.
 #[derive(Debug)]
 pub struct Server {
@@ -141,17 +144,17 @@ impl Server {
     fn config_file(&self) -> anyhow::Result<PathBuf> {
         let file = self.dir.join("firn.toml");
         if !file.exists() {
-            std::fs::write(&file, "")?;
+            std::fs::write(&file, OFF_LINE)?;
         }
         Ok(file)
     }
 
-    /// Its configuration from the next start on.
+    /// Its configuration from the next start on, behind what keeps it from asking the world.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn configure(&self, toml: &str) -> anyhow::Result<()> {
-        Ok(std::fs::write(self.config_file()?, toml)?)
+        Ok(std::fs::write(self.config_file()?, format!("{OFF_LINE}\n{toml}"))?)
     }
 
     /// Its data directory.
