@@ -10,7 +10,7 @@ const MAX_URL: usize = 2048;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CacheUrl {
     scheme: Scheme,
-    /// `host` or `host:port`, in lower case; empty for files.
+    /// `host` or `host:port`, in lower case and without the scheme's usual port; empty for files.
     authority: String,
     /// Begins with `/`, does not end with one; empty for the root.
     path: String,
@@ -77,21 +77,40 @@ impl FromStr for CacheUrl {
         if authority.contains('@') {
             return Err(refused("logins are set apart, for the host"));
         }
-        match scheme {
-            Scheme::File if !authority.is_empty() => return Err(refused("file:// takes an absolute path")),
-            Scheme::Https | Scheme::Http if authority.is_empty() => return Err(refused("it has no host")),
-            _ => {}
+        let host = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
+        if !authority.bytes().all(host) {
+            return Err(refused(
+                "its host has other characters than names and addresses have",
+            ));
         }
-        if rest.contains('#') || path.split('/').any(|part| part == "..") {
-            return Err(refused("its path has '..' or '#'"));
+        let authority = authority.to_ascii_lowercase();
+        let usual_port = match scheme {
+            Scheme::Https => ":443",
+            Scheme::Http => ":80",
+            Scheme::File => "",
+        };
+        let authority = authority.strip_suffix(usual_port).unwrap_or(&authority);
+        if authority.is_empty() != (scheme == Scheme::File) {
+            return Err(refused(
+                "write https://HOST/PATH, http://HOST/PATH or file:///PATH",
+            ));
+        }
+        if path.contains(['#', '\\']) || path.split('/').any(is_dots) {
+            return Err(refused("its path has '.', '..', '#' or '\\'"));
         }
         Ok(Self {
             scheme,
-            authority: authority.to_ascii_lowercase(),
+            authority: authority.to_owned(),
             path: path.trim_end_matches('/').to_owned(),
             priority,
         })
     }
+}
+
+/// Whether a part of a path is `.` or `..`, as URLs may write them.
+fn is_dots(part: &str) -> bool {
+    let part = part.to_ascii_lowercase().replace("%2e", ".");
+    part == "." || part == ".."
 }
 
 impl CacheUrl {
@@ -155,6 +174,11 @@ mod tests {
                 "http://127.0.0.1:8080/team/cache",
             ),
             ("https://Host.Example/A/b?priority=10", "https://host.example/A/b"),
+            ("https://h:443/a", "https://h/a"),
+            ("http://h:80", "http://h"),
+            ("http://h:443", "http://h:443"),
+            ("http://[::1]:8080/x", "http://[::1]:8080/x"),
+            ("https://h/a..b/...", "https://h/a..b/..."),
             ("file:///srv/cache", "file:///srv/cache"),
         ] {
             let url: CacheUrl = text.parse().unwrap();
@@ -167,10 +191,19 @@ mod tests {
             "ftp://x",
             "https://",
             "https:///x",
+            "https://:443/x",
             "file://x/y",
             "https://u:p@h",
             "https://h/a b",
             "https://h/../x",
+            "https://h/./x",
+            "https://h/%2E%2e/x",
+            "https://h/.%2e",
+            "https://h/a\\..\\b",
+            "https://h\\x",
+            "https://h%2fx",
+            "https://h#x",
+            "https://b\u{fc}cher.example",
             "https://h/#x",
             "https://h?x=1",
             "https://h?priority=x",

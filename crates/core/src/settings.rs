@@ -473,7 +473,7 @@ mod tests {
     #[test]
     fn unknown_names_get_the_nearest() {
         for (name, nearest) in [
-            ("substituter", "substituters"),
+            ("substitutors", "substituters"),
             ("trusted-keys", "trusted-public-keys"),
             ("time-out", "timeout"),
             ("sharebuilds", "share-builds"),

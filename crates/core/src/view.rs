@@ -80,7 +80,34 @@ pub struct Candidate {
     /// Cache that the account got it from.
     pub cache: Option<String>,
     rank: Rank,
+    /// Of the evidence that names the deriver.
+    deriver_rank: Option<Rank>,
 }
+
+impl Candidate {
+    /// What the account's own claim tells besides the bytes, whether or not it is a reason to believe them. The deriver of the best
+    /// evidence that names one stays.
+    fn tell(&mut self, rank: Rank, claim: Told) {
+        self.signatures.extend(claim.signatures);
+        if claim.deriver.is_some() && self.deriver_rank.is_none_or(|known| rank < known) {
+            (self.deriver, self.deriver_rank) = (claim.deriver, Some(rank));
+        }
+        if self.cache.is_none() {
+            self.cache = claim.cache;
+        }
+    }
+}
+
+/// What a claim tells of an object besides the bytes.
+#[derive(Clone, Debug)]
+struct Told {
+    deriver: Option<StorePath>,
+    signatures: BTreeSet<String>,
+    cache: Option<String>,
+}
+
+/// Behind all evidence that is a reason to believe.
+const NO_REASON: Rank = (u8::MAX, 0, 0, 0);
 
 /// The content that a view has for one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +134,8 @@ pub struct Draft<'p> {
     candidates: BTreeMap<StorePath, Vec<Candidate>>,
     /// Objects whose closure is known to be in the view.
     closed: BTreeSet<ObjectId>,
+    /// What the account fetched from caches: no reason to believe it, but it tells where a believed object came from.
+    fetched: BTreeMap<ObjectId, Told>,
 }
 
 impl<'p> Draft<'p> {
@@ -118,6 +147,7 @@ impl<'p> Draft<'p> {
             asked: BTreeSet::new(),
             candidates: BTreeMap::new(),
             closed: BTreeSet::new(),
+            fetched: BTreeMap::new(),
         }
     }
 
@@ -131,39 +161,63 @@ impl<'p> Draft<'p> {
     ) {
         self.asked.extend(paths);
         for evidence in evidence {
-            let Some((why, rank)) = rank(self.policy, &evidence) else {
-                continue;
-            };
-            if is_closed(evidence.id) {
-                self.closed.insert(evidence.id);
-            }
+            let (id, witness) = (evidence.id, evidence.witness);
+            let ranked = rank(self.policy, &evidence);
             let claim = evidence.claim;
-            let of_path = self.candidates.entry(claim.object.path.clone()).or_default();
-            match of_path.iter_mut().find(|c| c.id == evidence.id) {
-                Some(candidate) => {
-                    candidate.signatures.extend(claim.signatures);
-                    if candidate.deriver.is_none() {
-                        candidate.deriver = claim.deriver;
-                    }
-                    if candidate.cache.is_none() {
-                        candidate.cache = claim.cache;
-                    }
-                    if rank < candidate.rank {
-                        (candidate.why, candidate.rank, candidate.registered) = (why, rank, claim.registered);
-                    }
-                }
-                None => of_path.push(Candidate {
-                    id: evidence.id,
-                    object: claim.object,
-                    why,
+            let told = match witness {
+                // Whoever brought it is nobody that the account trusts.
+                Witness::Key(_) => Told {
+                    deriver: None,
+                    signatures: claim.signatures,
+                    cache: None,
+                },
+                Witness::Own | Witness::Account(_) => Told {
                     deriver: claim.deriver,
                     signatures: claim.signatures,
-                    registered: claim.registered,
                     cache: claim.cache,
-                    rank,
-                }),
+                },
+            };
+            let Some((why, rank)) = ranked else {
+                if witness == Witness::Own {
+                    if let Some(candidate) = self.candidate(&claim.object.path, id) {
+                        candidate.tell(NO_REASON, told.clone());
+                    }
+                    self.fetched.insert(id, told);
+                }
+                continue;
+            };
+            if is_closed(id) {
+                self.closed.insert(id);
             }
+            if let Some(candidate) = self.candidate(&claim.object.path, id) {
+                candidate.tell(rank, told);
+                if rank < candidate.rank {
+                    (candidate.why, candidate.rank, candidate.registered) = (why, rank, claim.registered);
+                }
+                continue;
+            }
+            let mut candidate = Candidate {
+                id,
+                why,
+                deriver: None,
+                signatures: BTreeSet::new(),
+                registered: claim.registered,
+                cache: None,
+                rank,
+                deriver_rank: None,
+                object: claim.object,
+            };
+            candidate.tell(rank, told);
+            if let Some(told) = self.fetched.get(&id) {
+                candidate.tell(NO_REASON, told.clone());
+            }
+            let path = candidate.object.path.clone();
+            self.candidates.entry(path).or_default().push(candidate);
         }
+    }
+
+    fn candidate(&mut self, path: &StorePath, id: ObjectId) -> Option<&mut Candidate> {
+        self.candidates.get_mut(path)?.iter_mut().find(|c| c.id == id)
     }
 
     /// References that were not asked for yet: what to look up next.

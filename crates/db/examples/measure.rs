@@ -1,17 +1,21 @@
 //! Times the hot paths: `cargo run -p firn-db --example measure -- <directory> [<rows>]`; the directory must be empty or new.
 //!
-//! Prints, for 10,000 rows of evidence and for `<rows>` (1,000,000) of 100 accounts, how long 2,000 claims take to read and to record,
-//! and how many single claims are recorded per second by 1 and by 20 callers at once.
+//! Prints, for 10,000 claims and for `<rows>` (1,000,000) of 100 accounts, each with a signature that the reader trusts: how long the
+//! evidence for 2,000 paths takes that are all there, with policies of one key and 0 to 2 accounts, and the ratio of both numbers; then what
+//! the other hot operations take.
 
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use firn_core::{AccountId, AccountName, Claim, EvidenceKind, Object};
+use firn_core::{AccountName, Claim, KeyId, Object, Origin, Policy, Trust};
 use firn_db::SqliteDatabase;
+use firn_nix::signature::SecretKey;
 use firn_nix::{Hash, NarHash, StorePath};
-use firn_service::ports::{Accounts as _, Builds as _, DatabaseError, RequestRecord, Views as _};
+use firn_service::ports::{
+    Accounts as _, Builds as _, DatabaseError, Policies as _, Proof, RequestRecord, Views as _,
+};
 use tokio::task::JoinSet;
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -45,13 +49,52 @@ fn claims(range: std::ops::Range<u64>) -> Result<Vec<Claim>, Failure> {
                     references: references?,
                     ca: None,
                 },
-                kind: EvidenceKind::Uploaded,
+                origin: Origin::Uploaded,
                 deriver: Some(path(n + 1)?),
-                signatures: BTreeSet::from([format!("cache.example.org-1:{}", "A".repeat(88))]),
+                signatures: BTreeSet::from([signature(n)]),
                 registered: 1,
+                cache: None,
+                shareable: true,
             })
         })
         .collect()
+}
+
+const KEY: &str = "cache.example.org-1";
+
+/// As long as a real one.
+fn signature(n: u64) -> String {
+    format!("{KEY}:{n:0>86}==")
+}
+
+/// That the key made the signature of each claim.
+fn proofs(claims: &[Claim], key: KeyId) -> Vec<Proof> {
+    let of_claim = |(claim, c): (usize, &Claim)| {
+        Some(Proof {
+            claim,
+            signature: c.signatures.first()?.clone(),
+            key_name: KEY.to_owned(),
+            key: Some(key),
+        })
+    };
+    claims.iter().enumerate().filter_map(of_claim).collect()
+}
+
+/// Median time of the evidence for 2,000 paths, by number of accounts in the policy; and of one path.
+type Times = Vec<(String, Duration)>;
+
+async fn record(
+    db: &SqliteDatabase,
+    account: firn_core::AccountId,
+    claims: &[Claim],
+    key: KeyId,
+) -> Result<(), DatabaseError> {
+    db.record_claims(account, claims, &proofs(claims, key), key).await
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort();
+    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
 fn report(what: &str, mut times: Vec<Duration>) {
@@ -69,50 +112,50 @@ async fn main() -> Result<(), Failure> {
         None => 1_000_000,
     };
     std::fs::create_dir_all(&directory)?;
+    let mut all: Vec<Times> = Vec::new();
     for rows in [10_000, rows] {
         println!("\n{rows} claims of {ACCOUNTS} accounts");
-        measure(&directory.join(format!("{rows}.sqlite")), rows).await?;
+        all.push(measure(&directory.join(format!("{rows}.sqlite")), rows).await?);
+    }
+    println!();
+    if let [few, many] = all.as_slice() {
+        for ((what, few), (_, many)) in few.iter().zip(many) {
+            let ratio = many.as_secs_f64() / few.as_secs_f64();
+            println!("{what:<58} {few:>9.3?} → {many:>9.3?}  ratio {ratio:.2}");
+        }
     }
     Ok(())
 }
 
-async fn measure(file: &std::path::Path, rows: u64) -> Result<(), Failure> {
+async fn measure(file: &std::path::Path, rows: u64) -> Result<Times, Failure> {
     let db = SqliteDatabase::open(file).await?;
+    let public_key = SecretKey::from_seed(KEY, &[7; 32])?.public_key();
+    let (key, _) = db.register_key(&public_key).await?;
     let start = Instant::now();
     let mut accounts = Vec::new();
     for n in 0..ACCOUNTS {
         let account = db
-            .create_account(&AccountName::parse(&format!("a{n}"))?, 1)
+            .create_account(&AccountName::parse(&format!("a{n}"))?, "secret", 1)
             .await?
             .id;
         accounts.push(account);
         // Half of the objects are everybody's, half are its own; as many as there are rows in all.
         let each = rows / ACCOUNTS;
         let own = 1_000_000 + n * each;
-        db.record_claims(account, &claims(0..each / 2)?).await?;
-        db.record_claims(account, &claims(own..own + each / 2)?).await?;
+        record(&db, account, &claims(0..each / 2)?, key).await?;
+        record(&db, account, &claims(own..own + each / 2)?, key).await?;
     }
     println!("filled in {:.1?}", start.elapsed());
 
     let (Some(reader), Some(writer)) = (accounts.get(50).copied(), accounts.get(7).copied()) else {
         return Err("no accounts".into());
     };
-    // As many hits whatever the number of rows.
-    let each = rows / ACCOUNTS / 2;
-    let own = 1_000_000 + 50 * each * 2;
-    let asked: Vec<StorePath> = (0..50)
-        .chain(own..own + 50)
-        .chain(9_000_000..9_000_000 + BATCH - 100)
-        .map(path)
-        .collect::<Result<_, _>>()?;
-    time(&db, reader, &asked, "claims of 2,000 paths, 100 of them there").await?;
-
     let fresh = 20_000_000;
     let mut times = Vec::new();
     for n in 0..u64::from(TIMES) {
         let new = claims(fresh + n * BATCH..fresh + (n + 1) * BATCH)?;
         let start = Instant::now();
-        db.record_claims(writer, &new).await?;
+        record(&db, writer, &new, key).await?;
         times.push(start.elapsed());
     }
     report("record 2,000 new claims", times);
@@ -122,15 +165,55 @@ async fn measure(file: &std::path::Path, rows: u64) -> Result<(), Failure> {
     for n in 0..TIMES {
         let other = accounts.get(20 + n as usize).copied().unwrap_or(writer);
         let start = Instant::now();
-        db.record_claims(other, &known).await?;
+        record(&db, other, &known, key).await?;
         times.push(start.elapsed());
     }
     report("record 2,000 claims of known objects", times);
 
+    // Paths that the reader, and the accounts that it trusts, have; and what only the key has signed.
+    for other in [reader, accounts.get(60).copied().unwrap_or(writer)] {
+        record(&db, other, &known, key).await?;
+    }
     let asked: Vec<StorePath> = (fresh..fresh + BATCH).map(path).collect::<Result<_, _>>()?;
-    time(&db, writer, &asked, "claims of 2,000 paths, all there").await?;
-    let one: Vec<StorePath> = asked.iter().take(1).cloned().collect();
-    time(&db, writer, &one, "claims of 1 path").await?;
+    let stranger: Vec<StorePath> = (fresh + BATCH..fresh + 2 * BATCH)
+        .map(path)
+        .collect::<Result<_, _>>()?;
+    let mut results = Times::new();
+    let others: Vec<_> = [7, 60]
+        .iter()
+        .filter_map(|n| Some((*accounts.get(*n)?, Trust::Uploads)))
+        .collect();
+    for trusted in 0..=others.len() {
+        let policy = Policy {
+            account: reader,
+            keys: vec![key],
+            accounts: others.iter().take(trusted).copied().collect(),
+        };
+        for (what, asked) in [
+            ("2,000 paths", asked.as_slice()),
+            ("2,000 paths of a stranger", stranger.as_slice()),
+            ("1 path", asked.get(..1).unwrap_or_default()),
+        ] {
+            let mut times = Vec::new();
+            let mut found = 0;
+            for _ in 0..if asked.len() == 1 { 500 } else { 30 } {
+                let start = Instant::now();
+                found = db.evidence(&policy, asked).await?.len();
+                times.push(start.elapsed());
+            }
+            let what = format!("evidence, 1 key, {trusted} accounts, {what} ({found})");
+            results.push((what.clone(), median(&mut times)));
+            report(&what, times);
+        }
+    }
+    let mut times = Vec::new();
+    for _ in 0..1_000 {
+        let start = Instant::now();
+        db.epoch().await?;
+        times.push(start.elapsed());
+    }
+    results.push(("epoch".to_owned(), median(&mut times)));
+    report("epoch", times);
 
     let singles = claims(30_000_000..30_004_000)?;
     for callers in [1, 20] {
@@ -141,7 +224,7 @@ async fn measure(file: &std::path::Path, rows: u64) -> Result<(), Failure> {
             let account = accounts.get(caller).copied().unwrap_or(writer);
             tasks.spawn(async move {
                 for claim in singles.iter().skip(caller * 200).take(200) {
-                    db.record_claims(account, std::slice::from_ref(claim)).await?;
+                    record(&db, account, std::slice::from_ref(claim), key).await?;
                 }
                 Ok::<(), DatabaseError>(())
             });
@@ -179,25 +262,8 @@ async fn measure(file: &std::path::Path, rows: u64) -> Result<(), Failure> {
     let contents = db.contents().await?.len();
     println!("{:<58} {:.3?} ({contents})", "contents", start.elapsed());
     let start = Instant::now();
-    db.referrers(reader, &path(10)?).await?;
+    db.referrers(&Policy::alone(reader), &path(10)?).await?;
     println!("{:<58} {:.3?}", "referrers", start.elapsed());
     db.close().await;
-    Ok(())
-}
-
-async fn time(
-    db: &SqliteDatabase,
-    account: AccountId,
-    asked: &[StorePath],
-    what: &str,
-) -> Result<(), Failure> {
-    let mut times = Vec::new();
-    let mut found = 0;
-    for _ in 0..TIMES {
-        let start = Instant::now();
-        found = db.claims(account, asked).await?.len();
-        times.push(start.elapsed());
-    }
-    report(&format!("{what} ({found})"), times);
-    Ok(())
+    Ok(results)
 }

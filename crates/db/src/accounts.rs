@@ -3,11 +3,14 @@
 use firn_core::{AccountId, AccountName};
 use firn_service::ports::{Account, Accounts, DatabaseError, SshKey};
 
+use crate::counter;
 use crate::decode::{self, ACCOUNT, Fields};
 use crate::dialect::{Connection, Row};
 use crate::driver::{Driver, Repository};
 use crate::error::{backend, of_account, stored};
 use crate::query::{Query, Value};
+use crate::removal;
+use crate::signing_keys;
 
 impl<D: Driver> Repository<D> {
     async fn read_accounts(&self, query: Query) -> Result<Vec<Account>, DatabaseError> {
@@ -30,18 +33,26 @@ fn key(row: &impl Row) -> Result<SshKey, DatabaseError> {
 }
 
 impl<D: Driver> Accounts for Repository<D> {
-    async fn create_account(&self, name: &AccountName, now: u64) -> Result<Account, DatabaseError> {
+    async fn create_account(
+        &self,
+        name: &AccountName,
+        signing_key: &str,
+        now: u64,
+    ) -> Result<Account, DatabaseError> {
         let query = Query::new(format!(
             "INSERT INTO account (name, created) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING RETURNING {ACCOUNT}"
         ))
         .text(name.as_str())
         .int(stored(now)?);
         let taken = DatabaseError::AccountExists(name.to_string());
+        let (secret, now) = (signing_key.to_owned(), stored(now)?);
         self.driver
             .write(Box::new(move |connection| {
                 Box::pin(async move {
                     let rows = connection.fetch(query).await.map_err(backend)?;
-                    decode::account(rows.first().ok_or(taken)?)
+                    let account = decode::account(rows.first().ok_or(taken)?)?;
+                    signing_keys::add(connection, account.id, secret, now).await?;
+                    Ok(account)
                 })
             }))
             .await
@@ -58,14 +69,10 @@ impl<D: Driver> Accounts for Repository<D> {
     }
 
     async fn remove_account(&self, name: &AccountName) -> Result<(), DatabaseError> {
-        let query = Query::new("DELETE FROM account WHERE name = $1 RETURNING id").text(name.as_str());
-        let none = DatabaseError::NoAccount(name.to_string());
+        let name = name.clone();
         self.driver
             .write(Box::new(move |connection| {
-                Box::pin(async move {
-                    let rows = connection.fetch(query).await.map_err(backend)?;
-                    rows.first().map(|_| ()).ok_or(none)
-                })
+                Box::pin(async move { removal::remove(connection, &name).await })
             }))
             .await
     }
@@ -118,7 +125,8 @@ impl<D: Driver> Accounts for Repository<D> {
             .write(Box::new(move |connection| {
                 Box::pin(async move {
                     let rows = connection.fetch(query).await.map_err(backend)?;
-                    rows.first().map(|_| ()).ok_or(none)
+                    rows.first().map(|_| ()).ok_or(none)?;
+                    counter::next_epoch(connection).await
                 })
             }))
             .await

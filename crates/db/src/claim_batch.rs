@@ -2,63 +2,80 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use firn_core::{AccountId, Claim, EvidenceKind};
-use firn_nix::StorePath;
-use firn_service::ports::DatabaseError;
+use firn_core::{AccountId, Claim, KeyId, Origin};
+use firn_service::ports::{DatabaseError, Proof};
 
-use crate::decode::{Fields, kind_name};
+use crate::decode::Fields;
 use crate::dialect::Connection;
 use crate::error::{backend, no_account, stored};
 use crate::objects::{self, Digest, Stored};
+use crate::proofs::{self, Proven};
 use crate::query::{Query, Value, insert_rows};
+use crate::shared::{self, Objects};
 
-/// Claims of one account, encoded outside of the transaction.
+/// Claims of one account with what their signatures prove, encoded outside of the transaction.
 #[derive(Debug)]
 pub struct ClaimBatch {
     objects: BTreeMap<Digest, Stored>,
-    /// No object and kind twice, in the order given.
+    /// No object and origin twice, in the order given.
     claims: Vec<New>,
+    proofs: Vec<Proven>,
+    registry: KeyId,
 }
 
 #[derive(Debug)]
 struct New {
     object: Digest,
     path: String,
-    kind: EvidenceKind,
+    origin: Origin,
     deriver: Option<String>,
     signatures: BTreeSet<String>,
     registered: i64,
+    cache: Option<String>,
+    shareable: bool,
 }
 
 impl ClaimBatch {
-    /// Encodes claims; of two for the same object and kind the first stays, with the signatures of both.
-    pub fn new(claims: &[Claim]) -> Result<Self, DatabaseError> {
+    /// Encodes claims; of two for the same object and origin the first stays, with the signatures of both.
+    pub fn new(claims: &[Claim], proofs: &[Proof], registry: KeyId) -> Result<Self, DatabaseError> {
         let mut objects = BTreeMap::new();
-        let mut at: HashMap<(Digest, EvidenceKind), usize> = HashMap::with_capacity(claims.len());
+        let mut at: HashMap<(Digest, Origin), usize> = HashMap::with_capacity(claims.len());
         let mut new: Vec<New> = Vec::with_capacity(claims.len());
+        let mut digests = Vec::with_capacity(claims.len());
         for claim in claims {
             let object = Stored::new(&claim.object)?;
             let digest = object.digest;
             objects.insert(digest, object);
+            digests.push(digest);
             let seen = at
-                .get(&(digest, claim.kind))
+                .get(&(digest, claim.origin))
                 .and_then(|index| new.get_mut(*index));
             match seen {
-                Some(earlier) => earlier.signatures.extend(claim.signatures.iter().cloned()),
+                Some(earlier) => {
+                    earlier.signatures.extend(claim.signatures.iter().cloned());
+                    earlier.shareable |= claim.shareable;
+                }
                 None => {
-                    at.insert((digest, claim.kind), new.len());
+                    at.insert((digest, claim.origin), new.len());
                     new.push(New {
                         object: digest,
                         path: claim.object.path.base_name().to_owned(),
-                        kind: claim.kind,
+                        origin: claim.origin,
                         deriver: claim.deriver.as_ref().map(|d| d.base_name().to_owned()),
                         signatures: claim.signatures.clone(),
                         registered: stored(claim.registered)?,
+                        cache: claim.cache.clone(),
+                        shareable: claim.shareable,
                     });
                 }
             }
         }
-        Ok(Self { objects, claims: new })
+        Ok(Self {
+            objects,
+            claims: new,
+            proofs: proofs::of_claims(claims, &digests, proofs)?,
+            registry,
+        })
     }
 
     /// Whether there is nothing to do.
@@ -73,7 +90,10 @@ impl ClaimBatch {
         account: AccountId,
     ) -> Result<(), DatabaseError> {
         let count = i64::try_from(self.claims.len()).unwrap_or(i64::MAX);
-        let first = reserve(connection, account, count).await?;
+        let (first, gives) = reserve(connection, account, count).await?;
+        if !self.proofs.is_empty() {
+            proofs::check_registry(connection, self.registry).await?;
+        }
         let interned = objects::intern(connection, self.objects).await?;
         let known = self
             .claims
@@ -83,106 +103,104 @@ impl ClaimBatch {
             .collect();
         let mut present = present(connection, account, known).await?;
 
-        let mut rows: Vec<[Value; 8]> = Vec::with_capacity(self.claims.len());
+        let mut rows: Vec<[Value; 10]> = Vec::with_capacity(self.claims.len());
+        let mut opened = Vec::new();
         for (seq, mut claim) in (first..).zip(self.claims) {
             let object = interned.id(&claim.object)?;
-            if let Some(signatures) = present.remove(&(object, claim.kind)) {
-                let before = signatures.len();
-                claim.signatures.extend(signatures);
-                if claim.signatures.len() == before {
+            if let Some(earlier) = present.remove(&(object, claim.origin)) {
+                let before = earlier.signatures.len();
+                claim.signatures.extend(earlier.signatures);
+                if claim.shareable && !earlier.shareable && gives && shared::may_share(claim.origin) {
+                    opened.push(object);
+                }
+                if claim.signatures.len() == before && (earlier.shareable || !claim.shareable) {
                     continue;
                 }
+                claim.shareable |= earlier.shareable;
             }
             rows.push([
                 Value::Int(account.0),
                 Value::Text(claim.path),
                 Value::Int(object),
-                Value::Text(kind_name(claim.kind).to_owned()),
+                Value::Text(claim.origin.name().to_owned()),
                 Value::Int(seq),
                 Value::OptText(claim.deriver),
                 Value::Text(encode_signatures(&claim.signatures)?),
                 Value::Int(claim.registered),
+                Value::OptText(claim.cache),
+                Value::Int(i64::from(claim.shareable)),
             ]);
         }
         for query in insert_rows::<C, _>(
-            "INSERT INTO claim (account, path, object, kind, seq, deriver, signatures, registered)",
+            "INSERT INTO claim (account, path, object, origin, seq, deriver, signatures, registered, cache, shareable)",
             rows,
-            "ON CONFLICT (account, path, object, kind) DO UPDATE SET signatures = excluded.signatures",
+            "ON CONFLICT (account, path, object, origin)
+             DO UPDATE SET signatures = excluded.signatures, shareable = excluded.shareable",
         ) {
             connection.fetch(query).await.map_err(backend)?;
         }
-        Ok(())
+        proofs::record(connection, &interned, self.proofs, gives).await?;
+        // What a claim had from a place that wants a login is now known from one that wants none.
+        shared::refresh(connection, &Objects::These(opened)).await
     }
 }
 
-/// Adds signatures to all claims of an account for a path; false when there is none.
-pub async fn add_signatures<C: Connection>(
-    connection: &mut C,
-    account: AccountId,
-    path: &StorePath,
-    signatures: &BTreeSet<String>,
-) -> Result<bool, DatabaseError> {
-    reserve(connection, account, 0).await?;
-    let present = present(connection, account, vec![path.base_name().to_owned()]).await?;
-    let any = !present.is_empty();
-    for ((object, kind), mut united) in present {
-        let before = united.len();
-        united.extend(signatures.iter().cloned());
-        if united.len() > before {
-            let query = Query::new(
-                "UPDATE claim SET signatures = $1 WHERE account = $2 AND path = $3 AND object = $4 AND kind = $5",
-            )
-            .text(encode_signatures(&united)?)
-            .int(account.0)
-            .text(path.base_name())
-            .int(object)
-            .text(kind_name(kind));
-            connection.fetch(query).await.map_err(backend)?;
-        }
-    }
-    Ok(any)
-}
-
-/// Takes the account's next `count` numbers for claims and returns the first. Until the end of the transaction no other one changes the
-/// account's claims: the account's row is locked.
+/// Takes the account's next `count` numbers for claims; the first of them, and whether the account gives evidence. Until the end of the
+/// transaction no other one changes the account's claims or decisions: the account's row is locked.
 async fn reserve<C: Connection>(
     connection: &mut C,
     account: AccountId,
     count: i64,
-) -> Result<i64, DatabaseError> {
-    let query = Query::new("UPDATE account SET claims = claims + $1 WHERE id = $2 RETURNING claims")
-        .int(count)
-        .int(account.0);
+) -> Result<(i64, bool), DatabaseError> {
+    let query =
+        Query::new("UPDATE account SET claims = claims + $1 WHERE id = $2 RETURNING claims, gives_evidence")
+            .int(count)
+            .int(account.0);
     let rows = connection.fetch(query).await.map_err(backend)?;
     let row = rows.first().ok_or_else(|| no_account(account))?;
-    Ok(Fields::new("account", row).int("claims")? - count + 1)
+    let mut fields = Fields::new("account", row);
+    Ok((fields.int("claims")? - count + 1, fields.bool("gives_evidence")?))
 }
 
-/// The account's claims for some paths: their signatures by object and kind.
+/// Locks the account's row; whether it gives evidence.
+pub async fn lock<C: Connection>(connection: &mut C, account: AccountId) -> Result<bool, DatabaseError> {
+    Ok(reserve(connection, account, 0).await?.1)
+}
+
+struct Present {
+    signatures: BTreeSet<String>,
+    shareable: bool,
+}
+
+/// The account's claims for some paths, by object and origin.
 async fn present<C: Connection>(
     connection: &mut C,
     account: AccountId,
     paths: Vec<String>,
-) -> Result<HashMap<(i64, EvidenceKind), BTreeSet<String>>, DatabaseError> {
+) -> Result<HashMap<(i64, Origin), Present>, DatabaseError> {
     if paths.is_empty() {
         return Ok(HashMap::new());
     }
-    let query = signatures_of_paths::<C>(account, paths);
+    let query = present_of_paths::<C>(account, paths);
     let rows = connection.fetch(query).await.map_err(backend)?;
     rows.iter()
         .map(|row| {
             let mut fields = Fields::new("claim", row);
             fields.label = fields.text("path")?;
-            let object = fields.int("object")?;
-            Ok(((object, fields.kind("kind")?), fields.texts("signatures")?))
+            let key = (fields.int("object")?, fields.origin("origin")?);
+            let present = Present {
+                signatures: fields.texts("signatures")?,
+                shareable: fields.bool("shareable")?,
+            };
+            Ok((key, present))
         })
         .collect()
 }
 
-/// Path, object, kind and signatures of the account's claims for some paths.
-pub fn signatures_of_paths<C: Connection>(account: AccountId, paths: Vec<String>) -> Query {
+/// What is compared of the account's claims for some paths.
+pub fn present_of_paths<C: Connection>(account: AccountId, paths: Vec<String>) -> Query {
     let sql = format!(
-        "SELECT path, object, kind, signatures FROM claim WHERE account = $1 AND path {}",
+        "SELECT path, object, origin, signatures, shareable FROM claim WHERE account = $1 AND path {}",
         C::in_texts(2)
     );
     Query::new(sql).int(account.0).bind(Value::Texts(paths))

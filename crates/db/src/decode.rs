@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firn_core::{AccountId, AccountName, EvidenceKind, Object};
+use firn_core::{AccountId, AccountName, Object, Origin, Trust};
 use firn_nix::{ContentAddress, NarHash, StorePath};
 use firn_service::ports::{Account, DatabaseError};
 
@@ -127,32 +127,35 @@ impl<'r, R: Row> Fields<'r, R> {
         serde_json::from_str(text).map_err(|e| self.bad(column, e))
     }
 
-    /// A kind of evidence.
-    pub fn kind(&mut self, column: &str) -> Result<EvidenceKind, DatabaseError> {
+    /// Where a claim comes from.
+    pub fn origin(&mut self, column: &str) -> Result<Origin, DatabaseError> {
         let text = self.text(column)?;
-        KINDS
-            .into_iter()
-            .find_map(|(kind, name)| (name == text).then_some(kind))
+        Origin::parse(text).ok_or_else(|| self.bad(column, format_args!("'{}'", text.escape_debug())))
+    }
+
+    /// A level of trust or null.
+    pub fn opt_trust(&mut self, column: &str) -> Result<Option<Trust>, DatabaseError> {
+        let Some(text) = self.opt_text(column)? else {
+            return Ok(None);
+        };
+        let trust = Trust::parse(text);
+        trust
+            .map(Some)
             .ok_or_else(|| self.bad(column, format_args!("'{}'", text.escape_debug())))
     }
-}
 
-/// The kinds of evidence, as stored.
-const KINDS: [(EvidenceKind, &str); 3] = [
-    (
-        EvidenceKind::ContentAddressed,
-        kind_name(EvidenceKind::ContentAddressed),
-    ),
-    (EvidenceKind::Built, kind_name(EvidenceKind::Built)),
-    (EvidenceKind::Uploaded, kind_name(EvidenceKind::Uploaded)),
-];
+    /// A level of trust.
+    pub fn trust(&mut self, column: &str) -> Result<Trust, DatabaseError> {
+        self.opt_trust(column)?.ok_or_else(|| self.bad(column, "is null"))
+    }
 
-/// A kind of evidence, as stored.
-pub const fn kind_name(kind: EvidenceKind) -> &'static str {
-    match kind {
-        EvidenceKind::ContentAddressed => "content-addressed",
-        EvidenceKind::Built => "built",
-        EvidenceKind::Uploaded => "uploaded",
+    /// Yes or no.
+    pub fn bool(&mut self, column: &str) -> Result<bool, DatabaseError> {
+        match self.int(column)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(self.bad(column, format_args!("{other} is neither 0 nor 1"))),
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::future::Future;
 
+use firn_core::BuildKey;
+use serde::Serialize;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments as _, AssertSqlSafe, PgConnection, Row as _, SqliteConnection};
@@ -32,6 +34,25 @@ pub trait Connection: Send {
 
     /// The same for a list of byte strings.
     fn in_blobs(n: usize) -> String;
+
+    /// The same for a list of numbers.
+    fn in_ints(n: usize) -> String;
+
+    /// Condition that `list`, a JSON array of texts without blanks, has the text `item`, which is longer than one character and
+    /// has no control characters. Both are column names.
+    fn has_text(list: &str, item: &str) -> String;
+
+    /// Ends a `SELECT` so that its rows stay as they are, and nothing refers to them anew, until the end of the transaction.
+    const FOR_UPDATE: &'static str;
+
+    /// Statement that keeps new rows out of `public_key` until the end of the transaction, where another one could add some.
+    const KEEP_KEYS: Option<&'static str>;
+
+    /// Statement that waits for all [`Connection::KEEP_KEYS`], before the transaction adds a row.
+    const ADD_KEYS: Option<&'static str>;
+
+    /// Statement that waits until no other transaction is recording a result of the build key.
+    fn lock_result(key: &BuildKey) -> Option<Query>;
 
     /// Runs a query.
     fn fetch(&mut self, query: Query) -> impl Future<Output = Result<Vec<Self::Row>, sqlx::Error>> + Send;
@@ -74,15 +95,36 @@ impl Connection for SqliteConnection {
         format!("IN (SELECT unhex(value) FROM json_each(${n}))")
     }
 
+    fn in_ints(n: usize) -> String {
+        format!("IN (SELECT value FROM json_each(${n}))")
+    }
+
+    fn has_text(list: &str, item: &str) -> String {
+        format!(
+            "(instr({list}, '[' || json_quote({item})) > 0 OR instr({list}, ',' || json_quote({item})) > 0)"
+        )
+    }
+
+    /// There is one writer.
+    const FOR_UPDATE: &'static str = "";
+    const KEEP_KEYS: Option<&'static str> = None;
+    const ADD_KEYS: Option<&'static str> = None;
+
+    fn lock_result(_key: &BuildKey) -> Option<Query> {
+        None
+    }
+
     async fn fetch(&mut self, query: Query) -> Result<Vec<SqliteRow>, sqlx::Error> {
         let mut arguments = SqliteArguments::default();
         for value in query.values {
             match value {
                 Value::Int(v) => arguments.add(v),
+                Value::OptInt(v) => arguments.add(v),
                 Value::Text(v) => arguments.add(v),
                 Value::OptText(v) => arguments.add(v),
                 Value::Blob(v) => arguments.add(v),
                 Value::OptBlob(v) => arguments.add(v),
+                Value::Ints(v) => arguments.add(json(&v)?),
                 Value::Texts(v) => arguments.add(json(&v)?),
                 Value::Blobs(v) => arguments.add(json(&v.iter().map(|b| hex(b)).collect::<Vec<_>>())?),
             }
@@ -109,15 +151,36 @@ impl Connection for PgConnection {
         format!("= ANY(${n})")
     }
 
+    fn in_ints(n: usize) -> String {
+        format!("= ANY(${n})")
+    }
+
+    fn has_text(list: &str, item: &str) -> String {
+        format!(
+            "(strpos({list}, '[' || to_json({item})::text) > 0 OR strpos({list}, ',' || to_json({item})::text) > 0)"
+        )
+    }
+
+    const FOR_UPDATE: &'static str = "FOR UPDATE";
+    const KEEP_KEYS: Option<&'static str> = Some("LOCK TABLE public_key IN SHARE MODE");
+    const ADD_KEYS: Option<&'static str> = Some("LOCK TABLE public_key IN SHARE ROW EXCLUSIVE MODE");
+
+    fn lock_result(key: &BuildKey) -> Option<Query> {
+        let (number, _) = key.0.split_first_chunk().unwrap_or((&[0; 8], &[]));
+        Some(Query::new("SELECT pg_advisory_xact_lock($1)").int(i64::from_le_bytes(*number)))
+    }
+
     async fn fetch(&mut self, query: Query) -> Result<Vec<PgRow>, sqlx::Error> {
         let mut arguments = PgArguments::default();
         for value in query.values {
             match value {
                 Value::Int(v) => arguments.add(v),
+                Value::OptInt(v) => arguments.add(v),
                 Value::Text(v) => arguments.add(v),
                 Value::OptText(v) => arguments.add(v),
                 Value::Blob(v) => arguments.add(v),
                 Value::OptBlob(v) => arguments.add(v),
+                Value::Ints(v) => arguments.add(v),
                 Value::Texts(v) => arguments.add(v),
                 Value::Blobs(v) => arguments.add(v),
             }
@@ -129,8 +192,8 @@ impl Connection for PgConnection {
     }
 }
 
-fn json(texts: &[String]) -> Result<String, sqlx::Error> {
-    serde_json::to_string(texts).map_err(|e| sqlx::Error::Encode(Box::new(e)))
+fn json(values: &impl Serialize) -> Result<String, sqlx::Error> {
+    serde_json::to_string(values).map_err(|e| sqlx::Error::Encode(Box::new(e)))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -41,6 +41,9 @@ pub(crate) enum WriteError {
     /// [`close`](crate::SqliteDatabase::close) was called, or another write of the same commit failed in a way that undid all.
     #[error("the database is closed, or was about to fail; the log says which")]
     NotDone,
+    /// A proof for a claim that is not in the batch.
+    #[error("there is a proof for claim {0}, which was not given")]
+    NoClaim(usize),
     /// A number of 2⁶³ or more.
     #[error("{0} is too large a number to store")]
     TooLarge(u64),

@@ -1,9 +1,9 @@
 //! Metadata: accounts, evidence and build results in SQLite or PostgreSQL.
 //!
-//! Implements the ports [`Accounts`](firn_service::ports::Accounts), [`Views`](firn_service::ports::Views) and
-//! [`Builds`](firn_service::ports::Builds). A method is one transaction: when it has answered, the answer is on disk, and when it has
-//! failed, nothing happened. It refuses to know what rows *mean*: which claim an account should believe is `firn-core`'s to say,
-//! and where bytes lie is `firn-content`'s.
+//! Implements the ports [`Accounts`](firn_service::ports::Accounts), [`Policies`](firn_service::ports::Policies),
+//! [`Views`](firn_service::ports::Views) and [`Builds`](firn_service::ports::Builds). A method is one transaction: when it has answered, the answer is on disk, and when it has
+//! failed, nothing happened. It refuses to know what rows *mean*: which evidence an account should believe is `firn-core`'s to say,
+//! whether a signature is right its callers', and where bytes lie `firn-content`'s. What it does know is who may see which row.
 //!
 //! Every query has one text for both databases; what must differ is in `dialect.rs`. The tables are in `migrations/`.
 //!
@@ -15,7 +15,7 @@
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! # let directory = tempfile::tempdir()?;
 //! let database = SqliteDatabase::open(&directory.path().join("firn.sqlite")).await?;
-//! let account = database.create_account(&AccountName::parse("alice")?, 1_700_000_000).await?;
+//! let account = database.create_account(&AccountName::parse("alice")?, "alice-1:…", 1_700_000_000).await?;
 //! assert_eq!(database.account(&account.name).await?, Some(account));
 //! database.close().await;
 //! # Ok(())
@@ -25,19 +25,34 @@
 //! ```
 
 mod accounts;
+mod any;
 mod builds;
 mod claim_batch;
 mod contents;
+mod counter;
 mod decode;
 mod dialect;
 mod driver;
 mod error;
+mod evidence;
+mod logins;
 mod objects;
+mod policies;
 mod postgres;
+mod proofs;
+mod public_keys;
 mod query;
+mod relations;
+mod removal;
+mod requests;
+mod results;
+mod settings;
+mod shared;
+mod signing_keys;
 mod sqlite;
 mod views;
 
+pub use any::AnyDatabase;
 pub use driver::Repository;
 pub use error::OpenError;
 pub use postgres::{Postgres, PostgresDatabase};

@@ -4,11 +4,13 @@ use std::borrow::Cow;
 
 use crate::dialect::Connection;
 
-/// A value to bind. Lists are for [`Connection::in_list`](crate::dialect::Connection::in_list).
+/// A value to bind. Lists are for [`Connection::in_ints`](crate::dialect::Connection::in_ints) and its like.
 #[derive(Clone, Debug)]
 pub enum Value {
     /// A number.
     Int(i64),
+    /// A number or nothing.
+    OptInt(Option<i64>),
     /// A text without NUL, which PostgreSQL cannot store.
     Text(String),
     /// A text or nothing.
@@ -17,6 +19,8 @@ pub enum Value {
     Blob(Vec<u8>),
     /// Bytes or nothing.
     OptBlob(Option<Vec<u8>>),
+    /// Numbers.
+    Ints(Vec<i64>),
     /// Texts.
     Texts(Vec<String>),
     /// Byte strings.

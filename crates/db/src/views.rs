@@ -1,118 +1,86 @@
-//! Evidence.
+//! Evidence: the port.
 
 use std::collections::BTreeSet;
 
-use firn_core::{AccountId, Claim};
+use firn_core::{AccountId, Claim, Evidence, KeyId, Policy};
 use firn_nix::{NarHash, StorePath, base32};
-use firn_service::ports::{DatabaseError, Views};
+use firn_service::ports::{DatabaseError, Proof, Views};
 
 use crate::claim_batch::{self, ClaimBatch};
 use crate::contents;
+use crate::counter;
 use crate::decode::{self, Fields, OBJECT};
-use crate::dialect::{Connection, Row};
+use crate::dialect::Connection;
 use crate::driver::{Driver, Repository};
 use crate::error::backend;
+use crate::evidence::{self, bind_policy, claims_seen};
 use crate::query::{Query, Value};
+use crate::shared::{self, Objects};
 
-/// Claims with their objects; a condition on `claim` is to follow.
-fn select_claims() -> String {
-    format!(
-        "SELECT claim.seq, claim.path, claim.kind, claim.deriver, claim.signatures, claim.registered, {OBJECT}
-         FROM claim JOIN object ON object.id = claim.object WHERE claim.account = $1 AND "
-    )
-}
-
-/// The account's claims for some paths.
-pub fn claims_of_paths<C: Connection>(account: AccountId, paths: Vec<String>) -> Query {
-    Query::new(format!("{}claim.path {}", select_claims(), C::in_texts(2)))
-        .int(account.0)
-        .bind(Value::Texts(paths))
-}
-
-/// The account's claims for paths that begin with a hash part.
-pub fn claims_of_hash_part(account: AccountId, hash_part: &str) -> Query {
-    // '.' is the character after '-'.
-    Query::new(format!("{}claim.path >= $2 AND claim.path < $3", select_claims()))
-        .int(account.0)
-        .text(format!("{hash_part}-"))
-        .text(format!("{hash_part}."))
-}
-
-/// Runs such a query; oldest first.
-async fn fetch_claims<C: Connection>(connection: &mut C, query: Query) -> Result<Vec<Claim>, DatabaseError> {
-    let rows = connection.fetch(query).await.map_err(backend)?;
-    let mut claims: Vec<(i64, Claim)> = rows.iter().map(claim).collect::<Result<_, _>>()?;
-    claims.sort_unstable_by_key(|(seq, _)| *seq);
-    Ok(claims.into_iter().map(|(_, claim)| claim).collect())
-}
-
-fn claim(row: &impl Row) -> Result<(i64, Claim), DatabaseError> {
-    let mut fields = Fields::new("claim", row);
-    let seq = fields.int("seq")?;
-    let path = fields.text("path")?;
-    fields.label = path;
-    let kind = fields.kind("kind")?;
-    let deriver = fields.opt_path("deriver")?;
-    let signatures = fields.texts("signatures")?;
-    let registered = fields.unsigned("registered")?;
-    let object = decode::object(&mut fields)?.ok_or_else(|| fields.bad("path", "is null"))?;
-    if object.path.base_name() != path {
-        return Err(fields.bad("path", format_args!("a claim says {path}")));
-    }
-    let claim = Claim {
-        object,
-        kind,
-        deriver,
-        signatures,
-        registered,
-    };
-    Ok((seq, claim))
-}
-
-impl<D: Driver> Views for Repository<D> {
-    async fn claims(&self, account: AccountId, paths: &[StorePath]) -> Result<Vec<Claim>, DatabaseError> {
-        if paths.is_empty() {
-            return Ok(Vec::new());
-        }
-        let names = paths.iter().map(|p| p.base_name().to_owned()).collect();
-        let query = claims_of_paths::<D::Connection>(account, names);
-        fetch_claims(&mut *self.driver.reader().await?, query).await
-    }
-
-    async fn claims_by_hash_part(
-        &self,
-        account: AccountId,
-        hash_part: &str,
-    ) -> Result<Vec<Claim>, DatabaseError> {
-        if base32::decode::<20>(hash_part.as_bytes()).is_none() {
-            return Ok(Vec::new());
-        }
-        let query = claims_of_hash_part(account, hash_part);
-        fetch_claims(&mut *self.driver.reader().await?, query).await
-    }
-
-    async fn paths(&self, account: AccountId) -> Result<BTreeSet<StorePath>, DatabaseError> {
-        let query = Query::new("SELECT DISTINCT path FROM claim WHERE account = $1").int(account.0);
+impl<D: Driver> Repository<D> {
+    async fn read_paths(&self, query: Query) -> Result<BTreeSet<StorePath>, DatabaseError> {
         let rows = self.driver.reader().await?.fetch(query).await.map_err(backend)?;
         rows.iter()
             .map(|row| Fields::new("claim", row).path("path"))
             .collect()
     }
+}
 
-    /// Reads all claims of the account, with their objects.
+/// Objects whose references mention a hash part.
+pub fn referrers<C: Connection>(policy: &Policy, hash_part: &str) -> Query {
+    // A hash part has no characters that are special to LIKE, while a name may have.
+    let sql = format!(
+        "SELECT {OBJECT} FROM claim JOIN object ON object.id = claim.object
+         WHERE {} AND object.refs LIKE $4",
+        claims_seen::<C>()
+    );
+    bind_policy(Query::new(sql), policy).text(format!("%{hash_part}%"))
+}
+
+/// Derivers of a path.
+pub fn derivers<C: Connection>(policy: &Policy, path: &StorePath) -> Query {
+    let sql = format!(
+        "SELECT path, deriver FROM claim WHERE {} AND claim.path = $4 AND claim.deriver IS NOT NULL",
+        claims_seen::<C>()
+    );
+    bind_policy(Query::new(sql), policy).text(path.base_name())
+}
+
+impl<D: Driver> Views for Repository<D> {
+    async fn evidence(&self, policy: &Policy, paths: &[StorePath]) -> Result<Vec<Evidence>, DatabaseError> {
+        if paths.is_empty() {
+            return Ok(Vec::new());
+        }
+        evidence::fetch(&mut *self.driver.reader().await?, policy, paths).await
+    }
+
+    async fn paths_by_hash_part(
+        &self,
+        policy: &Policy,
+        hash_part: &str,
+    ) -> Result<BTreeSet<StorePath>, DatabaseError> {
+        if base32::decode::<20>(hash_part.as_bytes()).is_none() {
+            return Ok(BTreeSet::new());
+        }
+        self.read_paths(evidence::of_hash_part::<D::Connection>(policy, hash_part))
+            .await
+    }
+
+    async fn paths(&self, policy: &Policy) -> Result<BTreeSet<StorePath>, DatabaseError> {
+        let sql = format!(
+            "SELECT claim.path FROM claim WHERE {}",
+            claims_seen::<D::Connection>()
+        );
+        self.read_paths(bind_policy(Query::new(sql), policy)).await
+    }
+
+    /// Reads all claims that the policy lets its account see, with their objects.
     async fn referrers(
         &self,
-        account: AccountId,
+        policy: &Policy,
         path: &StorePath,
     ) -> Result<BTreeSet<StorePath>, DatabaseError> {
-        // A hash part has no characters that are special to LIKE, while a name may have.
-        let sql = format!(
-            "SELECT DISTINCT {OBJECT} FROM claim JOIN object ON object.id = claim.object
-             WHERE claim.account = $1 AND object.refs LIKE $2"
-        );
-        let query = Query::new(sql)
-            .int(account.0)
-            .text(format!("%{}%", path.hash_part()));
+        let query = referrers::<D::Connection>(policy, path.hash_part());
         let rows = self.driver.reader().await?.fetch(query).await.map_err(backend)?;
         let mut referrers = BTreeSet::new();
         for row in &rows {
@@ -126,14 +94,10 @@ impl<D: Driver> Views for Repository<D> {
 
     async fn derivers(
         &self,
-        account: AccountId,
+        policy: &Policy,
         path: &StorePath,
     ) -> Result<BTreeSet<StorePath>, DatabaseError> {
-        let query = Query::new(
-            "SELECT DISTINCT path, deriver FROM claim WHERE account = $1 AND path = $2 AND deriver IS NOT NULL",
-        )
-        .int(account.0)
-        .text(path.base_name());
+        let query = derivers::<D::Connection>(policy, path);
         let rows = self.driver.reader().await?.fetch(query).await.map_err(backend)?;
         rows.iter()
             .map(|row| {
@@ -144,8 +108,14 @@ impl<D: Driver> Views for Repository<D> {
             .collect()
     }
 
-    async fn record_claims(&self, account: AccountId, claims: &[Claim]) -> Result<(), DatabaseError> {
-        let batch = ClaimBatch::new(claims)?;
+    async fn record_claims(
+        &self,
+        account: AccountId,
+        claims: &[Claim],
+        proofs: &[Proof],
+        registry: KeyId,
+    ) -> Result<(), DatabaseError> {
+        let batch = ClaimBatch::new(claims, proofs, registry)?;
         if batch.is_empty() {
             return Ok(());
         }
@@ -156,18 +126,11 @@ impl<D: Driver> Views for Repository<D> {
             .await
     }
 
-    async fn add_signatures(
-        &self,
-        account: AccountId,
-        path: &StorePath,
-        signatures: &BTreeSet<String>,
-    ) -> Result<bool, DatabaseError> {
-        let (path, signatures) = (path.clone(), signatures.clone());
+    async fn forget(&self, account: AccountId, paths: &[StorePath]) -> Result<u64, DatabaseError> {
+        let names: Vec<String> = paths.iter().map(|p| p.base_name().to_owned()).collect();
         self.driver
             .write(Box::new(move |connection| {
-                Box::pin(
-                    async move { claim_batch::add_signatures(connection, account, &path, &signatures).await },
-                )
+                Box::pin(forget(connection, account, names))
             }))
             .await
     }
@@ -175,4 +138,25 @@ impl<D: Driver> Views for Repository<D> {
     async fn contents(&self) -> Result<BTreeSet<NarHash>, DatabaseError> {
         contents::contents(&mut *self.driver.reader().await?).await
     }
+}
+
+async fn forget<C: Connection>(
+    connection: &mut C,
+    account: AccountId,
+    paths: Vec<String>,
+) -> Result<u64, DatabaseError> {
+    claim_batch::lock(connection, account).await?;
+    let delete = format!(
+        "DELETE FROM claim WHERE account = $1 AND path {} RETURNING object",
+        C::in_texts(2)
+    );
+    let delete = Query::new(delete).int(account.0).bind(Value::Texts(paths));
+    let rows = connection.fetch(delete).await.map_err(backend)?;
+    let objects: Result<BTreeSet<i64>, DatabaseError> = rows
+        .iter()
+        .map(|row| Fields::new("claim", row).int("object"))
+        .collect();
+    shared::refresh(connection, &Objects::These(objects?.into_iter().collect())).await?;
+    counter::next_epoch(connection).await?;
+    Ok(rows.len() as u64)
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use firn_core::{AccountId, AccountName, Claim, EvidenceKind, Object};
+use firn_core::{AccountId, AccountName, Claim, KeyId, Object, Origin, Policy};
 use firn_db::{OpenError, SqliteDatabase};
 use firn_nix::{NarHash, StorePath};
 use firn_service::ports::{Accounts as _, DatabaseError, Views as _};
@@ -32,10 +32,12 @@ fn claim(n: u64) -> Claim {
             references: [].into(),
             ca: None,
         },
-        kind: EvidenceKind::Uploaded,
+        origin: Origin::Uploaded,
         deriver: None,
         signatures: [].into(),
         registered: 1,
+        cache: None,
+        shareable: true,
     }
 }
 
@@ -55,14 +57,14 @@ async fn files_are_for_their_owner_only_and_last() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("firn.sqlite");
     let db = SqliteDatabase::open(&path).await.unwrap();
-    let account = db.create_account(&alice(), 1).await.unwrap();
+    let account = db.create_account(&alice(), "secret", 1).await.unwrap();
     for suffix in ["", "-wal", "-shm", ".lock"] {
         let file = PathBuf::from(format!("{}{suffix}", path.display()));
         assert_eq!(mode(&file), 0o600, "{}", file.display());
     }
     db.close().await;
     assert!(db.account(&alice()).await.is_err());
-    assert!(db.create_account(&alice(), 1).await.is_err());
+    assert!(db.create_account(&alice(), "secret", 1).await.is_err());
     db.close().await;
 
     let db = SqliteDatabase::open(&path).await.unwrap();
@@ -111,18 +113,20 @@ async fn a_command_works_beside_the_server() {
 
     let server = SqliteDatabase::open(&path).await.unwrap();
     let command = SqliteDatabase::attach(&path).await.unwrap();
-    let account = command.create_account(&alice(), 1).await.unwrap().id;
+    let account = command.create_account(&alice(), "secret", 1).await.unwrap().id;
     assert!(server.account(&alice()).await.unwrap().is_some());
     let mut tasks = JoinSet::new();
     for (first, db) in [(0, server.clone()), (100, command.clone())] {
         tasks.spawn(async move {
             for n in first..first + 50 {
-                db.record_claims(account, &[claim(n)]).await.unwrap();
+                db.record_claims(account, &[claim(n)], &[], KeyId(0))
+                    .await
+                    .unwrap();
             }
         });
     }
     tasks.join_all().await;
-    assert_eq!(server.paths(account).await.unwrap().len(), 100);
+    assert_eq!(server.paths(&Policy::alone(account)).await.unwrap().len(), 100);
     command.close().await;
     server.close().await;
 }
@@ -157,19 +161,22 @@ async fn one_failure_in_a_group_is_ones_own() {
     let db = SqliteDatabase::open(&directory.path().join("firn.sqlite"))
         .await
         .unwrap();
-    let account = db.create_account(&alice(), 1).await.unwrap().id;
+    let account = db.create_account(&alice(), "secret", 1).await.unwrap().id;
     let mut tasks = JoinSet::new();
     for n in 0..200 {
         let db = db.clone();
         tasks.spawn(async move {
             let account = if n % 3 == 0 { AccountId(99) } else { account };
-            let done = db.record_claims(account, &[claim(n)]).await;
+            let done = db.record_claims(account, &[claim(n)], &[], KeyId(0)).await;
             assert_eq!(done.is_ok(), n % 3 != 0);
         });
     }
     tasks.join_all().await;
     let numbers = (0..200).filter(|n| n % 3 != 0).map(|n| claim(n).object.path);
-    assert_eq!(db.paths(account).await.unwrap(), numbers.collect());
+    assert_eq!(
+        db.paths(&Policy::alone(account)).await.unwrap(),
+        numbers.collect()
+    );
     db.close().await;
 }
 
@@ -179,16 +186,18 @@ async fn an_abandoned_write_is_whole() {
     let db = SqliteDatabase::open(&directory.path().join("firn.sqlite"))
         .await
         .unwrap();
-    let account = db.create_account(&alice(), 1).await.unwrap().id;
+    let account = db.create_account(&alice(), "secret", 1).await.unwrap().id;
     let claims: Vec<Claim> = (0..1000).map(claim).collect();
     // Polled once: it is in the queue then, and its caller is gone.
     tokio::select! {
         biased;
-        done = db.record_claims(account, &claims) => done.unwrap(),
+        done = db.record_claims(account, &claims, &[], KeyId(0)) => done.unwrap(),
         () = std::future::ready(()) => {}
     }
-    db.record_claims(account, &[claim(5000)]).await.unwrap();
-    let paths = db.paths(account).await.unwrap().len();
+    db.record_claims(account, &[claim(5000)], &[], KeyId(0))
+        .await
+        .unwrap();
+    let paths = db.paths(&Policy::alone(account)).await.unwrap().len();
     assert!(paths == 1 || paths == 1001, "{paths}");
     db.close().await;
 }
@@ -200,7 +209,7 @@ async fn child_that_writes_until_killed() {
         return;
     };
     let db = SqliteDatabase::open(Path::new(&path)).await.unwrap();
-    let account = db.create_account(&alice(), 1).await.unwrap().id;
+    let account = db.create_account(&alice(), "secret", 1).await.unwrap().id;
     let mut tasks = JoinSet::new();
     for task in 0..8 {
         let db = db.clone();
@@ -208,7 +217,9 @@ async fn child_that_writes_until_killed() {
             // Ends by itself if nobody kills it.
             for n in 0..100_000 {
                 let n = n * 8 + task;
-                db.record_claims(account, &[claim(n)]).await.unwrap();
+                db.record_claims(account, &[claim(n)], &[], KeyId(0))
+                    .await
+                    .unwrap();
                 println!("\nacknowledged {n}.");
             }
         });
@@ -249,7 +260,7 @@ async fn acknowledged_commits_survive_a_kill() {
     // The lock has died with it.
     let db = SqliteDatabase::open(&path).await.unwrap();
     let account = db.account(&alice()).await.unwrap().unwrap().id;
-    let paths = db.paths(account).await.unwrap();
+    let paths = db.paths(&Policy::alone(account)).await.unwrap();
     for n in acknowledged {
         assert!(paths.contains(&claim(n).object.path), "{n} is lost");
     }

@@ -109,19 +109,20 @@ pub(crate) async fn prove(
                 _ => object.fingerprint(),
             };
             let made_by = |key: &PublicKey| key.verify(message.as_bytes(), signature);
-            let is_trusted = |key: &PublicKey| trusted.contains(key);
-            let same_name = || known.iter().filter(|(_, k)| k.name() == signature.key_name());
-            let key = same_name()
-                .filter(|(_, k)| is_trusted(k))
-                .chain(same_name().filter(|(_, k)| !is_trusted(k)).take(MAX_SAME_NAME))
-                .find(|(_, k)| made_by(k))
-                .map(|(id, _)| *id);
-            if key.is_none() && trusted.iter().any(|k| k.name() == signature.key_name()) {
+            // Whether it is refused must not depend on the keys that others trust.
+            let named = trusted.iter().find(|k| k.name() == signature.key_name());
+            if named.is_some_and(|key| !made_by(key)) {
                 return Err(SignatureRefusal::Wrong {
                     path: object.path.clone(),
                     key: signature.key_name().escape_debug().to_string(),
                 });
             }
+            let same_name = || known.iter().filter(|(_, k)| k.name() == signature.key_name());
+            let key = match named {
+                Some(trusted) => same_name().find(|(_, k)| k == trusted),
+                None => same_name().take(MAX_SAME_NAME).find(|(_, k)| made_by(k)),
+            }
+            .map(|(id, _)| *id);
             proofs.push(Proof {
                 claim: *number,
                 signature: (*text).to_owned(),

@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
-use firn_nix::NarHash;
 use tokio::sync::Mutex;
 
-/// What is fetched: the cache's address, who asks it, the file, and what it should hold. Two accounts share a fetch only when the cache
-/// would have given both the same bytes.
-pub(crate) type Flight = (String, Option<crate::ports::Login>, String, NarHash);
+/// What is fetched: the cache's address, who asks it, and the entry without its signatures. Two accounts share a fetch only when the
+/// cache would have given both the same bytes, and the checks of one are those of the other.
+pub(crate) type Flight = (String, Option<crate::ports::Login>, String);
 
 /// Fetches that are under way.
 #[derive(Debug, Default)]
@@ -71,12 +70,7 @@ mod tests {
     use super::*;
 
     fn flight() -> Flight {
-        (
-            "https://cache".into(),
-            None,
-            "nar/x".into(),
-            NarHash::new([1; 32]),
-        )
+        ("https://cache".into(), None, "URL: nar/x".into())
     }
 
     #[tokio::test(start_paused = true)]

@@ -253,12 +253,11 @@ impl<P: Ports> AccountStore<P> {
     /// Fetches, checks and publishes one content; the claim is not recorded yet.
     async fn fetch(&self, offer: &Offer) -> Result<Claim, String> {
         let Offer { source, info } = offer;
-        let flight = (
-            source.cache.base(),
-            source.login.clone(),
-            info.url.clone(),
-            info.nar_hash,
-        );
+        let unsigned = NarInfo {
+            signatures: BTreeSet::new(),
+            ..info.clone()
+        };
+        let flight = (source.cache.base(), source.login.clone(), unsigned.to_string());
         let path_info = info.to_path_info();
         // Bytes that lie here already prove nothing: only who got them from this cache may have them.
         let fetch = async {

@@ -28,11 +28,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "firn-service",
         ],
     ),
+    (
+        "firn-cache",
+        &["firn-core", "firn-nix", "firn-protocol", "firn-service"],
+    ),
     ("firn-ssh", &["firn-protocol", "firn-nix"]),
     (
         "firn",
         &[
             "firn-builder",
+            "firn-cache",
             "firn-content",
             "firn-core",
             "firn-db",

@@ -7,6 +7,7 @@
 )]
 
 mod administration;
+mod binary_caches;
 mod cancelled_builds;
 mod hostile_clients;
 mod interrupted_server;
@@ -20,6 +21,8 @@ mod shared_builds;
 mod stdio_session;
 mod storm;
 mod transfers;
+mod trusted_accounts;
+mod trusted_keys;
 
 use std::path::Path;
 
@@ -71,6 +74,13 @@ pub fn build(client: &Client, scheme: &str, expression: &str) -> Run {
         .instantiate(&nix.expression(expression).unwrap(), &[])
         .unwrap();
     client.realise(scheme, &drvs, &[]).unwrap()
+}
+
+/// What `ssh HOST api …` answers to an account; a refusal is a panic.
+pub fn api(client: &Client, words: &[&str]) -> serde_json::Value {
+    let run = client.ssh(&[&["api"], words].concat()).unwrap();
+    assert!(run.ok, "{words:?}: {}{}", run.stdout, run.stderr);
+    serde_json::from_str(&run.stdout).unwrap()
 }
 
 /// What `firn builds` says of an account, oldest first: (rung or "failed", reason).

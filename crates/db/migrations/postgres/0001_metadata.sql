@@ -1,10 +1,13 @@
--- The same tables as in ../sqlite, with the same names and numbers.
+-- The same tables as in ../sqlite, with the same names and numbers. Times are seconds since 1970, paths are base names, and what
+-- says yes or no is 1 or 0.
 
 CREATE TABLE account (
-    id      BIGINT           PRIMARY KEY GENERATED ALWAYS AS IDENTITY, -- never reused
-    name    TEXT COLLATE "C" NOT NULL UNIQUE,
-    created BIGINT           NOT NULL,                                 -- seconds since 1970, as all times here
-    claims  BIGINT           NOT NULL DEFAULT 0                        -- the last claim.seq that was given out
+    id             BIGINT           PRIMARY KEY GENERATED ALWAYS AS IDENTITY, -- never reused
+    name           TEXT COLLATE "C" NOT NULL UNIQUE,
+    created        BIGINT           NOT NULL,
+    claims         BIGINT           NOT NULL DEFAULT 0,                       -- the last claim.seq that was given out
+    gives_evidence BIGINT           NOT NULL DEFAULT 1,
+    gives_results  BIGINT           NOT NULL DEFAULT 1
 );
 
 CREATE TABLE ssh_key (
@@ -18,32 +21,119 @@ CREATE TABLE ssh_key (
 );
 CREATE INDEX ssh_key_account ON ssh_key (account, id);
 
--- What may be believed of a path, whoever believes it. Rows never change.
+CREATE TABLE account_setting (
+    account BIGINT           NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    name    TEXT COLLATE "C" NOT NULL,
+    value   TEXT             NOT NULL,
+    PRIMARY KEY (account, name)
+);
+
+CREATE TABLE key_setting (
+    ssh_key BIGINT           NOT NULL REFERENCES ssh_key (id) ON DELETE CASCADE,
+    name    TEXT COLLATE "C" NOT NULL,
+    value   TEXT             NOT NULL,
+    PRIMARY KEY (ssh_key, name)
+);
+
+-- "account" believes "other".
+CREATE TABLE trust (
+    seq     BIGINT PRIMARY KEY GENERATED ALWAYS AS IDENTITY, -- in the order of trusting
+    account BIGINT NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    other   BIGINT NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    level   TEXT   NOT NULL,
+    UNIQUE (account, other)
+);
+CREATE INDEX trust_other ON trust (other);
+
+-- "account" lets "other" read.
+CREATE TABLE reader (
+    account BIGINT NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    other   BIGINT NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    level   TEXT   NOT NULL,
+    PRIMARY KEY (account, other)
+);
+CREATE INDEX reader_other ON reader (other);
+
+CREATE TABLE login (
+    account  BIGINT           NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    host     TEXT COLLATE "C" NOT NULL,
+    username TEXT             NOT NULL,
+    password TEXT             NOT NULL,
+    PRIMARY KEY (account, host)
+);
+
+CREATE TABLE signing_key (
+    id      BIGINT PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    account BIGINT NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    secret  TEXT   NOT NULL, -- name:base64
+    created BIGINT NOT NULL,
+    active  BIGINT NOT NULL  -- 1 for one of each account
+);
+CREATE INDEX signing_key_account ON signing_key (account, id);
+
+-- Keys that anybody trusts or has trusted.
+CREATE TABLE public_key (
+    id      BIGINT           PRIMARY KEY GENERATED ALWAYS AS IDENTITY, -- never reused; ascending in the order of commits
+    name    TEXT COLLATE "C" NOT NULL,
+    text    TEXT COLLATE "C" NOT NULL UNIQUE,                          -- name:base64, in its one form
+    settled BIGINT           NOT NULL DEFAULT 0                        -- whether open signatures of that name were looked at
+);
+CREATE INDEX public_key_name ON public_key (name);
+
+-- What may be believed of a path, whoever believes it. Rows never change and are never removed.
 CREATE TABLE object (
     id       BIGINT           PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     digest   BYTEA            NOT NULL UNIQUE, -- of all the other columns but the id
-    path     TEXT COLLATE "C" NOT NULL,        -- base name, as all paths here
+    path     TEXT COLLATE "C" NOT NULL,
     content  BYTEA            NOT NULL,        -- SHA-256 of the NAR
     nar_size BIGINT           NOT NULL,
     refs     TEXT             NOT NULL,        -- sorted, a space between two
     ca       TEXT             NOT NULL         -- empty when there is none
 );
 
--- Who believes what, and why.
+-- Who has what, and from where.
 CREATE TABLE claim (
     account    BIGINT           NOT NULL REFERENCES account (id) ON DELETE CASCADE,
     path       TEXT COLLATE "C" NOT NULL, -- that of the object
     object     BIGINT           NOT NULL REFERENCES object (id),
-    kind       TEXT             NOT NULL,
+    origin     TEXT COLLATE "C" NOT NULL,
     seq        BIGINT           NOT NULL, -- in the order of recording, counted per account
     deriver    TEXT,
-    signatures TEXT             NOT NULL, -- JSON array
+    signatures TEXT             NOT NULL, -- JSON array without blanks
     registered BIGINT           NOT NULL,
-    PRIMARY KEY (account, path, object, kind)
+    cache      TEXT,
+    shareable  BIGINT           NOT NULL,
+    PRIMARY KEY (account, path, object, origin)
 );
+CREATE INDEX claim_object ON claim (object);
+
+-- That a key has signed an object: one row, however many accounts brought the signature.
+CREATE TABLE signed (
+    key        BIGINT           NOT NULL REFERENCES public_key (id),
+    path       TEXT COLLATE "C" NOT NULL, -- that of the object
+    object     BIGINT           NOT NULL REFERENCES object (id),
+    signature  TEXT COLLATE "C" NOT NULL, -- name:base64
+    shared     BIGINT           NOT NULL, -- 0: no; 1: while a claim shares it; 2: for good, since an account that shared it was removed
+    seq        BIGINT           NOT NULL, -- in the order of becoming visible
+    registered BIGINT           NOT NULL,
+    PRIMARY KEY (key, path, object, signature)
+);
+CREATE INDEX signed_object ON signed (object);
+
+-- Signatures that no known key has made.
+CREATE TABLE open_signature (
+    id         BIGINT           PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    key_name   TEXT COLLATE "C" NOT NULL,
+    object     BIGINT           NOT NULL REFERENCES object (id),
+    signature  TEXT COLLATE "C" NOT NULL,
+    registered BIGINT           NOT NULL,
+    UNIQUE (object, key_name, signature)
+);
+CREATE INDEX open_signature_name ON open_signature (key_name, id);
 
 CREATE TABLE build (
-    id            BYTEA            NOT NULL PRIMARY KEY, -- UUID
+    id            BYTEA            NOT NULL PRIMARY KEY,                      -- UUID
+    account       BIGINT           REFERENCES account (id) ON DELETE CASCADE, -- whom it was run for; null when that account was removed
     key           BYTEA            NOT NULL,
     drv_path      TEXT COLLATE "C" NOT NULL,
     started       BIGINT           NOT NULL,
@@ -52,6 +142,7 @@ CREATE TABLE build (
     cpu_user_us   BIGINT           NOT NULL,
     cpu_system_us BIGINT           NOT NULL
 );
+CREATE INDEX build_account ON build (account);
 
 CREATE TABLE build_output (
     build  BYTEA            NOT NULL REFERENCES build (id) ON DELETE CASCADE,
@@ -60,20 +151,35 @@ CREATE TABLE build_output (
     PRIMARY KEY (build, name)
 );
 
--- The build that is shared for a key.
+-- The builds that answer requests for a key.
 CREATE TABLE result (
-    key   BYTEA NOT NULL PRIMARY KEY,
-    build BYTEA NOT NULL UNIQUE REFERENCES build (id) ON DELETE CASCADE
+    seq     BIGINT PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    key     BYTEA  NOT NULL,
+    build   BYTEA  NOT NULL REFERENCES build (id) ON DELETE CASCADE,
+    account BIGINT REFERENCES account (id) ON DELETE CASCADE, -- whose it is; null when that account was removed
+    shared  BIGINT NOT NULL,
+    UNIQUE (key, account)
 );
+CREATE INDEX result_shared ON result (key, seq) WHERE shared = 1;
+CREATE INDEX result_build ON result (build);
+CREATE INDEX result_account ON result (account);
 
 CREATE TABLE request (
     id       BIGINT           PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     account  BIGINT           NOT NULL REFERENCES account (id) ON DELETE CASCADE,
     drv_path TEXT COLLATE "C" NOT NULL,
-    rung     TEXT,                      -- null when the build failed
+    rung     TEXT,  -- null when the build failed
     reason   TEXT             NOT NULL,
-    build    BYTEA,                     -- may be forgotten since
+    build    BYTEA, -- may be forgotten since
     time     BIGINT           NOT NULL,
     wall_ms  BIGINT           NOT NULL
 );
 CREATE INDEX request_account ON request (account, time, id);
+
+-- "epoch" grows with every change of a decision and when evidence is taken away; "signed" is the last signed.seq, and who changes
+-- signatures locks it.
+CREATE TABLE counter (
+    name  TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    value BIGINT           NOT NULL
+);
+INSERT INTO counter (name, value) VALUES ('epoch', 1), ('signed', 0);

@@ -1,16 +1,19 @@
--- The same tables as in ../postgres, with the same names and numbers.
+-- The same tables as in ../postgres, with the same names and numbers. Times are seconds since 1970, paths are base names, and what
+-- says yes or no is 1 or 0.
 
 CREATE TABLE account (
-    id      INTEGER PRIMARY KEY AUTOINCREMENT, -- never reused
-    name    TEXT    NOT NULL UNIQUE,
-    created INTEGER NOT NULL,                  -- seconds since 1970, as all times here
-    claims  INTEGER NOT NULL DEFAULT 0         -- the last claim.seq that was given out
+    id             INTEGER PRIMARY KEY AUTOINCREMENT,  -- never reused
+    name           TEXT    NOT NULL UNIQUE,
+    created        INTEGER NOT NULL,
+    claims         INTEGER NOT NULL DEFAULT 0,         -- the last claim.seq that was given out
+    gives_evidence INTEGER NOT NULL DEFAULT 1,
+    gives_results  INTEGER NOT NULL DEFAULT 1
 ) STRICT;
 
 CREATE TABLE ssh_key (
-    id          INTEGER PRIMARY KEY,
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
     account     INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
-    blob        BLOB    NOT NULL UNIQUE,       -- SSH wire form
+    blob        BLOB    NOT NULL UNIQUE,               -- SSH wire form
     algorithm   TEXT    NOT NULL,
     fingerprint TEXT    NOT NULL,
     comment     TEXT    NOT NULL,
@@ -18,32 +21,119 @@ CREATE TABLE ssh_key (
 ) STRICT;
 CREATE INDEX ssh_key_account ON ssh_key (account, id);
 
--- What may be believed of a path, whoever believes it. Rows never change.
-CREATE TABLE object (
-    id       INTEGER PRIMARY KEY,
-    digest   BLOB    NOT NULL UNIQUE,          -- of all the other columns but the id
-    path     TEXT    NOT NULL,                 -- base name, as all paths here
-    content  BLOB    NOT NULL,                 -- SHA-256 of the NAR
-    nar_size INTEGER NOT NULL,
-    refs     TEXT    NOT NULL,                 -- sorted, a space between two
-    ca       TEXT    NOT NULL                  -- empty when there is none
-) STRICT;
-
--- Who believes what, and why. Clustered by what is looked up.
-CREATE TABLE claim (
-    account    INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
-    path       TEXT    NOT NULL,               -- that of the object
-    object     INTEGER NOT NULL REFERENCES object (id),
-    kind       TEXT    NOT NULL,
-    seq        INTEGER NOT NULL,               -- in the order of recording, counted per account
-    deriver    TEXT,
-    signatures TEXT    NOT NULL,               -- JSON array
-    registered INTEGER NOT NULL,
-    PRIMARY KEY (account, path, object, kind)
+CREATE TABLE account_setting (
+    account INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    name    TEXT    NOT NULL,
+    value   TEXT    NOT NULL,
+    PRIMARY KEY (account, name)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE key_setting (
+    ssh_key INTEGER NOT NULL REFERENCES ssh_key (id) ON DELETE CASCADE,
+    name    TEXT    NOT NULL,
+    value   TEXT    NOT NULL,
+    PRIMARY KEY (ssh_key, name)
+) STRICT, WITHOUT ROWID;
+
+-- "account" believes "other".
+CREATE TABLE trust (
+    seq     INTEGER PRIMARY KEY AUTOINCREMENT,         -- in the order of trusting
+    account INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    other   INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    level   TEXT    NOT NULL,
+    UNIQUE (account, other)
+) STRICT;
+CREATE INDEX trust_other ON trust (other);
+
+-- "account" lets "other" read.
+CREATE TABLE reader (
+    account INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    other   INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    level   TEXT    NOT NULL,
+    PRIMARY KEY (account, other)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX reader_other ON reader (other);
+
+CREATE TABLE login (
+    account  INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    host     TEXT    NOT NULL,
+    username TEXT    NOT NULL,
+    password TEXT    NOT NULL,
+    PRIMARY KEY (account, host)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE signing_key (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    account INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    secret  TEXT    NOT NULL,                          -- name:base64
+    created INTEGER NOT NULL,
+    active  INTEGER NOT NULL                           -- 1 for one of each account
+) STRICT;
+CREATE INDEX signing_key_account ON signing_key (account, id);
+
+-- Keys that anybody trusts or has trusted.
+CREATE TABLE public_key (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,         -- never reused; ascending in the order of commits
+    name    TEXT    NOT NULL,
+    text    TEXT    NOT NULL UNIQUE,                   -- name:base64, in its one form
+    settled INTEGER NOT NULL DEFAULT 0                 -- whether open signatures of that name were looked at
+) STRICT;
+CREATE INDEX public_key_name ON public_key (name);
+
+-- What may be believed of a path, whoever believes it. Rows never change and are never removed.
+CREATE TABLE object (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest   BLOB    NOT NULL UNIQUE,                  -- of all the other columns but the id
+    path     TEXT    NOT NULL,
+    content  BLOB    NOT NULL,                         -- SHA-256 of the NAR
+    nar_size INTEGER NOT NULL,
+    refs     TEXT    NOT NULL,                         -- sorted, a space between two
+    ca       TEXT    NOT NULL                          -- empty when there is none
+) STRICT;
+
+-- Who has what, and from where. Clustered by what is looked up.
+CREATE TABLE claim (
+    account    INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    path       TEXT    NOT NULL,                       -- that of the object
+    object     INTEGER NOT NULL REFERENCES object (id),
+    origin     TEXT    NOT NULL,
+    seq        INTEGER NOT NULL,                       -- in the order of recording, counted per account
+    deriver    TEXT,
+    signatures TEXT    NOT NULL,                       -- JSON array without blanks
+    registered INTEGER NOT NULL,
+    cache      TEXT,
+    shareable  INTEGER NOT NULL,
+    PRIMARY KEY (account, path, object, origin)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX claim_object ON claim (object);
+
+-- That a key has signed an object: one row, however many accounts brought the signature.
+CREATE TABLE signed (
+    key        INTEGER NOT NULL REFERENCES public_key (id),
+    path       TEXT    NOT NULL,                       -- that of the object
+    object     INTEGER NOT NULL REFERENCES object (id),
+    signature  TEXT    NOT NULL,                       -- name:base64
+    shared     INTEGER NOT NULL,                       -- 0: no; 1: while a claim shares it; 2: for good, since an account that shared it was removed
+    seq        INTEGER NOT NULL,                       -- in the order of becoming visible
+    registered INTEGER NOT NULL,
+    PRIMARY KEY (key, path, object, signature)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX signed_object ON signed (object);
+
+-- Signatures that no known key has made.
+CREATE TABLE open_signature (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    key_name   TEXT    NOT NULL,
+    object     INTEGER NOT NULL REFERENCES object (id),
+    signature  TEXT    NOT NULL,
+    registered INTEGER NOT NULL,
+    UNIQUE (object, key_name, signature)
+) STRICT;
+CREATE INDEX open_signature_name ON open_signature (key_name, id);
+
 CREATE TABLE build (
-    id            BLOB    NOT NULL PRIMARY KEY, -- UUID
+    id            BLOB    NOT NULL PRIMARY KEY,        -- UUID
+    account       INTEGER REFERENCES account (id) ON DELETE CASCADE, -- whom it was run for; null when that account was removed
     key           BLOB    NOT NULL,
     drv_path      TEXT    NOT NULL,
     started       INTEGER NOT NULL,
@@ -52,6 +142,7 @@ CREATE TABLE build (
     cpu_user_us   INTEGER NOT NULL,
     cpu_system_us INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX build_account ON build (account);
 
 CREATE TABLE build_output (
     build  BLOB    NOT NULL REFERENCES build (id) ON DELETE CASCADE,
@@ -60,20 +151,35 @@ CREATE TABLE build_output (
     PRIMARY KEY (build, name)
 ) STRICT, WITHOUT ROWID;
 
--- The build that is shared for a key.
+-- The builds that answer requests for a key.
 CREATE TABLE result (
-    key   BLOB NOT NULL PRIMARY KEY,
-    build BLOB NOT NULL UNIQUE REFERENCES build (id) ON DELETE CASCADE
+    seq     INTEGER PRIMARY KEY AUTOINCREMENT,
+    key     BLOB    NOT NULL,
+    build   BLOB    NOT NULL REFERENCES build (id) ON DELETE CASCADE,
+    account INTEGER REFERENCES account (id) ON DELETE CASCADE, -- whose it is; null when that account was removed
+    shared  INTEGER NOT NULL,
+    UNIQUE (key, account)
 ) STRICT;
+CREATE INDEX result_shared ON result (key, seq) WHERE shared = 1;
+CREATE INDEX result_build ON result (build);
+CREATE INDEX result_account ON result (account);
 
 CREATE TABLE request (
     id       INTEGER PRIMARY KEY,
     account  INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
     drv_path TEXT    NOT NULL,
-    rung     TEXT,                             -- null when the build failed
+    rung     TEXT,                                     -- null when the build failed
     reason   TEXT    NOT NULL,
-    build    BLOB,                             -- may be forgotten since
+    build    BLOB,                                     -- may be forgotten since
     time     INTEGER NOT NULL,
     wall_ms  INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX request_account ON request (account, time, id);
+
+-- "epoch" grows with every change of a decision and when evidence is taken away; "signed" is the last signed.seq, and who changes
+-- signatures locks it.
+CREATE TABLE counter (
+    name  TEXT    NOT NULL PRIMARY KEY,
+    value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO counter (name, value) VALUES ('epoch', 1), ('signed', 0);

@@ -1,15 +1,15 @@
 //! Accounts and keys.
 
-use firn_core::AccountId;
+use firn_core::{AccountId, Trust};
 use firn_service::ports::{Database, DatabaseError};
 
 use crate::backend::Bench;
-use crate::sample::{account, build, claim, key, name, path, request, ssh_key};
+use crate::sample::{GIVES, Short as _, account, build, claim, key, login, name, path, request, ssh_key};
 
 pub async fn names_are_unique<D: Database>(Bench { db, .. }: Bench<D>) {
-    let made = db.create_account(&name("alice"), 1_234).await.unwrap();
+    let made = db.create_account(&name("alice"), "secret", 1_234).await.unwrap();
     assert_eq!((made.name.as_str(), made.created), ("alice", 1_234));
-    let again = db.create_account(&name("alice"), 1_235).await;
+    let again = db.create_account(&name("alice"), "secret", 1_235).await;
     assert!(matches!(again, Err(DatabaseError::AccountExists(n)) if n == "alice"));
     assert_eq!(db.account(&name("alice")).await.unwrap(), Some(made));
     assert_eq!(db.account(&name("bob")).await.unwrap(), None);
@@ -72,8 +72,8 @@ pub async fn keys_come_oldest_first<D: Database>(Bench { db, .. }: Bench<D>) {
 }
 
 pub async fn removed_key_acts_for_nobody<D: Database>(Bench { db, .. }: Bench<D>) {
-    let alice = db.create_account(&name("alice"), 1).await.unwrap();
-    let bob = db.create_account(&name("bob"), 1).await.unwrap();
+    let alice = db.create_account(&name("alice"), "secret", 1).await.unwrap();
+    let bob = db.create_account(&name("bob"), "secret", 1).await.unwrap();
     db.add_key(alice.id, &ssh_key(1)).await.unwrap();
     let not_bobs = db.remove_key(&bob, "SHA256:1").await;
     assert!(
@@ -91,7 +91,7 @@ pub async fn removed_key_acts_for_nobody<D: Database>(Bench { db, .. }: Bench<D>
 pub async fn removing_takes_all_of_one<D: Database>(Bench { db, .. }: Bench<D>) {
     let alice = account(&db, "alice").await;
     db.add_key(alice, &ssh_key(1)).await.unwrap();
-    db.record_claims(alice, &[claim(1, 1)]).await.unwrap();
+    db.record(alice, &[claim(1, 1)]).await.unwrap();
     db.record_request(&request(alice, 1, 1)).await.unwrap();
     db.remove_account(&name("alice")).await.unwrap();
 
@@ -107,17 +107,34 @@ pub async fn unknown_accounts_are_named<D: Database>(Bench { db, .. }: Bench<D>)
     let nobody = AccountId(77);
     let is_77 = |e: Option<DatabaseError>| matches!(e, Some(DatabaseError::NoAccount(n)) if n == "#77");
     assert!(is_77(db.add_key(nobody, &ssh_key(1)).await.err()));
-    assert!(is_77(db.record_claims(nobody, &[claim(1, 1)]).await.err()));
-    let signatures = claim(1, 1).signatures;
+    assert!(is_77(db.record(nobody, &[claim(1, 1)]).await.err()));
+    let carol = account(&db, "carol").await;
+    assert!(is_77(db.forget(nobody, &[path(1)]).await.err()));
     assert!(is_77(
-        db.add_signatures(nobody, &path(1), &signatures).await.err()
+        db.set_account(nobody, "timeout", Some("1"), GIVES).await.err()
+    ));
+    assert!(is_77(
+        db.set_key(nobody, "SHA256:1", "timeout", Some("1")).await.err()
+    ));
+    for level in [None, Some(Trust::Builds)] {
+        assert!(is_77(db.trust(nobody, carol, level).await.err()));
+        assert!(is_77(db.let_read(nobody, carol, level).await.err()));
+    }
+    assert!(is_77(db.trust(carol, nobody, Some(Trust::Builds)).await.err()));
+    assert!(is_77(
+        db.let_read(carol, nobody, Some(Trust::Uploads)).await.err()
+    ));
+    assert!(is_77(db.set_login(nobody, "host", Some(&login())).await.err()));
+    assert!(is_77(db.add_signing_key(nobody, "secret", 1).await.err()));
+    assert!(is_77(
+        db.record_build(&build(1, 1, &[1]), nobody, true).await.err()
     ));
     let removed = db.remove_account(&name("bob")).await;
     assert!(matches!(removed, Err(DatabaseError::NoAccount(n)) if n == "bob"));
     assert!(db.contents().await.unwrap().is_empty());
     // The database goes on after each of them.
-    db.record_build(&build(1, 1, &[1])).await.unwrap();
-    assert!(db.result(&key(1)).await.unwrap().is_some());
+    db.record_build(&build(1, 1, &[1]), carol, true).await.unwrap();
+    assert!(db.result(&key(1), carol, true).await.unwrap().is_some());
 }
 
 pub async fn any_words_are_stored<D: Database>(Bench { db, .. }: Bench<D>) {
@@ -131,9 +148,7 @@ pub async fn any_words_are_stored<D: Database>(Bench { db, .. }: Bench<D>) {
     db.record_request(&asked).await.unwrap();
     let mut signed = claim(1, 1);
     signed.signatures = [words.to_owned()].into();
-    db.record_claims(alice, std::slice::from_ref(&signed))
-        .await
-        .unwrap();
+    db.record(alice, std::slice::from_ref(&signed)).await.unwrap();
 
     let readable = words.replace('\0', "\u{fffd}");
     assert_eq!(db.keys(alice).await.unwrap()[0].comment, readable);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use firn_db::{PostgresDatabase, SqliteDatabase};
+use firn_db::AnyDatabase;
 use firn_testkit::postgres::Postgres;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
@@ -40,16 +40,16 @@ impl<D> Bench<D> {
     }
 }
 
-pub async fn sqlite() -> (Bench<SqliteDatabase>, TempDir) {
+pub async fn sqlite() -> (Bench<AnyDatabase>, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("firn.sqlite");
-    let db = SqliteDatabase::open(&path).await.unwrap();
+    let db = AnyDatabase::open(&path).await.unwrap();
     let raw = Raw::Sqlite(path);
     (Bench { db, raw }, directory)
 }
 
 /// One server for all cases; it ends with the process.
-pub async fn postgres() -> Option<Bench<PostgresDatabase>> {
+pub async fn postgres() -> Option<Bench<AnyDatabase>> {
     static SERVER: OnceLock<Option<Postgres>> = OnceLock::new();
     let server = SERVER.get_or_init(|| match Postgres::start() {
         Ok(server) => Some(server),
@@ -64,7 +64,7 @@ pub async fn postgres() -> Option<Bench<PostgresDatabase>> {
         return None;
     };
     let url = server.database().unwrap();
-    let db = PostgresDatabase::connect(&url, 8).await.unwrap();
+    let db = AnyDatabase::connect(&url, 8).await.unwrap();
     let raw = Raw::Postgres(url);
     Some(Bench { db, raw })
 }

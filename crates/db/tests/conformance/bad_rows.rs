@@ -1,13 +1,16 @@
 //! What cannot have been written is an error that says where, and not a panic.
 
+use firn_core::Trust;
 use firn_service::ports::{Database, DatabaseError};
 
 use crate::backend::Bench;
-use crate::sample::{account, build, claim, key, name, path, request, ssh_key};
+use crate::sample::{
+    Short as _, account, alone, build, claim, key, name, path, policy, public_key, request, ssh_key,
+};
 
 /// A change from outside, and what must be said of it: table, and a piece of the text.
-const CHANGES: [(&str, &str, &str); 20] = [
-    ("UPDATE claim SET kind = 'rumour'", "claim", "rumour"),
+const CHANGES: [(&str, &str, &str); 29] = [
+    ("UPDATE claim SET origin = 'rumour'", "claim", "rumour"),
     ("UPDATE claim SET deriver = 'nonsense'", "claim", "deriver of "),
     ("UPDATE claim SET signatures = '[1]'", "claim", "signatures of "),
     ("UPDATE claim SET registered = -1", "claim", "-1 is negative"),
@@ -37,6 +40,23 @@ const CHANGES: [(&str, &str, &str); 20] = [
         "build",
         "4 bytes, not 32",
     ),
+    ("UPDATE claim SET shareable = 2", "claim", "shareable of "),
+    ("UPDATE signed SET registered = -1", "signed", "-1 is negative"),
+    ("UPDATE public_key SET text = 'k:x'", "public_key", "text: public key"),
+    ("UPDATE public_key SET settled = -1", "public_key", "settled"),
+    (
+        "UPDATE account SET gives_evidence = 3",
+        "account",
+        "gives_evidence",
+    ),
+    ("UPDATE trust SET level = 'blind'", "trust", "blind"),
+    ("UPDATE reader SET level = 'deaf'", "reader", "deaf"),
+    ("UPDATE signing_key SET active = 7", "signing_key", "active"),
+    (
+        "UPDATE counter SET value = -8 WHERE name = 'epoch'",
+        "counter",
+        "negative",
+    ),
     ("UPDATE request SET rung = 'ladder'", "request", "ladder"),
     (
         "UPDATE request SET build = substr(build, 1, 1)",
@@ -44,7 +64,7 @@ const CHANGES: [(&str, &str, &str); 20] = [
         "1 bytes, not 16",
     ),
     ("UPDATE request SET wall_ms = -1", "request", "wall_ms of "),
-    ("UPDATE account SET name = 'No Name'", "account", "No Name"),
+    ("UPDATE account SET name = 'No Name' WHERE name = 'alice'", "account", "No Name"),
     ("UPDATE account SET created = -1", "account", "created of alice"),
     ("UPDATE ssh_key SET added = -1", "ssh_key", "added of SHA256:1"),
 ];
@@ -54,26 +74,40 @@ pub async fn named_by_table_and_row<D: Database>(bench: Bench<D>) {
     for (change, table, piece) in CHANGES {
         let alice = account(db, "alice").await;
         db.add_key(alice, &ssh_key(1)).await.unwrap();
-        db.record_claims(alice, &[claim(1, 1)]).await.unwrap();
-        db.record_build(&build(1, 1, &[1])).await.unwrap();
+        let bob = account(db, "bob").await;
+        let key_id = db.key("cache-1", 1).await;
+        db.record_signed(alice, &claim(1, 1), key_id).await;
+        db.trust(alice, bob, Some(Trust::Builds)).await.unwrap();
+        db.let_read(bob, alice, Some(Trust::Builds)).await.unwrap();
+        db.record_build(&build(1, 1, &[1]), alice, true).await.unwrap();
         db.record_request(&request(alice, 1, 1)).await.unwrap();
         db.requests(alice, 1).await.unwrap();
         assert!(bench.execute(change).await > 0, "{change}");
 
         let errors = [
             db.claims(alice, &[path(1)]).await.err(),
-            db.claims_by_hash_part(alice, path(1).hash_part()).await.err(),
-            db.referrers(alice, &path(1)).await.err(),
-            db.derivers(alice, &path(1)).await.err(),
-            db.paths(alice).await.err(),
+            db.paths_by_hash_part(&alone(alice), path(1).hash_part())
+                .await
+                .err(),
+            db.referrers(&alone(alice), &path(1)).await.err(),
+            db.derivers(&alone(alice), &path(1)).await.err(),
+            db.paths(&alone(alice)).await.err(),
             db.contents().await.err(),
-            db.record_claims(alice, &[claim(1, 1)]).await.err(),
-            db.result(&key(1)).await.err(),
-            db.record_build(&build(2, 1, &[2])).await.err(),
+            db.record(alice, &[claim(1, 1)]).await.err(),
+            db.result(&key(1), alice, true).await.err(),
+            db.record_build(&build(2, 1, &[2]), alice, true).await.err(),
             db.requests(alice, 1).await.err(),
             db.accounts().await.err(),
             db.account_by_key(&ssh_key(1).blob).await.err(),
             db.keys(alice).await.err(),
+            db.evidence(&policy(bob, &[key_id], &[]), &[path(1)]).await.err(),
+            db.keys_named(&["cache-1".to_owned()]).await.err(),
+            db.register_key(&public_key("cache-1", 1)).await.err(),
+            db.stored(alice, None).await.err(),
+            db.relations(alice).await.err(),
+            db.signing_keys(alice).await.err(),
+            db.epoch().await.err(),
+            db.usage(alice).await.err(),
         ];
         let mut named = 0;
         for error in errors.into_iter().flatten() {
@@ -86,7 +120,7 @@ pub async fn named_by_table_and_row<D: Database>(bench: Bench<D>) {
         }
         assert!(named > 0, "{change} was not noticed");
         bench
-            .execute("DELETE FROM result; DELETE FROM build; DELETE FROM claim; DELETE FROM account; DELETE FROM object")
+            .execute("DELETE FROM result; DELETE FROM build; DELETE FROM signed; DELETE FROM public_key; DELETE FROM claim; DELETE FROM account; DELETE FROM object; UPDATE counter SET value = 1")
             .await;
         assert_eq!(db.account(&name("alice")).await.unwrap(), None);
     }

@@ -7,25 +7,28 @@ use crate::backend::Bench;
 use crate::sample::{account, build, ca, content, key, request};
 
 pub async fn round_trip<D: Database>(Bench { db, .. }: Bench<D>) {
+    let alice = account(&db, "alice").await;
     let mut record = build(1, 1, &[1, 2, 3]);
     record.outputs.get_mut("dev").unwrap().object.ca = Some(ca());
-    assert_eq!(db.result(&key(1)).await.unwrap(), None);
-    assert_eq!(db.record_build(&record).await.unwrap(), record);
-    assert_eq!(db.result(&key(1)).await.unwrap(), Some(record));
-    assert_eq!(db.result(&key(2)).await.unwrap(), None);
+    assert_eq!(db.result(&key(1), alice, true).await.unwrap(), None);
+    assert_eq!(db.record_build(&record, alice, true).await.unwrap(), record);
+    assert_eq!(db.result(&key(1), alice, true).await.unwrap(), Some(record));
+    assert_eq!(db.result(&key(2), alice, true).await.unwrap(), None);
 }
 
 pub async fn without_outputs<D: Database>(Bench { db, .. }: Bench<D>) {
+    let alice = account(&db, "alice").await;
     let record = build(1, 1, &[]);
-    assert_eq!(db.record_build(&record).await.unwrap(), record);
-    assert_eq!(db.result(&key(1)).await.unwrap(), Some(record));
+    assert_eq!(db.record_build(&record, alice, true).await.unwrap(), record);
+    assert_eq!(db.result(&key(1), alice, true).await.unwrap(), Some(record));
 }
 
 pub async fn first_recorded_stays<D: Database>(Bench { db, .. }: Bench<D>) {
+    let alice = account(&db, "alice").await;
     let (first, second) = (build(2, 1, &[1]), build(1, 1, &[2]));
-    assert_eq!(db.record_build(&first).await.unwrap(), first);
-    assert_eq!(db.record_build(&second).await.unwrap(), first);
-    assert_eq!(db.result(&key(1)).await.unwrap(), Some(first));
+    assert_eq!(db.record_build(&first, alice, true).await.unwrap(), first);
+    assert_eq!(db.record_build(&second, alice, true).await.unwrap(), first);
+    assert_eq!(db.result(&key(1), alice, true).await.unwrap(), Some(first));
     // The other run is remembered too.
     assert_eq!(
         db.contents().await.unwrap(),
@@ -34,38 +37,44 @@ pub async fn first_recorded_stays<D: Database>(Bench { db, .. }: Bench<D>) {
 }
 
 pub async fn recording_again_changes_nothing<D: Database>(Bench { db, .. }: Bench<D>) {
+    let alice = account(&db, "alice").await;
     let record = build(1, 1, &[1, 2]);
-    db.record_build(&record).await.unwrap();
-    assert_eq!(db.record_build(&record).await.unwrap(), record);
-    assert_eq!(db.result(&key(1)).await.unwrap(), Some(record));
+    db.record_build(&record, alice, true).await.unwrap();
+    assert_eq!(db.record_build(&record, alice, true).await.unwrap(), record);
+    assert_eq!(db.result(&key(1), alice, true).await.unwrap(), Some(record));
 }
 
 pub async fn forgotten_then_recorded<D: Database>(Bench { db, .. }: Bench<D>) {
+    let alice = account(&db, "alice").await;
     let (first, other_key) = (build(1, 1, &[1]), build(9, 2, &[1]));
     for record in [&first, &other_key, &build(2, 1, &[2])] {
-        db.record_build(record).await.unwrap();
+        db.record_build(record, alice, true).await.unwrap();
     }
-    db.forget_result(&key(1)).await.unwrap();
-    assert_eq!(db.result(&key(1)).await.unwrap(), None);
-    assert_eq!(db.result(&key(2)).await.unwrap(), Some(other_key));
+    db.forget_result(BuildId([1; 16])).await.unwrap();
+    assert_eq!(db.result(&key(1), alice, true).await.unwrap(), None);
+    assert_eq!(db.result(&key(2), alice, true).await.unwrap(), Some(other_key));
     let third = build(3, 1, &[3]);
-    assert_eq!(db.record_build(&third).await.unwrap(), third);
+    assert_eq!(db.record_build(&third, alice, true).await.unwrap(), third);
     // A run that was forgotten may be told again; by then it is not the first any more.
-    assert_eq!(db.record_build(&first).await.unwrap(), third);
+    assert_eq!(db.record_build(&first, alice, true).await.unwrap(), third);
 }
 
 pub async fn forgetting_nothing<D: Database>(Bench { db, .. }: Bench<D>) {
-    db.forget_result(&key(1)).await.unwrap();
+    db.forget_result(BuildId([1; 16])).await.unwrap();
 }
 
 pub async fn wrong_key_for_a_run<D: Database>(Bench { db, .. }: Bench<D>) {
-    db.record_build(&build(1, 1, &[1])).await.unwrap();
-    let error = db.record_build(&build(1, 2, &[1])).await.unwrap_err();
+    let alice = account(&db, "alice").await;
+    db.record_build(&build(1, 1, &[1]), alice, true).await.unwrap();
+    let error = db
+        .record_build(&build(1, 2, &[1]), alice, true)
+        .await
+        .unwrap_err();
     assert!(
         matches!(error, DatabaseError::Inconsistent { table: "build", .. }),
         "{error}"
     );
-    assert_eq!(db.result(&key(2)).await.unwrap(), None);
+    assert_eq!(db.result(&key(2), alice, true).await.unwrap(), None);
 }
 
 pub async fn requests_newest_first<D: Database>(Bench { db, .. }: Bench<D>) {
@@ -101,8 +110,9 @@ pub async fn requests_of_one_account<D: Database>(Bench { db, .. }: Bench<D>) {
 }
 
 pub async fn forgotten_contents_are_not_kept<D: Database>(Bench { db, .. }: Bench<D>) {
-    db.record_build(&build(1, 1, &[1, 2])).await.unwrap();
-    db.record_build(&build(2, 2, &[2])).await.unwrap();
-    db.forget_result(&key(1)).await.unwrap();
+    let alice = account(&db, "alice").await;
+    db.record_build(&build(1, 1, &[1, 2]), alice, true).await.unwrap();
+    db.record_build(&build(2, 2, &[2]), alice, true).await.unwrap();
+    db.forget_result(BuildId([1; 16])).await.unwrap();
     assert_eq!(db.contents().await.unwrap(), [content(2)].into_iter().collect());
 }

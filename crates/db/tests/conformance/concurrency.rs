@@ -1,26 +1,35 @@
 //! Many at once.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use firn_core::Claim;
-use firn_service::ports::{Database, DatabaseError};
+use firn_core::{AccountId, Claim, Trust};
+use firn_service::ports::{Database, DatabaseError, Proof};
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use crate::backend::Bench;
-use crate::sample::{account, build, claim, key, name, path, texts};
+use crate::sample::{
+    GIVES, Short as _, account, alone, build, claim, key, login, name, path, policy, proof, public_key,
+    signed_claim, texts,
+};
 
 pub async fn first_result_wins<D: Database>(Bench { db, .. }: Bench<D>) {
+    let (alice, bob) = (account(&db, "alice").await, account(&db, "bob").await);
     let mut tasks = JoinSet::new();
     for n in 1..=20u8 {
         let db = db.clone();
         // All have some outputs in common, and none all of them.
         tasks.spawn(async move {
             let contents = [u32::from(n % 3), u32::from(n % 2), u32::from(n)];
-            db.record_build(&build(n, 1, &contents)).await.unwrap()
+            let account = if n % 2 == 0 { alice } else { bob };
+            db.record_build(&build(n, 1, &contents), account, true)
+                .await
+                .unwrap()
         });
     }
     let answers = tasks.join_all().await;
-    let shared = db.result(&key(1)).await.unwrap().unwrap();
+    let shared = db.result(&key(1), AccountId(77), true).await.unwrap().unwrap();
     assert_eq!(shared.outputs.len(), 3);
     assert!(answers.iter().all(|a| *a == shared));
     assert_eq!(answers.len(), 20);
@@ -28,14 +37,16 @@ pub async fn first_result_wins<D: Database>(Bench { db, .. }: Bench<D>) {
 
 pub async fn read_then_write<D: Database>(Bench { db, .. }: Bench<D>) {
     let alice = account(&db, "alice").await;
-    db.record_claims(alice, &[claim(1, 1)]).await.unwrap();
+    db.record(alice, &[claim(1, 1)]).await.unwrap();
     let mut tasks = JoinSet::new();
     for task in 0..16 {
         let db = db.clone();
         tasks.spawn(async move {
             for n in 0..50 {
                 let new = texts(&[&format!("k:{task}-{n}")]);
-                assert!(db.add_signatures(alice, &path(1), &new).await.unwrap());
+                let mut again = claim(1, 1);
+                again.signatures = new.clone();
+                db.record(alice, &[again]).await.unwrap();
                 // What was answered is seen.
                 let [now]: [Claim; 1] = db.claims(alice, &[path(1)]).await.unwrap().try_into().unwrap();
                 assert!(now.signatures.is_superset(&new));
@@ -62,7 +73,7 @@ pub async fn overlapping_batches<D: Database>(Bench { db, .. }: Bench<D>) {
                 if task % 3 == 0 {
                     claims.reverse();
                 }
-                db.record_claims(account, &claims).await.unwrap();
+                db.record(account, &claims).await.unwrap();
             }
         });
     }
@@ -83,7 +94,7 @@ pub async fn removal_against_recording<D: Database>(Bench { db, .. }: Bench<D>) 
             let db = db.clone();
             tasks.spawn(async move {
                 let claims: Vec<Claim> = (0..20).map(|p| claim(p, round + n)).collect();
-                match db.record_claims(alice, &claims).await {
+                match db.record(alice, &claims).await {
                     Ok(()) | Err(DatabaseError::NoAccount(_)) => {}
                     Err(e) => panic!("{e}"),
                 }
@@ -91,7 +102,7 @@ pub async fn removal_against_recording<D: Database>(Bench { db, .. }: Bench<D>) 
         }
         db.remove_account(&name("alice")).await.unwrap();
         tasks.join_all().await;
-        assert_eq!(db.paths(alice).await.unwrap(), BTreeSet::new());
+        assert_eq!(db.paths(&alone(alice)).await.unwrap(), BTreeSet::new());
         assert_eq!(db.contents().await.unwrap(), BTreeSet::new());
     }
 }
@@ -100,7 +111,7 @@ pub async fn one_name_once<D: Database>(Bench { db, .. }: Bench<D>) {
     let mut tasks = JoinSet::new();
     for _ in 0..10 {
         let db = db.clone();
-        tasks.spawn(async move { db.create_account(&name("alice"), 1).await.is_ok() });
+        tasks.spawn(async move { db.create_account(&name("alice"), "secret", 1).await.is_ok() });
     }
     let made = tasks.join_all().await.into_iter().filter(|made| *made).count();
     assert_eq!(made, 1);
@@ -108,22 +119,164 @@ pub async fn one_name_once<D: Database>(Bench { db, .. }: Bench<D>) {
 }
 
 pub async fn forgetting_against_recording<D: Database>(Bench { db, .. }: Bench<D>) {
+    let alice = account(&db, "alice").await;
     let mut tasks = JoinSet::new();
     for task in 0..8u8 {
         let db = db.clone();
         tasks.spawn(async move {
             for n in 0..20u8 {
                 if task < 2 {
-                    db.forget_result(&key(1)).await.unwrap();
+                    if let Some(shared) = db.result(&key(1), alice, true).await.unwrap() {
+                        db.forget_result(shared.id).await.unwrap();
+                    }
                 } else {
                     let record = build(task * 20 + n, 1, &[u32::from(n)]);
-                    assert_eq!(db.record_build(&record).await.unwrap().key, key(1));
+                    assert_eq!(db.record_build(&record, alice, true).await.unwrap().key, key(1));
                 }
-                if let Some(shared) = db.result(&key(1)).await.unwrap() {
+                if let Some(shared) = db.result(&key(1), alice, true).await.unwrap() {
                     assert_eq!(shared.outputs.len(), 1);
                 }
             }
         });
     }
     tasks.join_all().await;
+}
+
+pub async fn sharing_against_taking_back<D: Database>(Bench { db, .. }: Bench<D>) {
+    let reader = account(&db, "reader").await;
+    let key = db.key("k", 1).await;
+    let claims: Vec<Claim> = (0..10).map(|n| signed_claim(n, n, &format!("k:{n}"))).collect();
+    let proofs: Vec<Proof> = (0..10).map(|n| proof(n, &claims[n], Some(key))).collect();
+    let paths: Vec<_> = (0..10).map(path).collect();
+    let policy = policy(reader, &[key], &[]);
+    let mut tasks = JoinSet::new();
+    for task in 0..6u32 {
+        let account = account(&db, &format!("a{task}")).await;
+        let (db, mut claims, mut proofs, paths) = (db.clone(), claims.clone(), proofs.clone(), paths.clone());
+        tasks.spawn(async move {
+            if task % 2 == 0 {
+                claims.reverse();
+                for proof in &mut proofs {
+                    proof.claim = 9 - proof.claim;
+                }
+            }
+            for round in 0..8 {
+                db.record_claims(account, &claims, &proofs, key).await.unwrap();
+                match (task + round) % 3 {
+                    0 => assert_eq!(db.forget(account, &paths).await.unwrap(), 10),
+                    1 => db.private(account, true).await,
+                    _ => db.private(account, false).await,
+                }
+            }
+            // The first ends with its claims shared, the second with them kept, the others with none.
+            match task {
+                0 => {
+                    db.record_claims(account, &claims[5..], &[], key).await.unwrap();
+                    db.private(account, false).await;
+                    let some: Vec<Proof> = proofs.iter().filter(|p| p.claim >= 5).cloned().collect();
+                    db.record_claims(account, &claims, &some, key).await.unwrap();
+                    let none = claims[..5].iter().map(|c| c.object.path.clone());
+                    db.forget(account, &none.collect::<Vec<_>>()).await.unwrap();
+                }
+                1 => {
+                    db.private(account, true).await;
+                    db.record_claims(account, &claims, &proofs, key).await.unwrap();
+                }
+                _ => {
+                    db.forget(account, &paths).await.unwrap();
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+    let seen = db.evidence(&policy, &paths).await.unwrap();
+    let seen: BTreeSet<_> = seen.into_iter().map(|e| e.claim.object.path).collect();
+    assert_eq!(seen, (0..5).map(path).collect());
+}
+
+pub async fn a_signature_is_never_missed<D: Database>(Bench { db, .. }: Bench<D>) {
+    for round in 0..8u8 {
+        let alice = account(&db, &format!("a{round}")).await;
+        let name = format!("key{round}");
+        let start = Arc::new(Barrier::new(5));
+        let mut tasks = JoinSet::new();
+        for task in 0..4u32 {
+            let (db, name, start) = (db.clone(), name.clone(), Arc::clone(&start));
+            tasks.spawn(async move {
+                start.wait().await;
+                for n in task * 10..task * 10 + 10 {
+                    let claim = signed_claim(n, n, &format!("{name}:{n}"));
+                    // As a caller does who cannot check anything: the key, once it is known, is said to have made it.
+                    loop {
+                        let (keys, registry) = db.keys_named(std::slice::from_ref(&name)).await.unwrap();
+                        let proofs = [proof(0, &claim, keys.first().map(|(key, _)| *key))];
+                        match db
+                            .record_claims(alice, std::slice::from_ref(&claim), &proofs, registry)
+                            .await
+                        {
+                            Ok(()) => break,
+                            Err(DatabaseError::KeysChanged) => {}
+                            Err(e) => panic!("{e}"),
+                        }
+                    }
+                }
+            });
+        }
+        let registering = {
+            let (db, start, name) = (db.clone(), Arc::clone(&start), name.clone());
+            tokio::spawn(async move {
+                start.wait().await;
+                let (key, _) = db.register_key(&public_key(&name, round + 1)).await.unwrap();
+                let mut after = 0;
+                loop {
+                    let open = db.open_signatures(&name, after, 3).await.unwrap();
+                    let Some(last) = open.last() else { break };
+                    after = last.id;
+                    let proven: Vec<_> = open.iter().map(|o| (o.id, o.object_id)).collect();
+                    db.prove(key, &proven).await.unwrap();
+                }
+                db.settle_key(key).await.unwrap();
+                key
+            })
+        };
+        tasks.join_all().await;
+        let key = registering.await.unwrap();
+        let policy = policy(AccountId(77), &[key], &[]);
+        let paths: Vec<_> = (0..40).map(path).collect();
+        assert_eq!(db.evidence(&policy, &paths).await.unwrap().len(), 40);
+        assert!(db.open_signatures(&name, 0, 9).await.unwrap().is_empty());
+    }
+}
+
+pub async fn decisions_against_removal<D: Database>(Bench { db, .. }: Bench<D>) {
+    for round in 0..6u32 {
+        let alice = account(&db, "alice").await;
+        let bob = account(&db, "bob").await;
+        let fails_for_want_of_one = |done: Result<(), DatabaseError>| match done {
+            Ok(()) | Err(DatabaseError::NoAccount(_)) => {}
+            Err(e) => panic!("{e}"),
+        };
+        let mut tasks = JoinSet::new();
+        for (a, b) in [(alice, bob), (bob, alice)] {
+            let (one, two) = (db.clone(), db.clone());
+            tasks.spawn(async move {
+                fails_for_want_of_one(one.trust(a, b, Some(Trust::Builds)).await);
+                fails_for_want_of_one(one.let_read(b, a, Some(Trust::Builds)).await);
+                fails_for_want_of_one(one.set_account(a, "timeout", Some("1"), GIVES).await);
+                fails_for_want_of_one(one.set_login(a, "host", Some(&login())).await.map(|_| ()));
+            });
+            tasks.spawn(async move {
+                let n = u8::try_from(round).unwrap() + 1;
+                let done = two.record_build(&build(n, u32::from(n), &[1]), a, true).await;
+                fails_for_want_of_one(done.map(|_| ()));
+                fails_for_want_of_one(two.forget(a, &[path(1)]).await.map(|_| ()));
+            });
+        }
+        let (one, two) = (db.clone(), db.clone());
+        tasks.spawn(async move { one.remove_account(&name("alice")).await.unwrap() });
+        tasks.spawn(async move { two.remove_account(&name("bob")).await.unwrap() });
+        tasks.join_all().await;
+        assert_eq!(db.relations(alice).await.unwrap(), []);
+        assert!(db.stored(bob, None).await.unwrap().account.is_empty());
+    }
 }

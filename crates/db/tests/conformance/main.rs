@@ -8,7 +8,10 @@ mod bad_rows;
 mod builds;
 mod concurrency;
 mod isolation;
+mod policies;
 mod sample;
+mod sharing;
+mod signed;
 mod views;
 
 macro_rules! conformance {
@@ -41,13 +44,20 @@ conformance! {
         adding_a_key_again_changes_nothing, keys_come_oldest_first, removed_key_acts_for_nobody, removing_takes_all_of_one,
         unknown_accounts_are_named, any_words_are_stored;
     views: claim_round_trip, oldest_first, recording_again_unites_signatures, kinds_and_contents_are_separate,
-        within_one_batch, many_at_once, by_hash_part, referrers_are_exact, paths_and_derivers, signatures_for_a_path,
+        within_one_batch, many_at_once, by_hash_part, referrers_are_exact, paths_and_derivers, becomes_shareable,
         contents_are_those_spoken_of, nothing_asked, numbers_have_a_limit, batch_is_atomic;
     isolation: one_path_two_contents, same_object_is_shared_but_not_believed, order_is_not_anothers_doing,
         removal_leaves_others_evidence;
     builds: round_trip, without_outputs, first_recorded_stays, recording_again_changes_nothing, forgotten_then_recorded,
         forgetting_nothing, wrong_key_for_a_run, requests_newest_first, requests_of_one_account, forgotten_contents_are_not_kept;
     concurrency: first_result_wins, read_then_write, overlapping_batches, removal_against_recording, one_name_once,
-        forgetting_against_recording;
+        forgetting_against_recording, sharing_against_taking_back, a_signature_is_never_missed, decisions_against_removal;
+    policies: settings_of_account_and_key, settings_need_a_key_of_the_account, trust_needs_consent, trust_is_in_order,
+        relations_of_both_sides, logins_by_host, signing_keys_active_first, public_keys_have_numbers, epochs;
+    signed: trusted_accounts_by_level, seen_by_those_who_trust_the_key, what_is_not_shared, privacy_takes_effect_at_once,
+        forgetting_takes_what_was_ones_own, removal_leaves_what_was_shared, in_the_order_of_becoming_visible,
+        two_signatures_of_one_key, signatures_are_compared_whole, a_claim_that_becomes_shareable_shares,
+        open_signatures_are_proven_later, newer_keys_are_noticed, many_signatures;
+    sharing: own_before_shared, giving_can_be_taken_back, removal_leaves_shared_results, usage_in_sum;
     bad_rows: named_by_table_and_row;
 }

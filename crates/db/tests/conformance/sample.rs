@@ -2,16 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firn_core::{AccountId, AccountName, BuildId, BuildKey, Claim, EvidenceKind, Object, Rung};
+use std::future::Future;
+
+use firn_core::{
+    AccountId, AccountName, BuildId, BuildKey, Claim, Evidence, KeyId, Object, Origin, Policy, Rung, Trust,
+    Witness,
+};
+use firn_nix::signature::{PublicKey, SecretKey};
 use firn_nix::{ContentAddress, Hash, NarHash, StorePath};
-use firn_service::ports::{Accounts, BuildRecord, OutputRecord, RequestRecord, SshKey};
+use firn_service::ports::{
+    Accounts, BuildRecord, Database, DatabaseError, Gives, Login, OutputRecord, Proof, RequestRecord, SshKey,
+};
 
 pub fn name(text: &str) -> AccountName {
     AccountName::parse(text).unwrap()
 }
 
 pub async fn account(db: &impl Accounts, text: &str) -> AccountId {
-    db.create_account(&name(text), 1_000).await.unwrap().id
+    db.create_account(&name(text), "secret", 1_000).await.unwrap().id
 }
 
 pub fn path(n: u32) -> StorePath {
@@ -44,10 +52,12 @@ pub fn object(p: u32, c: u32) -> Object {
 pub fn claim(p: u32, c: u32) -> Claim {
     Claim {
         object: object(p, c),
-        kind: EvidenceKind::Uploaded,
+        origin: Origin::Uploaded,
         deriver: Some(named_path(p, "thing.drv")),
         signatures: texts(&[&format!("cache-1:{p}")]),
         registered: 5_000,
+        cache: None,
+        shareable: true,
     }
 }
 
@@ -104,5 +114,137 @@ pub fn ssh_key(n: u8) -> SshKey {
         fingerprint: format!("SHA256:{n}"),
         comment: format!("alice@{n}"),
         added: 100 + u64::from(n),
+    }
+}
+
+/// A policy that trusts these.
+pub fn policy(account: AccountId, keys: &[KeyId], accounts: &[(AccountId, Trust)]) -> Policy {
+    Policy {
+        account,
+        keys: keys.to_vec(),
+        accounts: accounts.to_vec(),
+    }
+}
+
+pub fn alone(account: AccountId) -> Policy {
+    Policy::alone(account)
+}
+
+pub fn public_key(name: &str, seed: u8) -> PublicKey {
+    SecretKey::from_seed(name, &[seed; 32]).unwrap().public_key()
+}
+
+/// `claim(p, c)` with just this signature.
+pub fn signed_claim(p: u32, c: u32, signature: &str) -> Claim {
+    let mut claim = claim(p, c);
+    claim.signatures = texts(&[signature]);
+    claim
+}
+
+/// That the key made the first signature of the claim of that index.
+pub fn proof(index: usize, claim: &Claim, key: Option<KeyId>) -> Proof {
+    let signature = claim.signatures.first().unwrap().clone();
+    Proof {
+        claim: index,
+        key_name: signature.split_once(':').unwrap().0.to_owned(),
+        signature,
+        key,
+    }
+}
+
+/// What others see of a claim whose signature they trust.
+pub fn fact(claim: &Claim) -> Claim {
+    Claim {
+        deriver: None,
+        origin: Origin::Uploaded,
+        cache: None,
+        shareable: false,
+        ..claim.clone()
+    }
+}
+
+pub const GIVES: Gives = Gives {
+    evidence: true,
+    results: true,
+};
+pub const KEEPS: Gives = Gives {
+    evidence: false,
+    results: false,
+};
+
+/// Short ways to ask for what most cases need.
+pub trait Short: Database {
+    /// The account's own claims, oldest first.
+    fn claims(
+        &self,
+        account: AccountId,
+        paths: &[StorePath],
+    ) -> impl Future<Output = Result<Vec<Claim>, DatabaseError>> + Send {
+        async move {
+            let evidence = self.evidence(&alone(account), paths).await?;
+            assert!(evidence.iter().all(|e| e.witness == Witness::Own));
+            assert!(evidence.is_sorted_by_key(|e| e.seq));
+            Ok(evidence.into_iter().map(|e| e.claim).collect())
+        }
+    }
+
+    /// Witnesses and claims for one path.
+    fn seen(&self, policy: &Policy, path: &StorePath) -> impl Future<Output = Vec<(Witness, Claim)>> + Send {
+        async move {
+            let evidence = self.evidence(policy, std::slice::from_ref(path)).await.unwrap();
+            evidence
+                .into_iter()
+                .map(|Evidence { witness, claim, .. }| (witness, claim))
+                .collect()
+        }
+    }
+
+    /// Records claims without proofs.
+    fn record(
+        &self,
+        account: AccountId,
+        claims: &[Claim],
+    ) -> impl Future<Output = Result<(), DatabaseError>> + Send {
+        self.record_claims(account, claims, &[], KeyId(0))
+    }
+
+    /// Records a claim and that the key has signed it.
+    fn record_signed(
+        &self,
+        account: AccountId,
+        claim: &Claim,
+        key: KeyId,
+    ) -> impl Future<Output = ()> + Send {
+        async move {
+            let proofs = [proof(0, claim, Some(key))];
+            self.record_claims(account, std::slice::from_ref(claim), &proofs, KeyId(i64::MAX))
+                .await
+                .unwrap();
+        }
+    }
+
+    /// Makes a key known.
+    fn key(&self, name: &str, seed: u8) -> impl Future<Output = KeyId> + Send {
+        async move { self.register_key(&public_key(name, seed)).await.unwrap().0 }
+    }
+
+    /// Sets whether the account is private.
+    fn private(&self, account: AccountId, private: bool) -> impl Future<Output = ()> + Send {
+        let gives = if private { KEEPS } else { GIVES };
+        let value = private.to_string();
+        async move {
+            self.set_account(account, "private", Some(&value), gives)
+                .await
+                .unwrap();
+        }
+    }
+}
+
+impl<D: Database> Short for D {}
+
+pub fn login() -> Login {
+    Login {
+        user: "alice".to_owned(),
+        password: "\"p' $1 \u{1F328}".to_owned(),
     }
 }

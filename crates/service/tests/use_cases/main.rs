@@ -12,5 +12,6 @@ mod logs;
 mod non_interference;
 mod results;
 mod runs;
+#[path = "../support/mod.rs"]
 mod support;
 mod uploads;

@@ -30,7 +30,7 @@ async fn a_result_with_a_lost_content_is_withdrawn_and_built_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_fails_is_an_internal_error_and_nothing_is_claimed() {
     let input = item(&path("input"), "1", &[]);
-    for broken in ["claims", "result", "record_build", "record_claims"] {
+    for broken in ["evidence", "result", "record_build", "record_claims"] {
         let world = World::new();
         let alice = world.account("alice").await;
         upload(&alice, &[&input]).await.unwrap();
@@ -86,7 +86,7 @@ async fn a_checked_result_is_not_shared() {
     let drv = Drv::new("thing", &["random"], &[]);
     assert_eq!(check(&alice, &drv).await.done().status, BuildStatus::Built);
     assert!(is_valid(&alice, &drv.out()).await);
-    assert_eq!(world.db.shared_results(), 0);
+    assert_eq!(world.db.results(), 0);
     build(&bob, &drv).await.done();
     assert_eq!(world.builder.counts().started, 2);
     assert_eq!(world.rungs("bob").await, [Some(Rung::Built)]);
@@ -187,7 +187,7 @@ async fn a_database_that_fails_is_not_an_input_that_is_missing() {
     let alice = world.account("alice").await;
     let input = item(&path("input"), "1", &[]);
     upload(&alice, &[&input]).await.unwrap();
-    world.db.break_down_after("claims", 1);
+    world.db.break_down_after("evidence", 1);
     let drv = Drv::new("thing", &[], &[&input.info.path]);
     let text = build(&alice, &drv).await.result.unwrap_err().message;
     assert!(text.contains("the service's database failed"), "{text}");

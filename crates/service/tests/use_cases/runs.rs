@@ -25,7 +25,7 @@ async fn the_last_one_who_leaves_ends_the_run() {
     world.builder.until(|c| c.cancelled == 1 && c.ended == 1).await;
     world.idle().await;
     assert_eq!(world.db.all_claims(), []);
-    assert_eq!(world.db.shared_results(), 0);
+    assert_eq!(world.db.results(), 0);
     assert_eq!(world.logs(), 0);
 }
 
@@ -100,7 +100,7 @@ async fn one_result_for_everybody_even_when_two_runs_of_a_key_overlap() {
         bytes(&bob, &drv.out()).await.unwrap()
     );
     assert_eq!(world.builder.counts().started, 2);
-    assert_eq!(world.db.shared_results(), 1);
+    assert_eq!(world.db.results(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -161,7 +161,7 @@ async fn everybody_is_told_of_a_failure_and_the_next_request_runs_again() {
         assert_eq!(world.rungs("bob").await, [None]);
         // Who was told finds nothing to join.
         assert_eq!(world.house.running_builds(), 0);
-        assert_eq!(world.db.shared_results(), 0);
+        assert_eq!(world.db.results(), 0);
         assert_eq!(world.logs(), 1, "who failed wants to know why");
         world.builder.release(1);
         assert_eq!(build(&alice, &drv).await.done().status, status);
@@ -303,7 +303,7 @@ async fn a_storm_of_clients_that_come_and_go() {
         world.idle().await;
         let counts = world.builder.counts();
         world.builder.until(|c| c.ended == counts.started).await;
-        assert_eq!(world.db.shared_results(), 1);
+        assert_eq!(world.db.results(), 1);
         // A run that was replaced while it died stands nowhere; its log is the last of it.
         soon(async {
             while world.logs() > 1 {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use firn_nix::{CaMethod, HashAlgo};
 use firn_protocol::{Store as _, Upload as _};
 
-use crate::support::{Item, World, bytes, is_valid, item, path, text_item, upload};
+use crate::support::{Item, World, bytes, is_valid, item, key, path, text_item, upload};
 
 const ABSENT: &[u8] = b"";
 
@@ -19,7 +19,7 @@ async fn what_was_uploaded_is_there_with_its_references() {
     let alice = world.account("alice").await;
     let (leaf, top) = (path("leaf"), path("top"));
     let mut first = item(&leaf, "1", &[&leaf]);
-    first.info.signatures = BTreeSet::from(["k:1".to_owned()]);
+    first = first.signed(&key("k", 1));
     first.info.deriver = Some(path("leaf.drv"));
     let second = item(&top, "2", &[&leaf]);
     world.clock.set(77);
@@ -231,7 +231,7 @@ async fn signatures_are_kept_with_the_claim_of_who_brought_them() {
     let one = item(&path("one"), "1", &[]);
     upload(&alice, &[&one]).await.unwrap();
     upload(&bob, &[&one]).await.unwrap();
-    let signatures = BTreeSet::from(["k:s".to_owned()]);
+    let signatures = BTreeSet::from([one.signature(&key("k", 1))]);
     alice
         .add_signatures(one.info.path.clone(), signatures.clone())
         .await

@@ -1,7 +1,9 @@
 //! A whole service in a temporary directory: database in memory, contents on disk, a builder that does as it is told.
 
 mod builder;
+mod caches;
 mod database;
+mod keys;
 mod objects;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,25 +14,36 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use firn_content::ContentStore;
-use firn_core::{AccountName, Rung};
+use firn_core::{AccountName, Effective, Rung};
 use firn_nix::StorePath;
 use firn_protocol::{BuildMode, BuildOptions, BuildResult, LogEvent, Store as _, StoreError, Upload as _};
-use firn_service::ports::{Accounts as _, Builds as _, JobLimits, RequestRecord};
-use firn_service::{AccountStore, Clock, House, Settings};
+use firn_service::ports::{Account, Accounts as _, Builds as _, JobLimits, Ports, RequestRecord};
+use firn_service::{AccountStore, Clock, Desk, House, Settings};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-pub use builder::StubBuilder;
+pub use builder::{Lineage, StubBuilder};
+pub use caches::{Calls, MemoryCaches, Script, entry};
 pub use database::MemoryDatabase;
+pub use keys::key;
 pub use objects::{Drv, Item, fixed_without_path, item, path, text_item};
 
 /// What the builder makes of a fixed output.
 pub const FIXED: &str = "fixed";
 
+/// All in memory, but the contents.
+pub struct TestPorts;
+
+impl Ports for TestPorts {
+    type Database = MemoryDatabase;
+    type Builder = StubBuilder;
+    type Caches = MemoryCaches;
+}
+
 /// One account's store.
-pub type Client = AccountStore<MemoryDatabase, StubBuilder>;
+pub type Client = AccountStore<TestPorts>;
 
 /// A clock that stands still until it is set.
 #[derive(Default)]
@@ -49,9 +62,10 @@ impl Clock for HandClock {
 }
 
 pub struct World {
-    pub house: Arc<House<MemoryDatabase, StubBuilder>>,
+    pub house: Arc<House<TestPorts>>,
     pub db: MemoryDatabase,
     pub builder: StubBuilder,
+    pub caches: MemoryCaches,
     pub content: ContentStore,
     pub clock: Arc<HandClock>,
     directory: TempDir,
@@ -79,20 +93,23 @@ impl World {
             max_nar_size: 1 << 20,
             sandbox: "stub-1".into(),
             extra: BTreeMap::new(),
+            defaults: alone(),
             log_dir: directory.path().join("logs"),
         };
         set(&mut settings);
+        let (builder, settings) = (StubBuilder::new(content.clone()), settings);
         // Bytes are on disk before rows speak of them.
         let (stored, notes) = (content.clone(), directory.path().join("content/staging"));
         let db = MemoryDatabase::new(move |hash| {
             assert!(stored.contains(hash), "{hash} is not there");
             assert!(!unsynced(&notes).contains(&hash.hex()), "{hash} is not on disk");
         });
-        let builder = StubBuilder::new(content.clone());
         let clock = Arc::new(HandClock::default());
+        let caches = MemoryCaches::default();
         let house = House::new(
             db.clone(),
             builder.clone(),
+            caches.clone(),
             content.clone(),
             settings,
             Arc::clone(&clock) as Arc<dyn Clock>,
@@ -101,6 +118,7 @@ impl World {
             house,
             db,
             builder,
+            caches,
             content,
             clock,
             directory,
@@ -110,17 +128,23 @@ impl World {
     /// The store of a new account.
     pub async fn account(&self, name: &str) -> Client {
         let name = AccountName::parse(name).unwrap();
-        self.house.store(self.db.create_account(&name, 0).await.unwrap())
+        self.house.store(self.house.create_account(&name).await.unwrap())
+    }
+
+    /// The account of that name.
+    pub async fn named(&self, name: &str) -> Account {
+        let name = AccountName::parse(name).unwrap();
+        self.db.account(&name).await.unwrap().unwrap()
+    }
+
+    /// Where the account of that name decides.
+    pub async fn desk(&self, name: &str) -> Desk<TestPorts> {
+        self.house.desk(self.named(name).await)
     }
 
     /// How an account's requests were answered, oldest first.
     pub async fn requests(&self, name: &str) -> Vec<RequestRecord> {
-        let account = self
-            .db
-            .account(&AccountName::parse(name).unwrap())
-            .await
-            .unwrap()
-            .unwrap();
+        let account = self.named(name).await;
         let mut requests = self.db.requests(account.id, u32::MAX).await.unwrap();
         requests.reverse();
         requests
@@ -153,6 +177,15 @@ impl World {
 
     pub fn log_dir(&self) -> PathBuf {
         self.directory.path().join("logs")
+    }
+}
+
+/// Neither caches nor keys: what a test wants of them it sets.
+fn alone() -> Effective {
+    Effective {
+        substituters: Vec::new(),
+        trusted_public_keys: Vec::new(),
+        ..Effective::default()
     }
 }
 

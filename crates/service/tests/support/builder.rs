@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use firn_content::{ContentStore, IngestOptions};
 use firn_core::Object;
-use firn_nix::{DerivationOutput, Hash, StorePath};
+use firn_nix::{DerivationOutput, Hash, NarHash, StorePath};
 use firn_service::ports::{Builder, Job, Outcome, RunFailure, RunReport};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -43,7 +43,11 @@ struct Shared {
     counts: watch::Sender<Counts>,
     jobs: Mutex<Vec<Job>>,
     random: AtomicU64,
+    lineage: Mutex<Lineage>,
 }
+
+/// What contents were made of, without what a run added by chance: by content, a digest.
+pub type Lineage = BTreeMap<NarHash, String>;
 
 impl StubBuilder {
     pub fn new(content: ContentStore) -> Self {
@@ -52,6 +56,7 @@ impl StubBuilder {
             counts: watch::Sender::default(),
             jobs: Mutex::default(),
             random: AtomicU64::new(0),
+            lineage: Mutex::default(),
         };
         Self {
             content,
@@ -77,6 +82,29 @@ impl StubBuilder {
     /// The jobs so far.
     pub fn jobs(&self) -> Vec<Job> {
         self.shared.jobs.lock().unwrap().clone()
+    }
+
+    /// Of everything that was built so far.
+    pub fn lineage(&self) -> Lineage {
+        self.shared.lineage.lock().unwrap().clone()
+    }
+
+    /// Contents that another builder made, and how.
+    pub fn inherit(&self, lineage: &Lineage) {
+        self.shared.lineage.lock().unwrap().extend(lineage.clone());
+    }
+
+    fn note_lineage(&self, job: &Job, output: &str, content: NarHash) {
+        let mut lineage = self.shared.lineage.lock().unwrap();
+        let of = |content: &NarHash| lineage.get(content).cloned().unwrap_or_else(|| content.hex());
+        let inputs: Vec<(String, String)> = job
+            .inputs
+            .objects()
+            .map(|o| (o.path.to_string(), of(&o.content)))
+            .collect();
+        let made_of = format!("{output} {:?} {inputs:?}", job.drv.args);
+        let digest = format!("built-{}", &Hash::sha256(made_of.as_bytes()).hex()[..16]);
+        lineage.insert(content, digest);
     }
 
     fn count(&self, change: impl FnOnce(&mut Counts)) {
@@ -186,6 +214,9 @@ impl StubBuilder {
         let staged = self.content.ingest(&mut &nar[..], options, None).await.unwrap();
         let (content, nar_size) = (staged.hash(), staged.size());
         self.content.publish([staged]).await.unwrap();
+        if ca.is_none() {
+            self.note_lineage(job, name, content);
+        }
         Ok(Object {
             path,
             content,

@@ -1,0 +1,90 @@
+//! Accounts that trust each other, at both levels: one-way, with the other's consent, and until one of them changes its mind.
+
+use firn_testkit::Client;
+
+use crate::{api, build, build_locally, derivation, rungs, server};
+
+const URL: &str = "ssh-ng://firn";
+
+fn is_valid(client: &Client, path: &str) -> bool {
+    client
+        .nix
+        .run("nix", &["path-info", "--store", URL, path])
+        .unwrap()
+        .ok
+}
+
+#[test]
+fn builds_and_uploads_are_two_levels_and_need_both_sides() {
+    let Some(server) = server() else { return };
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| server.client(name).unwrap());
+    let script = "cat /proc/sys/kernel/random/uuid > $out";
+    let built = build(&bob, "ssh-ng", &derivation("built", script));
+    let built = built.success().unwrap().lines().remove(0);
+    let uploaded = build_locally(&bob, &derivation("uploaded", script)).remove(0);
+    let copy = ["copy", "--no-check-sigs", "--to", URL, &uploaded];
+    bob.nix.run("nix", &copy).unwrap().success().unwrap();
+    let sees = |client: &Client| (is_valid(client, &built), is_valid(client, &uploaded));
+
+    // Trust alone reads nothing, and consent alone makes nothing believed.
+    api(&alice, &["trust", "add", "bob", "uploads"]);
+    assert_eq!(sees(&alice), (false, false));
+    api(&bob, &["readers", "add", "carol", "uploads"]);
+    assert_eq!(sees(&carol), (false, false));
+
+    // The lower level counts.
+    api(&bob, &["readers", "add", "alice", "builds"]);
+    assert_eq!(sees(&alice), (true, false));
+    api(&bob, &["readers", "add", "alice", "uploads"]);
+    assert_eq!(sees(&alice), (true, true));
+    api(&alice, &["trust", "add", "bob", "builds"]);
+    assert_eq!(sees(&alice), (true, false));
+    api(&alice, &["trust", "add", "bob", "uploads"]);
+
+    // Both see how they stand; it is one-way, and not transitive.
+    let relations = api(&bob, &["trust", "list"]).to_string();
+    assert!(relations.contains("alice"), "{relations}");
+    api(&carol, &["trust", "add", "alice", "uploads"]);
+    api(&alice, &["readers", "add", "carol", "uploads"]);
+    assert_eq!(sees(&carol), (false, false));
+
+    // What Alice has from Bob answers her builds.
+    build(&alice, "ssh-ng", &derivation("built", script)).success().unwrap();
+    assert_eq!(rungs(&server, "alice"), ["trusted"]);
+
+    // Either side ends it, at once.
+    api(&bob, &["readers", "remove", "alice"]);
+    assert_eq!(sees(&alice), (false, false));
+    api(&bob, &["readers", "add", "alice", "uploads"]);
+    assert_eq!(sees(&alice), (true, true));
+    api(&alice, &["trust", "remove", "bob"]);
+    assert_eq!(sees(&alice), (false, false));
+
+    // A private account gives nothing, whatever it had allowed.
+    api(&alice, &["trust", "add", "bob", "uploads"]);
+    assert_eq!(sees(&alice), (true, true));
+    api(&bob, &["settings", "set", "private", "true"]);
+    assert_eq!(sees(&alice), (false, false));
+    assert_eq!(sees(&bob), (true, true));
+}
+
+#[test]
+fn private_builds_and_those_outside_the_sharing_are_not_reused() {
+    let Some(server) = server() else { return };
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| server.client(name).unwrap());
+    let expression = derivation("shared", "echo same > $out");
+    api(&alice, &["settings", "set", "private", "true"]);
+    api(&carol, &["settings", "set", "share-builds", "false"]);
+    for client in [&alice, &bob, &carol] {
+        build(client, "ssh-ng", &expression).success().unwrap();
+    }
+    // Alice gives nothing; Carol takes nothing.
+    assert_eq!(rungs(&server, "alice"), ["built"]);
+    assert_eq!(rungs(&server, "bob"), ["built"]);
+    assert_eq!(rungs(&server, "carol"), ["built"]);
+    // A private account may take what others share.
+    let other = derivation("other", "echo other > $out");
+    build(&bob, "ssh-ng", &other).success().unwrap();
+    build(&alice, "ssh-ng", &other).success().unwrap();
+    assert_eq!(rungs(&server, "alice")[1], "reused");
+}

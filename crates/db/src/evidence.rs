@@ -1,0 +1,175 @@
+//! What a policy lets its account see.
+
+use std::collections::HashMap;
+
+use firn_core::{AccountId, Claim, Evidence, KeyId, ObjectId, Origin, Policy, Trust, Witness};
+use firn_nix::StorePath;
+use firn_service::ports::DatabaseError;
+
+use crate::decode::{self, Fields, OBJECT};
+use crate::dialect::{Connection, Row};
+use crate::error::backend;
+use crate::query::{Query, Value};
+
+/// Condition on `claim`, with `$1` to `$3` of [`bind_policy`]: the account's own, and those of its policy's accounts as far as their level
+/// covers.
+pub fn claims_seen<C: Connection>() -> String {
+    format!("(claim.account = $1 OR {})", claims_of_others::<C>())
+}
+
+fn claims_of_others<C: Connection>() -> String {
+    let (trusted, uploads) = (C::in_ints(2), C::in_ints(3));
+    format!(
+        "(claim.account {trusted} AND (claim.origin = 'built' OR (claim.origin = 'uploaded' AND claim.account {uploads})))"
+    )
+}
+
+/// Binds `$1`, the account; `$2`, the accounts that it trusts; `$3`, those whose uploads it trusts.
+pub fn bind_policy(query: Query, policy: &Policy) -> Query {
+    let others = |level: Trust| {
+        policy
+            .accounts
+            .iter()
+            .filter(|(account, trust)| *account != policy.account && *trust >= level)
+            .map(|(account, _)| account.0)
+            .collect()
+    };
+    query
+        .int(policy.account.0)
+        .bind(Value::Ints(others(Trust::Builds)))
+        .bind(Value::Ints(others(Trust::Uploads)))
+}
+
+fn keys(policy: &Policy) -> Value {
+    Value::Ints(policy.keys.iter().map(|key| key.0).collect())
+}
+
+/// Condition on signed objects that the account may see: shared ones, and those that it has a claim on itself.
+const SIGNED: &str = "(signed.shared > 0 OR EXISTS (
+    SELECT 1 FROM claim WHERE claim.account = $1 AND claim.path = signed.path AND claim.object = signed.object))";
+
+/// All evidence for some paths.
+pub fn of_paths<C: Connection>(policy: &Policy, paths: Vec<String>) -> Query {
+    let paths_in = C::in_texts(5);
+    let sql = format!(
+        "SELECT CAST(0 AS BIGINT), claim.account, claim.object, claim.seq, claim.path, claim.origin, claim.deriver,
+                claim.signatures, claim.registered, claim.cache, claim.shareable, {OBJECT}
+         FROM claim JOIN object ON object.id = claim.object WHERE claim.account = $1 AND claim.path {paths_in}
+         UNION ALL
+         SELECT 1, claim.account, claim.object, claim.seq, claim.path, claim.origin, claim.deriver,
+                claim.signatures, claim.registered, claim.cache, claim.shareable, {OBJECT}
+         FROM claim JOIN object ON object.id = claim.object WHERE {others} AND claim.path {paths_in}
+         UNION ALL
+         SELECT 2, signed.key, signed.object, signed.seq, signed.path, 'uploaded', NULL,
+                signed.signature, signed.registered, NULL, 0, {OBJECT}
+         FROM signed JOIN object ON object.id = signed.object
+         WHERE signed.key {keys} AND signed.path {paths_in} AND {SIGNED}",
+        others = claims_of_others::<C>(),
+        keys = C::in_ints(4),
+    );
+    bind_policy(Query::new(sql), policy)
+        .bind(keys(policy))
+        .bind(Value::Texts(paths))
+}
+
+/// Paths that begin with a hash part and have evidence.
+pub fn of_hash_part<C: Connection>(policy: &Policy, hash_part: &str) -> Query {
+    let sql = format!(
+        "SELECT claim.path FROM claim WHERE claim.account = $1 AND claim.path >= $5 AND claim.path < $6
+         UNION ALL
+         SELECT claim.path FROM claim WHERE {others} AND claim.path >= $5 AND claim.path < $6
+         UNION ALL
+         SELECT signed.path FROM signed WHERE signed.key {keys} AND signed.path >= $5 AND signed.path < $6 AND {SIGNED}",
+        others = claims_of_others::<C>(),
+        keys = C::in_ints(4),
+    );
+    // '.' is the character after '-'.
+    bind_policy(Query::new(sql), policy)
+        .bind(keys(policy))
+        .text(format!("{hash_part}-"))
+        .text(format!("{hash_part}."))
+}
+
+/// Runs [`of_paths`]. By witness, the oldest first.
+pub async fn fetch<C: Connection>(
+    connection: &mut C,
+    policy: &Policy,
+    paths: &[StorePath],
+) -> Result<Vec<Evidence>, DatabaseError> {
+    let names = paths.iter().map(|p| p.base_name().to_owned()).collect();
+    let query = of_paths::<C>(policy, names);
+    let rows = connection.fetch(query).await.map_err(backend)?;
+    let mut all = Vec::with_capacity(rows.len());
+    // A key may have signed an object twice.
+    let mut signed: HashMap<(KeyId, ObjectId), usize> = HashMap::new();
+    for row in &rows {
+        let evidence = evidence(row)?;
+        if let Witness::Key(key) = evidence.witness {
+            let place = (key, evidence.id);
+            match signed.get(&place).and_then(|index| all.get_mut(*index)) {
+                Some(other) => {
+                    oldest(other, evidence);
+                    continue;
+                }
+                None => {
+                    signed.insert(place, all.len());
+                }
+            }
+        }
+        all.push(evidence);
+    }
+    all.sort_by_key(|e| (e.witness, e.seq, e.id));
+    Ok(all)
+}
+
+fn oldest(kept: &mut Evidence, other: Evidence) {
+    if other.seq < kept.seq {
+        *kept = other;
+    }
+}
+
+fn evidence(row: &impl Row) -> Result<Evidence, DatabaseError> {
+    let mut fields = Fields::new("claim", row);
+    let which = fields.int("witness")?;
+    let by = fields.int("account")?;
+    let witness = match which {
+        0 => Witness::Own,
+        1 => Witness::Account(AccountId(by)),
+        _ => {
+            fields.table = "signed";
+            Witness::Key(KeyId(by))
+        }
+    };
+    let id = ObjectId(fields.int("object")?);
+    let seq = fields.int("seq")?;
+    let path = fields.text("path")?;
+    fields.label = path;
+    let origin: Origin = fields.origin("origin")?;
+    let deriver = fields.opt_path("deriver")?;
+    let signatures = match witness {
+        Witness::Key(_) => [fields.text("signature")?.to_owned()].into(),
+        Witness::Own | Witness::Account(_) => fields.texts("signatures")?,
+    };
+    let registered = fields.unsigned("registered")?;
+    let cache = fields.opt_text("cache")?.map(str::to_owned);
+    let shareable = fields.bool("shareable")?;
+    let object = decode::object(&mut fields)?.ok_or_else(|| fields.bad("path", "is null"))?;
+    if object.path.base_name() != path {
+        return Err(fields.bad("path", format_args!("a claim says {path}")));
+    }
+    let claim = Claim {
+        object,
+        origin,
+        deriver,
+        signatures,
+        registered,
+        cache,
+        shareable,
+    };
+    Ok(Evidence {
+        id,
+        claim,
+        witness,
+        seq,
+    })
+}

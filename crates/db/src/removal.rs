@@ -1,0 +1,54 @@
+//! Taking an account away, and nothing that others rely on.
+
+use firn_core::{AccountId, AccountName};
+use firn_service::ports::{DatabaseError, Gives};
+
+use crate::counter;
+use crate::decode::Fields;
+use crate::dialect::{Connection, Row};
+use crate::error::backend;
+use crate::query::Query;
+use crate::shared;
+
+/// Removes the account with everything of its own. What a key has signed and what it shared stay without it.
+pub async fn remove<C: Connection>(connection: &mut C, name: &AccountName) -> Result<(), DatabaseError> {
+    // Whoever writes for the account either is done by now, or finds it gone.
+    let query = Query::new(format!(
+        "SELECT id, gives_evidence, gives_results FROM account WHERE name = $1 {}",
+        C::FOR_UPDATE
+    ))
+    .text(name.as_str());
+    let rows = connection.fetch(query).await.map_err(backend)?;
+    let row = rows
+        .first()
+        .ok_or_else(|| DatabaseError::NoAccount(name.to_string()))?;
+    let (account, gives) = decode(row)?;
+
+    shared::part(connection, account, gives.evidence).await?;
+    let unshared = if gives.results {
+        "DELETE FROM result WHERE account = $1 AND shared = 0"
+    } else {
+        "DELETE FROM result WHERE account = $1"
+    };
+    for sql in [
+        unshared,
+        "UPDATE result SET account = NULL WHERE account = $1",
+        "DELETE FROM build WHERE account = $1 AND NOT EXISTS (SELECT 1 FROM result WHERE result.build = build.id)",
+        "UPDATE build SET account = NULL WHERE account = $1",
+        "DELETE FROM account WHERE id = $1",
+    ] {
+        let query = Query::new(sql).int(account.0);
+        connection.fetch(query).await.map_err(backend)?;
+    }
+    counter::next_epoch(connection).await
+}
+
+fn decode(row: &impl Row) -> Result<(AccountId, Gives), DatabaseError> {
+    let mut fields = Fields::new("account", row);
+    let account = AccountId(fields.int("id")?);
+    let gives = Gives {
+        evidence: fields.bool("gives_evidence")?,
+        results: fields.bool("gives_results")?,
+    };
+    Ok((account, gives))
+}

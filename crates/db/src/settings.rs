@@ -1,0 +1,147 @@
+//! What was set, and whose evidence that lets an account see.
+
+use std::collections::BTreeMap;
+
+use firn_core::AccountId;
+use firn_service::ports::{DatabaseError, Gives, Stored};
+
+use crate::claim_batch;
+use crate::counter;
+use crate::decode::Fields;
+use crate::dialect::{Connection, Row};
+use crate::error::{backend, no_account};
+use crate::query::{Query, Value};
+use crate::shared::{self, Objects};
+
+/// Everything of [`Stored`], in one statement, so that the epoch is that of all the rest. The first column says what a row is.
+pub fn stored_query(account: AccountId, ssh_key: Option<&str>) -> Query {
+    Query::new(
+        "SELECT CAST(0 AS BIGINT), value, '', '', CAST(0 AS BIGINT) FROM counter WHERE name = 'epoch'
+         UNION ALL
+         SELECT 1, 0, name, value, 0 FROM account_setting WHERE account = $1
+         UNION ALL
+         SELECT 2, 0, key_setting.name, key_setting.value, 0
+         FROM ssh_key JOIN key_setting ON key_setting.ssh_key = ssh_key.id
+         WHERE ssh_key.account = $1 AND ssh_key.fingerprint = $2
+         UNION ALL
+         SELECT 3, trust.other, trust.level, reader.level, trust.seq
+         FROM trust JOIN reader ON reader.account = trust.other AND reader.other = trust.account
+         JOIN account ON account.id = trust.other
+         WHERE trust.account = $1 AND trust.other <> $1 AND account.gives_evidence = 1",
+    )
+    .int(account.0)
+    .bind(Value::OptText(ssh_key.map(str::to_owned)))
+}
+
+/// Reads the answer.
+pub fn stored(rows: &[impl Row]) -> Result<Stored, DatabaseError> {
+    let mut stored = Stored::default();
+    let mut accounts = BTreeMap::new();
+    for row in rows {
+        let mut fields = Fields::new("account_setting", row);
+        let which = fields.int("row")?;
+        match which {
+            0 => {
+                fields.table = "counter";
+                stored.epoch = fields.unsigned("value")?;
+            }
+            1 | 2 => {
+                fields.int("")?;
+                let name = fields.text("name")?.to_owned();
+                let value = fields.text("value")?.to_owned();
+                let settings = match which {
+                    1 => &mut stored.account,
+                    _ => &mut stored.key,
+                };
+                settings.insert(name, value);
+            }
+            _ => {
+                fields.table = "trust";
+                let other = AccountId(fields.int("other")?);
+                let trusted = fields.trust("level")?;
+                fields.table = "reader";
+                let readable = fields.trust("level")?;
+                accounts.insert(fields.int("seq")?, (other, trusted.min(readable)));
+            }
+        }
+    }
+    stored.accounts = accounts.into_values().collect();
+    Ok(stored)
+}
+
+/// An account's setting, and what follows from it for others.
+pub async fn set_account<C: Connection>(
+    connection: &mut C,
+    account: AccountId,
+    name: String,
+    value: Option<String>,
+    gives: Gives,
+) -> Result<(), DatabaseError> {
+    let gave_evidence = claim_batch::lock(connection, account).await?;
+    let set = match value {
+        Some(value) => Query::new(
+            "INSERT INTO account_setting (account, name, value) VALUES ($1, $2, $3)
+             ON CONFLICT (account, name) DO UPDATE SET value = excluded.value",
+        )
+        .int(account.0)
+        .text(name)
+        .text(value),
+        None => Query::new("DELETE FROM account_setting WHERE account = $1 AND name = $2")
+            .int(account.0)
+            .text(name),
+    };
+    let give = Query::new("UPDATE account SET gives_evidence = $1, gives_results = $2 WHERE id = $3")
+        .int(i64::from(gives.evidence))
+        .int(i64::from(gives.results))
+        .int(account.0);
+    for query in [set, give] {
+        connection.fetch(query).await.map_err(backend)?;
+    }
+    if gives.evidence != gave_evidence {
+        shared::refresh(connection, &Objects::Of(account)).await?;
+    }
+    counter::next_epoch(connection).await
+}
+
+/// A setting of one of the account's SSH keys.
+pub async fn set_key<C: Connection>(
+    connection: &mut C,
+    account: AccountId,
+    fingerprint: String,
+    name: String,
+    value: Option<String>,
+) -> Result<(), DatabaseError> {
+    claim_batch::lock(connection, account).await?;
+    // Nobody removes the key before the end of the transaction: to set something is to refer to it.
+    let find = Query::new(format!(
+        "SELECT id FROM ssh_key WHERE account = $1 AND fingerprint = $2 {}",
+        C::FOR_UPDATE
+    ))
+    .int(account.0)
+    .bind(Value::words(&fingerprint));
+    let found = connection.fetch(find).await.map_err(backend)?;
+    let Some(row) = found.first() else {
+        let whose = Query::new("SELECT name FROM account WHERE id = $1").int(account.0);
+        let whose = connection.fetch(whose).await.map_err(backend)?;
+        let row = whose.first().ok_or_else(|| no_account(account))?;
+        return Err(DatabaseError::NoKey {
+            account: Fields::new("account", row).text("name")?.to_owned(),
+            fingerprint,
+        });
+    };
+    let key = Fields::new("ssh_key", row).int("id")?;
+    let set = match value {
+        Some(value) => Query::new(
+            "INSERT INTO key_setting (ssh_key, name, value) VALUES ($1, $2, $3)
+             ON CONFLICT (ssh_key, name) DO UPDATE SET value = excluded.value",
+        )
+        .int(key)
+        .text(name)
+        .text(value),
+        None => Query::new("DELETE FROM key_setting WHERE ssh_key = $1 AND name = $2")
+            .int(key)
+            .text(name),
+    };
+    connection.fetch(set).await.map_err(backend)?;
+    counter::next_epoch(connection).await
+}

@@ -1,0 +1,43 @@
+//! Keys that sign for an account.
+
+use firn_core::AccountId;
+use firn_service::ports::{DatabaseError, SigningKey};
+
+use crate::decode::Fields;
+use crate::dialect::{Connection, Row};
+use crate::error::of_account;
+use crate::query::Query;
+
+/// An account's keys, the active one first, then the newest.
+pub fn of_account_query(account: AccountId) -> Query {
+    Query::new(
+        "SELECT secret, created, active FROM signing_key WHERE account = $1 ORDER BY active DESC, created DESC, id DESC",
+    )
+    .int(account.0)
+}
+
+/// One of them.
+pub fn decode(row: &impl Row) -> Result<SigningKey, DatabaseError> {
+    let mut fields = Fields::new("signing_key", row);
+    Ok(SigningKey {
+        secret: fields.text("secret")?.to_owned(),
+        created: fields.unsigned("created")?,
+        active: fields.bool("active")?,
+    })
+}
+
+/// Adds a key and makes it the active one. The account's row is locked.
+pub async fn add<C: Connection>(
+    connection: &mut C,
+    account: AccountId,
+    secret: String,
+    now: i64,
+) -> Result<(), DatabaseError> {
+    let retire = Query::new("UPDATE signing_key SET active = 0 WHERE account = $1 AND active = 1");
+    let insert =
+        Query::new("INSERT INTO signing_key (account, secret, created, active) VALUES ($1, $2, $3, 1)");
+    for query in [retire.int(account.0), insert.int(account.0).text(secret).int(now)] {
+        connection.fetch(query).await.map_err(of_account(account))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! Accounts and their SSH keys.
+
+use std::collections::BTreeMap;
+
+use firn_core::{AccountId, AccountName};
+use firn_service::ports::{Account, Accounts, DatabaseError, Gives, SigningKey, SshKey};
+
+use super::{AccountRow, MemoryDatabase};
+
+impl Accounts for MemoryDatabase {
+    async fn create_account(
+        &self,
+        name: &AccountName,
+        signing_key: &str,
+        now: u64,
+    ) -> Result<Account, DatabaseError> {
+        let mut state = self.open("create_account")?;
+        if state.accounts.values().any(|a| a.account.name == *name) {
+            return Err(DatabaseError::AccountExists(name.to_string()));
+        }
+        state.last_account += 1;
+        let account = Account {
+            id: AccountId(state.last_account),
+            name: name.clone(),
+            created: now,
+        };
+        let row = AccountRow {
+            account: account.clone(),
+            gives: Gives {
+                evidence: true,
+                results: true,
+            },
+            settings: BTreeMap::new(),
+            ssh_keys: Vec::new(),
+            logins: BTreeMap::new(),
+            signing_keys: vec![SigningKey {
+                secret: signing_key.to_owned(),
+                created: now,
+                active: true,
+            }],
+        };
+        state.accounts.insert(account.id, row);
+        Ok(account)
+    }
+
+    async fn account(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {
+        let state = self.open("account")?;
+        let mut all = state.accounts.values().map(|row| &row.account);
+        Ok(all.find(|a| a.name == *name).cloned())
+    }
+
+    async fn accounts(&self) -> Result<Vec<Account>, DatabaseError> {
+        let state = self.open("accounts")?;
+        let mut all: Vec<Account> = state.accounts.values().map(|row| row.account.clone()).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    }
+
+    async fn remove_account(&self, name: &AccountName) -> Result<(), DatabaseError> {
+        let mut state = self.open("remove_account")?;
+        let found = state.accounts.values().find(|row| row.account.name == *name);
+        let id = found.map(|row| row.account.id);
+        let id = id.ok_or_else(|| DatabaseError::NoAccount(name.to_string()))?;
+        state.leave_signatures(id);
+        let gave = state.gives(id).results;
+        state
+            .results
+            .retain(|row| row.owner != Some(id) || (gave && row.shares));
+        for row in &mut state.results {
+            row.owner = row.owner.filter(|owner| *owner != id);
+        }
+        state.accounts.remove(&id);
+        state.trust.retain(|(a, b, _)| *a != id && *b != id);
+        state.readers.retain(|(a, b), _| *a != id && *b != id);
+        state.claims.retain(|row| row.owner != id);
+        state.requests.retain(|request| request.account != id);
+        state.settle();
+        state.epoch += 1;
+        Ok(())
+    }
+
+    async fn add_key(&self, account: AccountId, key: &SshKey) -> Result<(), DatabaseError> {
+        let mut state = self.open("add_key")?;
+        let others = state.accounts.iter().filter(|(id, _)| **id != account);
+        if others
+            .flat_map(|(_, row)| &row.ssh_keys)
+            .any(|(k, _)| k.blob == key.blob)
+        {
+            return Err(DatabaseError::KeyTaken);
+        }
+        let keys = &mut state.of(account)?.ssh_keys;
+        if !keys.iter().any(|(k, _)| k.blob == key.blob) {
+            keys.push((key.clone(), BTreeMap::new()));
+        }
+        Ok(())
+    }
+
+    async fn keys(&self, account: AccountId) -> Result<Vec<SshKey>, DatabaseError> {
+        let mut state = self.open("keys")?;
+        Ok(state
+            .of(account)?
+            .ssh_keys
+            .iter()
+            .map(|(key, _)| key.clone())
+            .collect())
+    }
+
+    async fn remove_key(&self, account: &Account, fingerprint: &str) -> Result<(), DatabaseError> {
+        let mut state = self.open("remove_key")?;
+        let keys = &mut state.of(account.id)?.ssh_keys;
+        let before = keys.len();
+        keys.retain(|(key, _)| key.fingerprint != fingerprint);
+        match keys.len() < before {
+            true => Ok(()),
+            false => Err(DatabaseError::NoKey {
+                account: account.name.to_string(),
+                fingerprint: fingerprint.to_owned(),
+            }),
+        }
+    }
+
+    async fn account_by_key(&self, blob: &[u8]) -> Result<Option<Account>, DatabaseError> {
+        let state = self.open("account_by_key")?;
+        let owner = state
+            .accounts
+            .values()
+            .find(|row| row.ssh_keys.iter().any(|(key, _)| key.blob == blob));
+        Ok(owner.map(|row| row.account.clone()))
+    }
+}

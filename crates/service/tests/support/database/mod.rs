@@ -1,0 +1,172 @@
+//! All metadata in memory, with faults on demand: the contract of the ports, said as plainly as possible.
+
+mod accounts;
+mod builds;
+mod policies;
+mod signatures;
+mod views;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use firn_core::{AccountId, Claim, KeyId, Object, ObjectId, Trust};
+use firn_nix::NarHash;
+use firn_nix::signature::PublicKey;
+use firn_service::ports::{
+    Account, BuildRecord, DatabaseError, Gives, Login, RequestRecord, SigningKey, SshKey,
+};
+
+use signatures::SignatureRow;
+
+/// Looks at a content that a row is about to speak of.
+type Witness = dyn Fn(&NarHash) + Send + Sync;
+
+/// Clones are the same database.
+#[derive(Clone)]
+pub struct MemoryDatabase {
+    state: Arc<Mutex<State>>,
+    witness: Arc<Witness>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Methods that fail, with the calls that go well before.
+    broken: BTreeMap<&'static str, usize>,
+    /// Number of the last thing that happened: what is older has the smaller number.
+    clock: u64,
+    epoch: u64,
+    last_account: i64,
+    accounts: BTreeMap<AccountId, AccountRow>,
+    /// In the order of trusting.
+    trust: Vec<(AccountId, AccountId, Trust)>,
+    readers: BTreeMap<(AccountId, AccountId), Trust>,
+    /// A key's number is its place, from 1; with it, whether it is settled.
+    public_keys: Vec<(PublicKey, bool)>,
+    /// An object's number is its place, from 1.
+    objects: Vec<Object>,
+    /// Oldest first.
+    claims: Vec<ClaimRow>,
+    signatures: Vec<SignatureRow>,
+    /// Oldest first.
+    results: Vec<ResultRow>,
+    requests: Vec<RequestRecord>,
+}
+
+struct AccountRow {
+    account: Account,
+    gives: Gives,
+    settings: BTreeMap<String, String>,
+    ssh_keys: Vec<(SshKey, BTreeMap<String, String>)>,
+    logins: BTreeMap<String, Login>,
+    /// The newest, which is the active one, at the end.
+    signing_keys: Vec<SigningKey>,
+}
+
+struct ClaimRow {
+    owner: AccountId,
+    id: ObjectId,
+    seq: u64,
+    claim: Claim,
+    /// When each of its signatures came.
+    signed: BTreeMap<String, u64>,
+}
+
+struct ResultRow {
+    /// `None` when the account is gone.
+    owner: Option<AccountId>,
+    shares: bool,
+    record: BuildRecord,
+}
+
+impl MemoryDatabase {
+    /// Shows every content to `witness` before a row speaks of it.
+    pub fn new(witness: impl Fn(&NarHash) + Send + Sync + 'static) -> Self {
+        Self {
+            state: Arc::default(),
+            witness: Arc::new(witness),
+        }
+    }
+
+    /// From now on these methods fail, and only these.
+    pub fn break_down(&self, methods: &[&'static str]) {
+        self.lock().broken = methods.iter().map(|method| (*method, 0)).collect();
+    }
+
+    /// From now on this method works so many times and then fails.
+    pub fn break_down_after(&self, method: &'static str, calls: usize) {
+        self.lock().broken = BTreeMap::from([(method, calls)]);
+    }
+
+    /// All claims of all accounts, the oldest first.
+    pub fn all_claims(&self) -> Vec<(AccountId, Claim)> {
+        let state = self.lock();
+        state
+            .claims
+            .iter()
+            .map(|row| (row.owner, row.claim.clone()))
+            .collect()
+    }
+
+    /// Number of results that are kept, shared or not.
+    pub fn results(&self) -> usize {
+        self.lock().results.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self, method: &'static str) -> Result<MutexGuard<'_, State>, DatabaseError> {
+        let mut state = self.lock();
+        match state.broken.get_mut(method) {
+            Some(0) => {
+                return Err(DatabaseError::Backend(
+                    "secret detail: the disk is on fire".into(),
+                ));
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        Ok(state)
+    }
+}
+
+impl State {
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    fn of(&mut self, account: AccountId) -> Result<&mut AccountRow, DatabaseError> {
+        self.accounts
+            .get_mut(&account)
+            .ok_or_else(|| DatabaseError::NoAccount(format!("#{}", account.0)))
+    }
+
+    fn gives(&self, account: AccountId) -> Gives {
+        let nothing = Gives {
+            evidence: false,
+            results: false,
+        };
+        self.accounts.get(&account).map_or(nothing, |row| row.gives)
+    }
+
+    fn object_id(&mut self, object: &Object) -> ObjectId {
+        let place = match self.objects.iter().position(|o| o == object) {
+            Some(place) => place,
+            None => {
+                self.objects.push(object.clone());
+                self.objects.len() - 1
+            }
+        };
+        ObjectId(place as i64 + 1)
+    }
+
+    fn object(&self, id: ObjectId) -> &Object {
+        &self.objects[id.0 as usize - 1]
+    }
+
+    fn newest_key(&self) -> KeyId {
+        KeyId(self.public_keys.len() as i64)
+    }
+}

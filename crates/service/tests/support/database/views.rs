@@ -1,0 +1,197 @@
+//! Evidence.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use firn_core::{AccountId, Claim, Evidence, KeyId, ObjectId, Origin, Policy, Witness};
+use firn_nix::{NarHash, StorePath};
+use firn_service::ports::{DatabaseError, Proof, Views};
+
+use super::signatures::SignatureRow;
+use super::{ClaimRow, MemoryDatabase, State};
+
+impl State {
+    fn lets_see(policy: &Policy, row: &ClaimRow) -> bool {
+        let mut others = policy.accounts.iter();
+        row.owner == policy.account
+            || others.any(|(other, level)| *other == row.owner && level.covers(row.claim.origin))
+    }
+
+    fn claims_seen(&self, policy: &Policy) -> impl Iterator<Item = &ClaimRow> {
+        self.claims.iter().filter(|row| Self::lets_see(policy, row))
+    }
+
+    fn signed_seen(&self, policy: &Policy) -> impl Iterator<Item = (KeyId, &SignatureRow, (u64, u64))> {
+        self.signatures.iter().filter_map(|row| {
+            let key = row.key.filter(|key| policy.keys.contains(key))?;
+            Some((key, row, self.known_to(policy, row)?))
+        })
+    }
+
+    fn evidence(&self, policy: &Policy, wanted: impl Fn(&StorePath) -> bool) -> Vec<Evidence> {
+        let claims = self
+            .claims_seen(policy)
+            .filter(|row| wanted(&row.claim.object.path));
+        let claims = claims.map(|row| Evidence {
+            id: row.id,
+            claim: row.claim.clone(),
+            witness: match row.owner == policy.account {
+                true => Witness::Own,
+                false => Witness::Account(row.owner),
+            },
+            seq: row.seq as i64,
+        });
+        let signed = self
+            .signed_seen(policy)
+            .filter(|(_, row, _)| wanted(&self.object(row.id).path));
+        let signed = signed.map(|(key, row, (since, registered))| Evidence {
+            id: row.id,
+            claim: Claim {
+                object: self.object(row.id).clone(),
+                origin: Origin::Uploaded,
+                deriver: None,
+                signatures: BTreeSet::from([row.text.clone()]),
+                registered,
+                cache: None,
+                shareable: false,
+            },
+            witness: Witness::Key(key),
+            seq: since as i64,
+        });
+        claims.chain(signed).collect()
+    }
+
+    fn record(&mut self, account: AccountId, claim: &Claim) -> ObjectId {
+        let id = self.object_id(&claim.object);
+        let now = self.tick();
+        let same = |row: &&mut ClaimRow| (row.owner, row.id, row.claim.origin) == (account, id, claim.origin);
+        if let Some(row) = self.claims.iter_mut().find(same) {
+            for text in &claim.signatures {
+                row.signed.entry(text.clone()).or_insert(now);
+            }
+            row.claim.signatures.extend(claim.signatures.iter().cloned());
+            row.claim.shareable |= claim.shareable;
+        } else {
+            self.claims.push(ClaimRow {
+                owner: account,
+                id,
+                seq: now,
+                claim: claim.clone(),
+                signed: claim.signatures.iter().map(|text| (text.clone(), now)).collect(),
+            });
+        }
+        id
+    }
+
+    fn note(&mut self, id: ObjectId, proof: &Proof) {
+        let same = |row: &&mut SignatureRow| row.id == id && row.text == proof.signature;
+        if let Some(row) = self.signatures.iter_mut().find(same) {
+            row.key = row.key.or(proof.key);
+            return;
+        }
+        let number = self.tick() as i64;
+        self.signatures.push(SignatureRow {
+            number,
+            id,
+            text: proof.signature.clone(),
+            key_name: proof.key_name.clone(),
+            key: proof.key,
+            shared: None,
+            for_good: None,
+        });
+    }
+}
+
+impl Views for MemoryDatabase {
+    async fn evidence(&self, policy: &Policy, paths: &[StorePath]) -> Result<Vec<Evidence>, DatabaseError> {
+        let paths: BTreeSet<&StorePath> = paths.iter().collect();
+        Ok(self
+            .open("evidence")?
+            .evidence(policy, |path| paths.contains(path)))
+    }
+
+    async fn paths_by_hash_part(
+        &self,
+        policy: &Policy,
+        hash_part: &str,
+    ) -> Result<BTreeSet<StorePath>, DatabaseError> {
+        let state = self.open("paths_by_hash_part")?;
+        let found = state.evidence(policy, |path| path.hash_part() == hash_part);
+        Ok(found.into_iter().map(|e| e.claim.object.path).collect())
+    }
+
+    async fn paths(&self, policy: &Policy) -> Result<BTreeSet<StorePath>, DatabaseError> {
+        let state = self.open("paths")?;
+        Ok(state
+            .claims_seen(policy)
+            .map(|row| row.claim.object.path.clone())
+            .collect())
+    }
+
+    async fn referrers(
+        &self,
+        policy: &Policy,
+        path: &StorePath,
+    ) -> Result<BTreeSet<StorePath>, DatabaseError> {
+        let state = self.open("referrers")?;
+        let objects = state.claims_seen(policy).map(|row| &row.claim.object);
+        let referring = objects.filter(|object| object.references.contains(path));
+        Ok(referring.map(|object| object.path.clone()).collect())
+    }
+
+    async fn derivers(
+        &self,
+        policy: &Policy,
+        path: &StorePath,
+    ) -> Result<BTreeSet<StorePath>, DatabaseError> {
+        let state = self.open("derivers")?;
+        let of_path = state
+            .claims_seen(policy)
+            .filter(|row| row.claim.object.path == *path);
+        Ok(of_path.filter_map(|row| row.claim.deriver.clone()).collect())
+    }
+
+    async fn record_claims(
+        &self,
+        account: AccountId,
+        claims: &[Claim],
+        proofs: &[Proof],
+        registry: KeyId,
+    ) -> Result<(), DatabaseError> {
+        let mut state = self.open("record_claims")?;
+        state.of(account)?;
+        if !proofs.is_empty() && state.newest_key() > registry {
+            return Err(DatabaseError::KeysChanged);
+        }
+        let mut ids: BTreeMap<usize, ObjectId> = BTreeMap::new();
+        for (number, claim) in claims.iter().enumerate() {
+            (self.witness)(&claim.object.content);
+            ids.insert(number, state.record(account, claim));
+        }
+        for proof in proofs {
+            state.note(ids[&proof.claim], proof);
+        }
+        state.settle();
+        Ok(())
+    }
+
+    async fn forget(&self, account: AccountId, paths: &[StorePath]) -> Result<u64, DatabaseError> {
+        let mut state = self.open("forget")?;
+        let before = state.claims.len();
+        state
+            .claims
+            .retain(|row| row.owner != account || !paths.contains(&row.claim.object.path));
+        let forgotten = before - state.claims.len();
+        state.settle();
+        state.epoch += 1;
+        Ok(forgotten as u64)
+    }
+
+    async fn contents(&self) -> Result<BTreeSet<NarHash>, DatabaseError> {
+        let state = self.open("contents")?;
+        let claimed = state.claims.iter().map(|row| row.claim.object.content);
+        let signed = state.signatures.iter().map(|row| state.object(row.id).content);
+        let built = state.results.iter().flat_map(|row| row.record.outputs.values());
+        let built = built.map(|output| output.object.content);
+        Ok(claimed.chain(signed).chain(built).collect())
+    }
+}
