@@ -149,8 +149,9 @@ impl Logins {
                     json!({ "host": host, "user": user }),
                     &format!("the login for {host} is kept"),
                 );
-                Ok(reply
-                    .hint("What is fetched with it serves no other account that has not fetched it with its own."))
+                Ok(reply.hint(
+                    "What is fetched with it serves no other account that has not fetched it with its own.",
+                ))
             }
             Self::Remove { host } => {
                 desk.remove_login(&host).await?;

@@ -74,10 +74,7 @@ fn text(usage: &Usage) -> String {
     }
     lines.push(format!("processor time used: {}", seconds(usage.cpu_us)));
     lines.push(format!("processor time saved: {}", seconds(usage.saved_cpu_us)));
-    lines.push(format!(
-        "store paths: {}, {} bytes",
-        usage.paths, usage.bytes
-    ));
+    lines.push(format!("store paths: {}, {} bytes", usage.paths, usage.bytes));
     lines.join("\n")
 }
 

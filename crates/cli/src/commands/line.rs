@@ -153,7 +153,11 @@ mod tests {
             "forget /nix/store/x /nix/store/y",
             "whoami",
         ] {
-            assert!(matches!(parsed(line), Ok(Line::Run(_))), "{line}: {:?}", parsed(line));
+            assert!(
+                matches!(parsed(line), Ok(Line::Run(_))),
+                "{line}: {:?}",
+                parsed(line)
+            );
         }
         assert!(matches!(parsed("exit"), Ok(Line::Exit)) && matches!(parsed("quit"), Ok(Line::Exit)));
     }
@@ -194,7 +198,11 @@ mod tests {
         assert!(complete("help tru").contains(&"trust".to_owned()));
         assert_eq!(complete("settings "), ["--key", "get", "list", "set", "unset"]);
         assert!(complete("settings get time").contains(&"timeout".to_owned()));
-        assert!(complete("settings set allow-shell f").iter().all(|word| word.starts_with("--")));
+        assert!(
+            complete("settings set allow-shell f")
+                .iter()
+                .all(|word| word.starts_with("--"))
+        );
         assert!(complete("trust add bob ").contains(&"uploads".to_owned()));
         assert!(complete("ssh-keys remove x --").contains(&"--yes-last".to_owned()));
         assert!(complete("nonsense more ").is_empty());

@@ -20,7 +20,7 @@ use serde_json::json;
 
 pub use line::{Line, complete, parse};
 pub use reply::{Reply, plain};
-pub use ssh_keys::SshKeys;
+pub use ssh_keys::{SshKeys, read as read_ssh_key};
 
 /// A command of an account.
 #[derive(Clone, Debug, Subcommand, Serialize, Deserialize)]

@@ -85,7 +85,9 @@ fn text(explanation: &Explanation) -> String {
         ));
         lines.push(format!("        {}", candidate.why));
         for missing in candidate.missing.iter().take(MAX_NAMED) {
-            lines.push(format!("        it refers to {missing}, which is not valid for you"));
+            lines.push(format!(
+                "        it refers to {missing}, which is not valid for you"
+            ));
         }
         let more = candidate.missing.len().saturating_sub(MAX_NAMED);
         if more > 0 {
@@ -120,7 +122,10 @@ mod tests {
             missing: (0..12).map(|n| path(&format!("dep-{n}"))).collect(),
         });
         let text = text(&explanation);
-        assert!(text.contains("lacks references") && text.ends_with("and to 2 more"), "{text}");
+        assert!(
+            text.contains("lacks references") && text.ends_with("and to 2 more"),
+            "{text}"
+        );
         assert_eq!(text.matches("it refers to").count(), MAX_NAMED);
         assert_eq!(value(&explanation)["candidates"][0]["nar_size"], 7);
     }

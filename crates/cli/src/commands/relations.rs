@@ -174,7 +174,9 @@ impl Readers {
 
 async fn relation<P: Ports>(desk: &Desk<P>, other: &str) -> Result<Option<Relation>, StoreError> {
     let relations = desk.relations().await?;
-    Ok(relations.into_iter().find(|relation| relation.name.as_str() == other))
+    Ok(relations
+        .into_iter()
+        .find(|relation| relation.name.as_str() == other))
 }
 
 fn shown(trust: Option<firn_core::Trust>) -> Value {

@@ -96,7 +96,9 @@ fn moment(value: &Value) -> Option<String> {
 }
 
 fn table(rows: &[Value], columns: &[&str]) -> String {
-    let head = columns.iter().map(|column| column.to_uppercase().replace('_', " "));
+    let head = columns
+        .iter()
+        .map(|column| column.to_uppercase().replace('_', " "));
     let mut lines: Vec<Vec<String>> = vec![head.collect()];
     for row in rows {
         lines.push(columns.iter().map(|column| cell(row, column)).collect());
@@ -146,6 +148,9 @@ mod tests {
         assert_eq!(reply.text, "account: alice\ncpu us: 3\noperator: no");
         let reply = Reply::done(json!({ "removed": "x\r" }), "'x\r' is gone").hint("and a hint");
         assert_eq!(reply.text, "'x\\r' is gone\nand a hint");
-        assert_eq!(reply.value, json!({ "removed": "x\r", "message": "'x\\r' is gone" }));
+        assert_eq!(
+            reply.value,
+            json!({ "removed": "x\r", "message": "'x\\r' is gone" })
+        );
     }
 }

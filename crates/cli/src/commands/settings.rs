@@ -73,7 +73,8 @@ impl Settings {
     }
 }
 
-const CLOSED: &str = "New shells are closed now to these keys. A key that it is open to can open it again, or the operator.";
+const CLOSED: &str =
+    "New shells are closed now to these keys. A key that it is open to can open it again, or the operator.";
 
 async fn found<P: Ports>(desk: &Desk<P>, key: Option<&str>, name: &str) -> Result<SettingRow, StoreError> {
     let name = firn_core::definition(name)

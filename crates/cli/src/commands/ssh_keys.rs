@@ -76,7 +76,9 @@ impl SshKeys {
                 let name = &desk.account().name;
                 Ok(Reply::done(
                     json!({ "removed": fingerprint }),
-                    &format!("the key {fingerprint} acts for account '{name}' no more; sessions that run go on"),
+                    &format!(
+                        "the key {fingerprint} acts for account '{name}' no more; sessions that run go on"
+                    ),
                 ))
             }
         }

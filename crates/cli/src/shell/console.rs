@@ -152,6 +152,9 @@ mod tests {
             Answer::End,
         ];
         assert_eq!(lines, expected);
-        assert!(shown.contains("> whoami") && shown.contains("drop\u{1b}[K\r\u{1b}[6C^C\r\n"), "{shown:?}");
+        assert!(
+            shown.contains("> whoami") && shown.contains("drop\u{1b}[K\r\u{1b}[6C^C\r\n"),
+            "{shown:?}"
+        );
     }
 }

@@ -108,7 +108,10 @@ impl<P: Ports> Shell<P> {
     async fn lines(&mut self, console: &mut Console) -> io::Result<bool> {
         let mut failed = false;
         if console.is_terminal() {
-            let hello = format!("Firn, account '{}'. `help` lists the commands.", self.desk.account().name);
+            let hello = format!(
+                "Firn, account '{}'. `help` lists the commands.",
+                self.desk.account().name
+            );
             self.answers.line(&hello, false).await?;
         }
         loop {

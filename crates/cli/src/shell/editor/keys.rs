@@ -48,7 +48,11 @@ enum State {
     #[default]
     Plain,
     /// Within a character of UTF-8: the bits so far, how many bytes are to come, and the least that they may make.
-    Utf8 { code: u32, missing: u8, least: u32 },
+    Utf8 {
+        code: u32,
+        missing: u8,
+        least: u32,
+    },
     Escape,
     /// After `ESC [`: the parameters so far.
     Control(Vec<u8>),
@@ -184,10 +188,22 @@ mod tests {
     #[test]
     fn what_terminals_send() {
         use Key::*;
-        assert_eq!(keys("aé€𝄞".as_bytes()), [Char('a'), Char('é'), Char('€'), Char('𝄞')]);
-        assert_eq!(keys(b"\x1b[A\x1b[B\x1b[C\x1b[D\x1bOA\x1bOH"), [Up, Down, Right, Left, Up, Home]);
-        assert_eq!(keys(b"\x1b[H\x1b[F\x1b[1~\x1b[4~\x1b[3~"), [Home, End, Home, End, Delete]);
-        assert_eq!(keys(b"\x1b[1;5C\x1b[1;3D\x1bb\x1bf"), [WordRight, WordLeft, WordLeft, WordRight]);
+        assert_eq!(
+            keys("aé€𝄞".as_bytes()),
+            [Char('a'), Char('é'), Char('€'), Char('𝄞')]
+        );
+        assert_eq!(
+            keys(b"\x1b[A\x1b[B\x1b[C\x1b[D\x1bOA\x1bOH"),
+            [Up, Down, Right, Left, Up, Home]
+        );
+        assert_eq!(
+            keys(b"\x1b[H\x1b[F\x1b[1~\x1b[4~\x1b[3~"),
+            [Home, End, Home, End, Delete]
+        );
+        assert_eq!(
+            keys(b"\x1b[1;5C\x1b[1;3D\x1bb\x1bf"),
+            [WordRight, WordLeft, WordLeft, WordRight]
+        );
         assert_eq!(keys(b"\r\nx\n\n\r"), [Enter, Char('x'), Enter, Enter, Enter]);
     }
 

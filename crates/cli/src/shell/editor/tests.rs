@@ -88,7 +88,10 @@ fn secrets_are_neither_shown_nor_kept() {
     assert_eq!(event, Some(Event::Line("s3cret".into())));
     assert!(!shown.contains(&b's') || !shown.windows(3).any(|w| w == b"s3c" || w == b"hid"));
     editor.ask(PROMPT, true);
-    assert_eq!(typed(&mut editor, b"\x19\x1b[A\r"), [Event::Line("before".into())]);
+    assert_eq!(
+        typed(&mut editor, b"\x19\x1b[A\r"),
+        [Event::Line("before".into())]
+    );
 }
 
 #[test]
@@ -101,7 +104,10 @@ fn tab_completes_and_lists() {
     let mut editor = editor();
     typed(&mut editor, b"s\t");
     let shown = String::from_utf8(editor.screen()).unwrap();
-    assert!(shown.contains("settings      signing-key   ssh-keys      substituters\r\n"), "{shown:?}");
+    assert!(
+        shown.contains("settings      signing-key   ssh-keys      substituters\r\n"),
+        "{shown:?}"
+    );
 }
 
 #[test]
@@ -164,7 +170,8 @@ enum Stroke {
 
 fn strokes() -> impl Strategy<Value = Vec<Stroke>> {
     let key = prop::sample::select(vec![
-        "\x7f", "\x1b[3~", "\x1b[D", "\x1b[C", "\x01", "\x05", "\x0b", "\x15", "\x17", "\x19", "\x1bb", "\x1bf",
+        "\x7f", "\x1b[3~", "\x1b[D", "\x1b[C", "\x01", "\x05", "\x0b", "\x15", "\x17", "\x19", "\x1bb",
+        "\x1bf",
     ]);
     let char = prop::sample::select(vec!['a', 'b', ' ', '-', 'é', '漢', '🦀']);
     let stroke = prop_oneof![3 => char.prop_map(Stroke::Char), 2 => key.prop_map(Stroke::Key)];
@@ -218,7 +225,12 @@ impl Model {
             }
             Stroke::Key("\x1bf") => {
                 let blanks = self.after.iter().take_while(|c| !c.is_alphanumeric()).count();
-                let word = self.after.iter().skip(blanks).take_while(|c| c.is_alphanumeric()).count();
+                let word = self
+                    .after
+                    .iter()
+                    .skip(blanks)
+                    .take_while(|c| c.is_alphanumeric())
+                    .count();
                 self.before.extend(self.after.drain(..blanks + word));
             }
             Stroke::Key(other) => panic!("{other:?}"),

@@ -50,7 +50,11 @@ pub fn width(char: char) -> usize {
     if code < 0x300 {
         return 1;
     }
-    let within = |ranges: &[(u32, u32)]| ranges.iter().any(|(first, last)| (*first..=*last).contains(&code));
+    let within = |ranges: &[(u32, u32)]| {
+        ranges
+            .iter()
+            .any(|(first, last)| (*first..=*last).contains(&code))
+    };
     if within(ZERO) {
         0
     } else if within(WIDE) {
