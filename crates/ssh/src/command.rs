@@ -36,6 +36,24 @@ pub enum Command {
     },
 }
 
+/// For the log: of the service's own commands the first word only, since somebody may have typed a password behind it.
+impl std::fmt::Display for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::WorkerDaemon => f.write_str("nix-daemon --stdio"),
+            Self::Serve { write: false } => f.write_str("nix-store --serve"),
+            Self::Serve { write: true } => f.write_str("nix-store --serve --write"),
+            Self::Shell { json, words, .. } => {
+                f.write_str(if *json { "api" } else { "shell" })?;
+                match words.first() {
+                    Some(word) => write!(f, " {}", shown(word)),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
 /// Why an exec request is not a [`Command`]. The text is for the person at the client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {

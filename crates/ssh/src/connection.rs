@@ -144,7 +144,7 @@ impl<F: FrontDoor> Connection<F> {
                 terminal,
             },
         );
-        let span = tracing::info_span!("session", account = name, ?command, channel = u32::from(id));
+        let span = tracing::info_span!("session", account = name, %command, channel = u32::from(id));
         let session = Session {
             door: self.door.clone(),
             account,

@@ -53,6 +53,7 @@ fn what_clients_send() {
             terminal: None,
         }
     );
+    assert_eq!(shell.to_string(), "shell log this", "one word, no more");
     assert_eq!(
         parse_command(b"api"),
         Ok(Command::Shell {
