@@ -30,18 +30,32 @@ pub enum Lie {
 pub enum Deed {
     Upload(Vec<Brought>),
     /// Adds a key's signature to what the account has for a path; or one over something else.
-    Sign { path: usize, key: usize, wrong: bool },
+    Sign {
+        path: usize,
+        key: usize,
+        wrong: bool,
+    },
     /// Trusts these keys from now on, in this order.
     Keys(Vec<usize>),
-    Trust { other: usize, level: Option<Trust> },
-    LetRead { other: usize, level: Option<Trust> },
+    Trust {
+        other: usize,
+        level: Option<Trust>,
+    },
+    LetRead {
+        other: usize,
+        level: Option<Trust>,
+    },
     Private(bool),
     Share(bool),
     /// Asks these caches from now on.
     Caches(Vec<usize>),
     Login(bool),
-    Fetch { path: usize },
-    Build { derivation: usize },
+    Fetch {
+        path: usize,
+    },
+    Build {
+        derivation: usize,
+    },
     Forget(Vec<usize>),
     /// The account goes, and one of the same name comes.
     Remove,
@@ -52,8 +66,13 @@ pub enum Deed {
 pub enum Weather {
     Down(bool),
     /// It has this from now on; without bytes, or with others than it says.
-    Has { what: Brought, bytes: bool },
-    Lost { path: usize },
+    Has {
+        what: Brought,
+        bytes: bool,
+    },
+    Lost {
+        path: usize,
+    },
     Priority(u32),
 }
 
@@ -85,11 +104,19 @@ impl Dice {
 
     fn brought(&mut self) -> Brought {
         // Sources most often, and of these the first variant: accounts agree often.
-        let path = if self.one_in(3) { self.below(PATHS) } else { self.below(SOURCES) };
+        let path = if self.one_in(3) {
+            self.below(PATHS)
+        } else {
+            self.below(SOURCES)
+        };
         Brought {
             path,
             variant: if self.one_in(3) { self.below(VARIANTS) } else { 0 },
-            signers: if self.one_in(3) { self.below(1 << KEYS) as u8 } else { 0 },
+            signers: if self.one_in(3) {
+                self.below(1 << KEYS) as u8
+            } else {
+                0
+            },
             lie: match self.below(60) {
                 0 => Lie::Bytes,
                 1 => Lie::Malformed,
@@ -106,8 +133,18 @@ impl Dice {
             // With what it refers to, down to the first or once around.
             for n in 0..SOURCES {
                 let path = (first.path + SOURCES - n) % SOURCES;
-                let other = if n == 0 { first } else { Brought { path, ..self.brought() } };
-                all.push(Brought { variant: first.variant, ..other });
+                let other = if n == 0 {
+                    first
+                } else {
+                    Brought {
+                        path,
+                        ..self.brought()
+                    }
+                };
+                all.push(Brought {
+                    variant: first.variant,
+                    ..other
+                });
                 if path == 0 && first.variant == 0 {
                     break;
                 }
@@ -174,7 +211,9 @@ impl Dice {
             49..51 => Deed::Share(!self.one_in(3)),
             51..54 => Deed::Caches(self.some::<{ CACHES.len() }>(3)),
             54 => Deed::Login(!self.one_in(3)),
-            55..65 => Deed::Fetch { path: self.below(PATHS) },
+            55..65 => Deed::Fetch {
+                path: self.below(PATHS),
+            },
             65..90 => Deed::Build {
                 derivation: self.below(DERIVATIONS),
             },
@@ -189,7 +228,9 @@ impl Dice {
     fn weather(&mut self) -> Weather {
         match self.below(12) {
             0 => Weather::Down(self.one_in(3)),
-            1 => Weather::Lost { path: self.below(PATHS) },
+            1 => Weather::Lost {
+                path: self.below(PATHS),
+            },
             2 => Weather::Priority(self.below(3) as u32),
             _ => {
                 let mut what = self.brought();

@@ -102,8 +102,7 @@ impl StubBuilder {
             .objects()
             .map(|o| (o.path.to_string(), of(&o.content)))
             .collect();
-        let made_of = format!("{output} {:?} {inputs:?}", job.drv.args);
-        let digest = format!("built-{}", &Hash::sha256(made_of.as_bytes()).hex()[..16]);
+        let digest = made_of(output, &job.drv.args, inputs);
         lineage.insert(content, digest);
     }
 
@@ -225,6 +224,12 @@ impl StubBuilder {
             ca,
         })
     }
+}
+
+/// A digest of what an output is made of, in which chance is left out: arguments, and inputs with what they are made of.
+pub fn made_of(output: &str, args: &[Vec<u8>], inputs: Vec<(String, String)>) -> String {
+    let made_of = format!("{output} {args:?} {inputs:?}");
+    format!("built-{}", &Hash::sha256(made_of.as_bytes()).hex()[..16])
 }
 
 /// A digest of all that a sandbox shows of a job.
