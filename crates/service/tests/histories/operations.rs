@@ -234,6 +234,7 @@ impl Dice {
             2 => Weather::Priority(self.below(3) as u32),
             _ => {
                 let mut what = self.brought();
+                what.path = self.below(PATHS);
                 what.signers = self.below(1 << KEYS) as u8;
                 // A cache's entry is read before anybody sees it: it has no malformed signature.
                 if what.lie == Lie::Malformed {
@@ -259,6 +260,27 @@ pub fn history(seed: u64, steps: usize) -> Vec<Step> {
             Deed::Caches(vec![dice.below(CACHES.len()), dice.below(2)]),
         ] {
             all.push(Step::Account(account, deed));
+        }
+        let other = dice.other(account);
+        for (one, deed) in [
+            (
+                account,
+                Deed::Trust {
+                    other,
+                    level: dice.level(),
+                },
+            ),
+            (
+                other,
+                Deed::LetRead {
+                    other: account,
+                    level: dice.level(),
+                },
+            ),
+        ] {
+            if account % 2 == 0 {
+                all.push(Step::Account(one, deed));
+            }
         }
     }
     while all.len() < steps {

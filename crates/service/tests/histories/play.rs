@@ -1,11 +1,10 @@
 //! A history on the real service.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use firn_core::AccountName;
 use firn_nix::{PathInfo, StorePath};
-use firn_protocol::{Store as _, StoreError, Upload as _};
+use firn_protocol::{Store as _, StoreError};
 use firn_service::Explanation;
 use firn_service::ports::{Accounts as _, Login};
 

@@ -90,6 +90,8 @@ async fn play(history: &[Step], seed: u64, at: &mut usize) -> Result<Tally, Wron
     let mut model = Model::new();
     let mut all = Play::begin().await;
     let mut few = Play::begin().await;
+    few.world.builder.share_lineage(&all.world.builder);
+    let lineage = all.world.builder.lineage();
     let mut ledger = Ledger::default();
     for (n, step) in history.iter().enumerate() {
         *at = n;
@@ -101,18 +103,16 @@ async fn play(history: &[Step], seed: u64, at: &mut usize) -> Result<Tally, Wron
         };
         let (answer, error) = all.step(step, time).await;
         model.clock = time;
-        let lineage = all.world.builder.lineage();
         model
-            .step(step, &answer, &lineage)
+            .step(step, &answer, &lineage.lock().unwrap())
             .map_err(|e| wrong(format!("{e} ({error:?})")))?;
         tally.steps += 1;
         tally.count(&answer);
         if let Some(account) = actor {
-            check::details(&all, &model, account, &mut dice)
-                .await
-                .map_err(wrong)?;
+            check::views(&all, &model, account).await.map_err(wrong)?;
         }
-        if n % EVERY == 0 || n + 1 == history.len() {
+        let closely = n % EVERY == 0 || n + 1 == history.len();
+        if closely {
             for account in 0..ACCOUNTS {
                 let seen = check::details(&all, &model, account, &mut dice).await;
                 seen.map_err(|e| wrong(format!("account {account}: {e}")))?;
@@ -120,22 +120,20 @@ async fn play(history: &[Step], seed: u64, at: &mut usize) -> Result<Tally, Wron
         }
 
         // The same without strangers.
-        few.world.builder.inherit(&lineage);
-        let traces = ledger.traces(&all, &strangers).await;
         let mut outcomes = [None, None];
         if actor.is_none_or(|account| friends.contains(&account)) {
             let (_, without) = few.step(step, time).await;
-            all.world.builder.inherit(&few.world.builder.lineage());
             if actor == Some(focus) {
                 outcomes = [error, without].map(|e| Some(e.map_or(Ok(()), Err)));
             }
         } else {
+            let traces = ledger.traces(&all, &strangers).await;
             tally.left_out += 1;
             few.world.clock.set(time);
             few.withdraw(step, time).await;
             few.leave(&traces, &all).await;
         }
-        if actor == Some(focus) || n % EVERY == 0 || n + 1 == history.len() {
+        if actor == Some(focus) || closely {
             let glance = dice.below(usize::MAX);
             let [with, without] = outcomes;
             let with = observe(&all, focus, with, &mut Dice::new(glance as u64)).await;

@@ -20,7 +20,7 @@ pub struct Observed {
     infos: Vec<PathInfo>,
     contents: Vec<String>,
     listed: BTreeSet<firn_nix::StorePath>,
-    bytes: Option<Result<String, String>>,
+    bytes: Result<String, String>,
     explained: Vec<(String, String, bool)>,
 }
 
@@ -59,8 +59,13 @@ pub async fn observe(
     outcome: Option<Result<(), String>>,
     dice: &mut Dice,
 ) -> Observed {
-    let lineage = play.world.builder.lineage();
     let Looked { mut infos, listed } = play.look(account).await;
+    let path = &universe().paths[dice.below(universe().paths.len())];
+    let nar = play.nar(account, path).await;
+    let Explanation { candidates, .. } = play.explain(account, path).await;
+
+    let lineage = play.world.builder.lineage();
+    let lineage = lineage.lock().unwrap();
     let contents = infos
         .iter()
         .map(|info| made_of(&lineage, &info.nar_hash))
@@ -75,8 +80,6 @@ pub async fn observe(
         info.nar_hash = firn_nix::NarHash::new([0; 32]);
         info.nar_size = 0;
     }
-    let path = &universe().paths[dice.below(universe().paths.len())];
-    let nar = play.nar(account, path).await;
     let bytes = nar.map(|nar| {
         let hash = firn_nix::Hash::sha256(&nar);
         made_of(
@@ -84,7 +87,6 @@ pub async fn observe(
             &firn_nix::NarHash::new(hash.bytes().try_into().unwrap()),
         )
     });
-    let Explanation { candidates, .. } = play.explain(account, path).await;
     let mut explained: Vec<(String, String, bool)> = Vec::new();
     for candidate in candidates {
         let content = firn_nix::NarHash::parse(&candidate.content).unwrap();
@@ -100,7 +102,7 @@ pub async fn observe(
         infos,
         contents,
         listed,
-        bytes: Some(bytes),
+        bytes,
         explained,
     }
 }

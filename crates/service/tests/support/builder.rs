@@ -43,7 +43,7 @@ struct Shared {
     counts: watch::Sender<Counts>,
     jobs: Mutex<Vec<Job>>,
     random: AtomicU64,
-    lineage: Mutex<Lineage>,
+    lineage: Mutex<Arc<Mutex<Lineage>>>,
 }
 
 /// What contents were made of, without what a run added by chance: by content, a digest.
@@ -85,17 +85,18 @@ impl StubBuilder {
     }
 
     /// Of everything that was built so far.
-    pub fn lineage(&self) -> Lineage {
-        self.shared.lineage.lock().unwrap().clone()
+    pub fn lineage(&self) -> Arc<Mutex<Lineage>> {
+        Arc::clone(&self.shared.lineage.lock().unwrap())
     }
 
-    /// Contents that another builder made, and how.
-    pub fn inherit(&self, lineage: &Lineage) {
-        self.shared.lineage.lock().unwrap().extend(lineage.clone());
+    /// From now on one lineage with another builder.
+    pub fn share_lineage(&self, other: &Self) {
+        *self.shared.lineage.lock().unwrap() = other.lineage();
     }
 
     fn note_lineage(&self, job: &Job, output: &str, content: NarHash) {
-        let mut lineage = self.shared.lineage.lock().unwrap();
+        let lineage = self.lineage();
+        let mut lineage = lineage.lock().unwrap();
         let of = |content: &NarHash| lineage.get(content).cloned().unwrap_or_else(|| content.hex());
         let inputs: Vec<(String, String)> = job
             .inputs

@@ -15,7 +15,7 @@ use firn_nix::{NarHash, StorePath};
 use crate::support::{Item, Lineage};
 use crate::universe::{ACCOUNTS, universe};
 
-pub use view::{Seen, View};
+pub use view::View;
 
 /// A store object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
