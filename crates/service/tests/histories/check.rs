@@ -8,6 +8,7 @@ use firn_protocol::Store as _;
 use crate::model::{Model, View};
 use crate::operations::Dice;
 use crate::play::Play;
+use crate::run::differences;
 use crate::universe::universe;
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, service: &T, rules: &T) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use firn_core::Trust;
 
-use crate::universe::{ACCOUNTS, CACHES, DERIVATIONS, KEYS, PATHS, SOURCES, VARIANTS};
+use crate::universe::{ACCOUNTS, CACHES, CHANCE, DERIVATIONS, KEYS, PATHS, SOURCES, VARIANTS};
 
 /// One path of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +158,16 @@ impl Dice {
         all
     }
 
+    /// Not what chance has made: whether two accounts have one content for it, and so who can sign it, is chance, too.
+    fn signable(&mut self) -> usize {
+        loop {
+            let path = self.below(PATHS);
+            if !CHANCE.contains(&path) {
+                return path;
+            }
+        }
+    }
+
     fn level(&mut self) -> Option<Trust> {
         match self.below(5) {
             0 => None,
@@ -186,7 +196,7 @@ impl Dice {
         match self.below(100) {
             0..26 => Deed::Upload(self.batch()),
             26..33 => Deed::Sign {
-                path: self.below(PATHS),
+                path: self.signable(),
                 key: self.below(KEYS),
                 wrong: self.one_in(8),
             },

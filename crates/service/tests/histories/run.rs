@@ -13,7 +13,7 @@ use crate::strangers::{Ledger, friends, observe, strangers};
 use crate::universe::ACCOUNTS;
 
 /// Steps after which everybody is asked everything.
-const EVERY: usize = 10;
+const EVERY: usize = 16;
 
 /// How a history went wrong.
 #[derive(Clone, Debug)]
@@ -139,8 +139,9 @@ async fn play(history: &[Step], seed: u64, at: &mut usize) -> Result<Tally, Wron
             let with = observe(&all, focus, with, &mut Dice::new(glance as u64)).await;
             let without = observe(&few, focus, without, &mut Dice::new(glance as u64)).await;
             if with != without {
+                let differ = differences(&format!("{with:#?}"), &format!("{without:#?}"));
                 return Err(wrong(format!(
-                    "account {focus} sees with its strangers {strangers:?}\n{with:#?}\nand without them\n{without:#?}"
+                    "account {focus} sees its strangers {strangers:?}: {differ}"
                 )));
             }
         }
@@ -150,6 +151,15 @@ async fn play(history: &[Step], seed: u64, at: &mut usize) -> Result<Tally, Wron
         text,
     })?;
     Ok(tally)
+}
+
+/// Lines of one text that the other has not.
+pub fn differences(with: &str, without: &str) -> String {
+    let only = |a: &str, b: &str| {
+        let lines = a.lines().filter(|line| !b.lines().any(|l| l == *line));
+        lines.map(str::trim).collect::<Vec<_>>().join("\n  ")
+    };
+    format!("\n+ {}\n- {}", only(with, without), only(without, with))
 }
 
 /// Invariant 6: what was refused or broken off has left no row; a sweep takes just what no row speaks of.

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use firn_core::{AccountId, Claim, Object, Origin};
-use firn_nix::PathInfo;
+use firn_nix::{NarHash, PathInfo};
 use firn_service::Explanation;
 use firn_service::ports::{Policies as _, Proof, Views as _};
 
 use crate::operations::{Deed, Dice, Step};
 use crate::play::{Looked, Play};
-use crate::support::Lineage;
+use crate::support::{CHANCE, Lineage};
 use crate::universe::{ACCOUNTS, NAMES, universe};
 
 /// What an account observes, with everything that chance made replaced by what it was made of.
@@ -48,7 +48,7 @@ pub fn friends(history: &[Step], account: usize) -> BTreeSet<usize> {
     }
 }
 
-fn made_of(lineage: &Lineage, content: &firn_nix::NarHash) -> String {
+fn made_of(lineage: &Lineage, content: &NarHash) -> String {
     lineage.get(content).cloned().unwrap_or_else(|| content.hex())
 }
 
@@ -70,30 +70,23 @@ pub async fn observe(
         .iter()
         .map(|info| made_of(&lineage, &info.nar_hash))
         .collect();
-    for info in infos
-        .iter_mut()
-        .filter(|info| lineage.contains_key(&info.nar_hash))
-    {
-        // Which keys have signed it is the same; what they have signed is not.
-        let names = info.signatures.iter().filter_map(|s| s.split_once(':'));
-        info.signatures = names.map(|(name, _)| name.to_owned()).collect();
-        info.nar_hash = firn_nix::NarHash::new([0; 32]);
+    let by_chance = |content: &NarHash| made_of(&lineage, content).starts_with(CHANCE);
+    for info in infos.iter_mut().filter(|info| by_chance(&info.nar_hash)) {
+        // Two accounts may have one content or two that are the same but for chance: their keys have signed one, or each its own.
+        info.signatures.clear();
+        info.nar_hash = NarHash::new([0; 32]);
         info.nar_size = 0;
     }
     let bytes = nar.map(|nar| {
         let hash = firn_nix::Hash::sha256(&nar);
-        made_of(
-            &lineage,
-            &firn_nix::NarHash::new(hash.bytes().try_into().unwrap()),
-        )
+        made_of(&lineage, &NarHash::new(hash.bytes().try_into().unwrap()))
     });
     let mut explained: Vec<(String, String, bool)> = Vec::new();
     for candidate in candidates {
-        let content = firn_nix::NarHash::parse(&candidate.content).unwrap();
+        let content = NarHash::parse(&candidate.content).unwrap();
         let row = (made_of(&lineage, &content), candidate.why, candidate.chosen);
         // A build of one's own and another one's may differ by chance: in the end they are one.
-        let chance = lineage.contains_key(&content);
-        if !chance || !explained.iter().any(|(c, ..)| *c == row.0) {
+        if !by_chance(&content) || !explained.iter().any(|(c, ..)| *c == row.0) {
             explained.push(row);
         }
     }

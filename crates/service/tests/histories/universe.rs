@@ -16,6 +16,8 @@ pub const TEXTS: usize = 2;
 pub const DERIVATIONS: usize = 6;
 /// Sources, texts, one path per derivation, and the `.drv` of the first.
 pub const PATHS: usize = SOURCES + TEXTS + DERIVATIONS + 1;
+/// Outputs of the derivations that add something by chance.
+pub const CHANCE: [usize; 2] = [SOURCES + TEXTS + 1, SOURCES + TEXTS + 3];
 /// Contents that may be brought for a path.
 pub const VARIANTS: usize = 3;
 pub const KEYS: usize = 3;

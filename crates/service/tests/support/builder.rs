@@ -227,10 +227,16 @@ impl StubBuilder {
     }
 }
 
+/// What the lineage of an output begins with that two runs need not agree about.
+pub const CHANCE: &str = "chance-";
+
 /// A digest of what an output is made of, in which chance is left out: arguments, and inputs with what they are made of.
 pub fn made_of(output: &str, args: &[Vec<u8>], inputs: Vec<(String, String)>) -> String {
     let made_of = format!("{output} {args:?} {inputs:?}");
-    format!("built-{}", &Hash::sha256(made_of.as_bytes()).hex()[..16])
+    let chance =
+        args.iter().any(|arg| arg == b"random") || inputs.iter().any(|(_, of)| of.starts_with(CHANCE));
+    let kind = if chance { CHANCE } else { "built-" };
+    format!("{kind}{}", &Hash::sha256(made_of.as_bytes()).hex()[..16])
 }
 
 /// A digest of all that a sandbox shows of a job.
