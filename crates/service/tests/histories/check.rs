@@ -14,9 +14,10 @@ use crate::universe::universe;
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, service: &T, rules: &T) -> Result<(), String> {
     match service == rules {
         true => Ok(()),
-        false => Err(format!(
-            "{what}: the service has\n{service:#?}\nthe rules say\n{rules:#?}"
-        )),
+        false => {
+            let differ = differences(&format!("{service:#?}"), &format!("{rules:#?}"));
+            Err(format!("{what} of the service (+) and the rules (-):{differ}"))
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod play;
 mod run;
 mod shrink;
 mod strangers;
+#[expect(dead_code, unused_imports, reason = "other tests use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
 mod universe;

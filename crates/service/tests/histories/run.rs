@@ -13,7 +13,7 @@ use crate::strangers::{Ledger, friends, observe, strangers};
 use crate::universe::ACCOUNTS;
 
 /// Steps after which everybody is asked everything.
-const EVERY: usize = 16;
+const EVERY: usize = 25;
 
 /// How a history went wrong.
 #[derive(Clone, Debug)]

@@ -11,6 +11,7 @@
 mod ask;
 mod methods;
 mod setting;
+#[expect(dead_code, unused_imports, reason = "other tests use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
 
