@@ -71,7 +71,7 @@ async fn whose_it_is_gets_it() {
     let mut same = Vec::new();
     for method in STORE.iter().chain(&UPLOAD).chain(&DESK) {
         let (owner, stranger) = (
-            setting(Standing::Strangers, true).await.as_owner().await,
+            setting(Standing::Strangers, true).await.of_the_owner().await,
             setting(Standing::Strangers, true).await,
         );
         if ask::ask(method, &owner).await == ask::ask(method, &stranger).await {

@@ -187,7 +187,7 @@ pub async fn setting(standing: Standing, bob_has: bool) -> Setting {
 }
 
 impl Setting {
-    pub async fn as_owner(mut self) -> Self {
+    pub async fn of_the_owner(mut self) -> Self {
         self.client = self.world.house.store(self.world.named("bob").await);
         self.desk = self.world.desk("bob").await;
         self
