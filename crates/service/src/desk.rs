@@ -9,11 +9,11 @@ use firn_nix::signature::{PublicKey, SecretKey};
 use firn_protocol::StoreError;
 
 use crate::ports::{
-    Account, Accounts as _, Builds as _, DatabaseError, Gives, Login, Policies as _, Ports, Relation,
-    RequestRecord, SshKey, Stored, Usage, Views as _,
+    Account, Accounts as _, Builds as _, DatabaseError, Login, Policies as _, Ports, Relation, RequestRecord,
+    SshKey, Stored, Usage, Views as _,
 };
 use crate::resolve::failed;
-use crate::terms::layer;
+use crate::terms::{gives, layer};
 use crate::{House, known_keys, signing};
 
 /// Longest part of a login, in bytes.
@@ -178,11 +178,7 @@ impl<P: Ports> Desk<P> {
             self.house.settings.defaults.clone(),
             [&layer(Level::Account, &stored)],
         );
-        let gives = Gives {
-            evidence: !after.private,
-            results: !after.private && after.share_builds,
-        };
-        db.set_account(self.account.id, definition.name, value, gives)
+        db.set_account(self.account.id, definition.name, value, gives(&after))
             .await
             .map_err(told)
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use firn_core::{AccountId, Effective, KeyId, Layer, Level, Policy, layered};
 use firn_nix::signature::PublicKey;
 
-use crate::ports::{DatabaseError, Policies, Ports, Stored};
+use crate::ports::{DatabaseError, Gives, Policies, Ports, Stored};
 use crate::{House, StoreError, known_keys};
 
 /// What a session brought, and the terms that were found for it last.
@@ -58,6 +58,14 @@ impl Terms {
             gives: shares && !self.settings.private,
             takes: shares,
         }
+    }
+}
+
+/// What an account with these settings gives to others.
+pub(crate) fn gives(settings: &Effective) -> Gives {
+    Gives {
+        evidence: !settings.private,
+        results: !settings.private && settings.share_builds,
     }
 }
 
