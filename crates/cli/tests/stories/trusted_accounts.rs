@@ -49,7 +49,9 @@ fn builds_and_uploads_are_two_levels_and_need_both_sides() {
     assert_eq!(sees(&carol), (false, false));
 
     // What Alice has from Bob answers her builds.
-    build(&alice, "ssh-ng", &derivation("built", script)).success().unwrap();
+    build(&alice, "ssh-ng", &derivation("built", script))
+        .success()
+        .unwrap();
     assert_eq!(rungs(&server, "alice"), ["trusted"]);
 
     // Either side ends it, at once.
