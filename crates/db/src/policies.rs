@@ -47,7 +47,10 @@ impl<D: Driver> Policies for Repository<D> {
     }
 
     async fn stored(&self, account: AccountId, ssh_key: Option<&str>) -> Result<Stored, DatabaseError> {
-        settings::stored(&self.read(settings::stored_query(account, ssh_key)).await?)
+        settings::stored(
+            account,
+            &self.read(settings::stored_query(account, ssh_key)).await?,
+        )
     }
 
     async fn set_account(

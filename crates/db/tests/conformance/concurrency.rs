@@ -277,6 +277,7 @@ pub async fn decisions_against_removal<D: Database>(Bench { db, .. }: Bench<D>) 
         tasks.spawn(async move { two.remove_account(&name("bob")).await.unwrap() });
         tasks.join_all().await;
         assert_eq!(db.relations(alice).await.unwrap(), []);
-        assert!(db.stored(bob, None).await.unwrap().account.is_empty());
+        let gone = db.stored(bob, None).await;
+        assert!(matches!(gone, Err(DatabaseError::NoAccount(_))), "{gone:?}");
     }
 }

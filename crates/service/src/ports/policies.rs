@@ -69,7 +69,8 @@ pub trait Policies: Send + Sync + 'static {
     /// Number of the state; see [`Stored::epoch`]. Also grows when evidence is taken away. Cheap.
     fn epoch(&self) -> impl Future<Output = Result<u64, DatabaseError>> + Send;
 
-    /// What was set for an account and, when it came with one, the SSH key with that fingerprint.
+    /// What was set for an account and, when it came with one, the SSH key with that fingerprint; [`DatabaseError::NoAccount`] when the
+    /// account does not exist any more.
     fn stored(
         &self,
         account: AccountId,
