@@ -29,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("firn-ssh", &["firn-protocol", "firn-nix"]),
+    ("firn-simulate", &["firn-core", "firn-nix"]),
     (
         "firn",
         &[
@@ -40,6 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "firn-protocol",
             "firn-sandbox",
             "firn-service",
+            "firn-simulate",
             "firn-ssh",
         ],
     ),
@@ -55,6 +57,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("firn-content", &["sqlx", "russh"]),
     ("firn-service", &["sqlx", "russh"]),
     ("firn-sandbox", &["sqlx", "russh"]),
+    ("firn-simulate", &["tokio", "rustix", "sqlx", "russh"]),
 ];
 
 /// Every dependency that the layers forbid, as sentences.

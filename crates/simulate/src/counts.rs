@@ -1,0 +1,77 @@
+//! What is counted.
+
+/// How many requests each rung answered. A request is a derivation that an account needs and has not built itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Asked for again, for another top-level derivation of the same account.
+    pub already_valid: u64,
+    /// Fetched from the public cache.
+    pub substituted: u64,
+    /// Answered with a result of the same build key.
+    pub shared: u64,
+    /// Run.
+    pub built: u64,
+    /// Built by the accounts themselves: no requests.
+    pub local: u64,
+    /// Different derivations that some account needed and the cache did not have: what runs when results are grounded.
+    pub distinct: u64,
+}
+
+impl Counts {
+    /// What would run if every account only reused its own results and the public cache.
+    #[must_use]
+    pub const fn plain(&self) -> u64 {
+        self.shared + self.built
+    }
+
+    /// All requests.
+    #[must_use]
+    pub const fn requests(&self) -> u64 {
+        self.already_valid + self.substituted + self.plain()
+    }
+
+    /// Share of the plain builds that sharing spares, in `0..=1`.
+    #[must_use]
+    pub fn saved(&self) -> f64 {
+        ratio(self.shared, self.plain())
+    }
+
+    /// Share of the requests beyond the account's own view that are answered without a run, in `0..=1`.
+    #[must_use]
+    pub fn answered(&self) -> f64 {
+        ratio(self.substituted + self.shared, self.substituted + self.plain())
+    }
+
+    /// [`answered`](Self::answered) if each account handed over the whole graph and the service built each derivation once. Of the
+    /// runs some are for what accounts have built themselves; below 0 when those are more than what is spared.
+    #[must_use]
+    pub fn answered_grounded(&self) -> f64 {
+        1.0 - ratio(self.distinct, self.substituted + self.plain())
+    }
+
+    /// [`saved`](Self::saved) with grounded results.
+    #[must_use]
+    pub fn saved_grounded(&self) -> f64 {
+        1.0 - ratio(self.distinct, self.plain())
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of requests")]
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
+}
+
+/// The result of one simulation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Derivations without fixed outputs: builds in the narrow sense.
+    pub ordinary: Counts,
+    /// Derivations with fixed outputs: mostly downloads of sources.
+    pub fixed: Counts,
+    /// Outputs that clients sent, an account and derivation each.
+    pub uploads: u64,
+}
