@@ -54,6 +54,9 @@ pub struct Args {
     /// In which order accounts come
     #[arg(long, value_enum, default_value_t = Arrival::Random)]
     pub arrival: Arrival,
+    /// How often to repeat all with the next seed; the results are summed
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repeat: u32,
     /// Everything random follows from it
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -105,11 +108,18 @@ pub fn run(args: &Args) -> Result<String, CommandError> {
     }
     let mut points: Vec<(Params, Outcome)> = Vec::new();
     for reproducible in &args.reproducible {
-        let world = World::new(&graph, &args.params(0, *reproducible));
-        for accounts in &args.accounts {
-            let params = args.params(*accounts, *reproducible);
-            let population = Population::new(&graph, &params);
-            points.push((params, crate::run::run(&world, &population, &mut ())));
+        let mut sums = vec![Outcome::default(); args.accounts.len()];
+        for seed in (args.seed..).take(args.repeat as usize) {
+            let params = args.params(0, *reproducible, seed);
+            let world = World::new(&graph, &params);
+            for (accounts, sum) in args.accounts.iter().zip(&mut sums) {
+                let params = args.params(*accounts, *reproducible, seed);
+                let population = Population::new(&graph, &params);
+                *sum += crate::run::run(&world, &population, &mut ());
+            }
+        }
+        for (accounts, sum) in args.accounts.iter().zip(sums) {
+            points.push((args.params(*accounts, *reproducible, args.seed), sum));
         }
     }
     let fixed = graph.drvs().filter(|d| graph.is_fixed(*d)).count();
@@ -132,7 +142,7 @@ pub fn run(args: &Args) -> Result<String, CommandError> {
 }
 
 impl Args {
-    fn params(&self, accounts: u32, reproducible: Share) -> Params {
+    fn params(&self, accounts: u32, reproducible: Share, seed: u64) -> Params {
         Params {
             accounts,
             reproducible,
@@ -144,7 +154,7 @@ impl Args {
             arrival: self.arrival,
             targets: self.targets,
             zipf: self.zipf,
-            seed: self.seed,
+            seed,
         }
     }
 
@@ -160,6 +170,9 @@ impl Args {
         }
         if self.order != Order::Firn {
             terms.push_str(&format!(", order {}", name(self.order)));
+        }
+        if self.repeat > 1 {
+            terms.push_str(&format!(", sum of {} seeds", self.repeat));
         }
         terms
     }

@@ -12,7 +12,7 @@ use crate::{Counts, Outcome, Params};
 pub fn csv(points: &[(Params, Outcome)]) -> String {
     let mut text = String::from(
         "kind,accounts,reproducible,local,cached,runtime,absorb,order,arrival,targets_min,targets_max,zipf,seed,\
-         requests,already_valid,substituted,shared,built,plain,local_builds,distinct,uploads,saved,answered,answered_grounded\n",
+         requests,already_valid,substituted,signed,shared,built,plain,local_builds,distinct,uploads,saved,answered,answered_grounded\n",
     );
     for (params, outcome) in points {
         line(&mut text, "ordinary", params, &outcome.ordinary, outcome.uploads);
@@ -25,7 +25,7 @@ fn line(text: &mut String, kind: &str, params: &Params, counts: &Counts, uploads
     // Writing to a string does not fail.
     let _ = writeln!(
         text,
-        "{kind},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{uploads},{:.6},{:.6},{:.6}",
+        "{kind},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{uploads},{:.6},{:.6},{:.6}",
         params.accounts,
         params.reproducible.as_percent(),
         params.local.as_percent(),
@@ -41,6 +41,7 @@ fn line(text: &mut String, kind: &str, params: &Params, counts: &Counts, uploads
         counts.requests(),
         counts.already_valid,
         counts.substituted,
+        counts.signed,
         counts.shared,
         counts.built,
         counts.plain(),

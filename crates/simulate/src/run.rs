@@ -40,6 +40,7 @@ pub(crate) fn run(world: &World<'_>, population: &Population, watch: &mut impl W
         world,
         results: HashMap::default(),
         runs: 0,
+        signed: vec![false; world.graph.len()],
         client: Client::new(world.graph.len()),
         outcome: Outcome::default(),
         watch,
@@ -69,6 +70,8 @@ struct Service<'w, W> {
     /// Content by build key, of all keys that more than one account can show.
     results: HashMap<u64, u64, ByHash>,
     runs: u64,
+    /// Whether somebody has brought the cache's signature: it counts for all who trust the key.
+    signed: Vec<bool>,
     client: Client,
     outcome: Outcome,
     watch: &'w mut W,
@@ -122,7 +125,10 @@ impl<W: Watch> Service<'_, W> {
                     *uploads += 1;
                     watch.upload(account, drv, content);
                 }
-                Pending::Substitute => watch.substitute(account, drv),
+                Pending::Substitute => {
+                    fetch(self.world, &mut self.signed, drv);
+                    watch.substitute(account, drv);
+                }
                 Pending::References | Pending::Nothing => {}
             });
         let key = self.world.key(drv, |i| self.client.view(i));
@@ -148,11 +154,17 @@ impl<W: Watch> Service<'_, W> {
         self.entry(drv, content, content, Pending::Nothing)
     }
 
-    /// Rung 2.
+    /// Rung 2, or rung 1 when another account has brought it.
     fn substitute(&mut self, account: u32, drv: Drv) -> Entry {
         let content = self.world.cache_content(drv);
-        self.counts(drv).substituted += 1;
-        self.watch.request(account, drv, Rung::Substituted, content);
+        if self.signed[drv as usize] {
+            self.counts(drv).signed += 1;
+            self.watch.request(account, drv, Rung::AlreadyValid, content);
+        } else {
+            fetch(self.world, &mut self.signed, drv);
+            self.counts(drv).substituted += 1;
+            self.watch.request(account, drv, Rung::Substituted, content);
+        }
         self.entry(drv, content, content, Pending::Nothing)
     }
 
@@ -189,6 +201,16 @@ impl<W: Watch> Service<'_, W> {
         match self.world.params.order {
             Order::UploadsFirst => self.entry(drv, own, own, Pending::Upload),
             Order::Firn | Order::SharedFirst => self.entry(drv, signed, own, Pending::Substitute),
+        }
+    }
+}
+
+/// A fetch brings the closure.
+fn fetch(world: &World<'_>, signed: &mut [bool], drv: Drv) {
+    let mut todo = vec![drv];
+    while let Some(drv) = todo.pop() {
+        if !std::mem::replace(&mut signed[drv as usize], true) {
+            todo.extend(world.references(drv));
         }
     }
 }

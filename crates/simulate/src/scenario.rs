@@ -37,7 +37,7 @@ pub enum Step {
         /// The rung that must answer.
         rung: Rung,
         /// The bytes that the account's view must have then; when the rung is [`Rung::Built`], what the builder must be made to give.
-        /// `None` when it was valid already: nothing changes.
+        /// `None` when the account asked for it before: nothing changes.
         content: Option<Content>,
     },
 }
@@ -99,7 +99,7 @@ impl Watch for Record<'_> {
     }
 
     fn request(&mut self, account: u32, drv: Drv, rung: Rung, content: u64) {
-        let content = (rung != Rung::AlreadyValid).then_some(Content(content));
+        let content = (content != 0).then_some(Content(content));
         self.0.push(Step::Request {
             account,
             drv,

@@ -8,7 +8,7 @@ use crate::{Outcome, Params};
 #[must_use]
 pub fn table(points: &[(Params, Outcome)]) -> String {
     let mut text = String::from(
-        "reproducible  accounts  already valid  substituted      shared       built    saved  (fixed)  grounded\n",
+        "reproducible  accounts  already valid   from cache      shared       built    saved  (fixed)  grounded\n",
     );
     for (params, outcome) in points {
         let counts = &outcome.ordinary;
@@ -19,7 +19,7 @@ pub fn table(points: &[(Params, Outcome)]) -> String {
             params.reproducible.to_string(),
             params.accounts,
             counts.already_valid,
-            counts.substituted,
+            counts.from_cache(),
             counts.shared,
             counts.built,
             percent(counts.saved()),

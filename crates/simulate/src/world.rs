@@ -88,7 +88,8 @@ impl<'g> World<'g> {
         world
     }
 
-    /// In an order that the seed gives, derivations with the closure of their references, until there are enough.
+    /// In an order that the seed gives, derivations with all that they were built from, until there are enough: what a build farm
+    /// that keeps everything has, and what is not in it is near the top.
     fn draw_cache(&self) -> Vec<bool> {
         let mut order: Vec<Drv> = self.graph.drvs().collect();
         order.sort_unstable_by_key(|d| of(self.params.seed, About::Cached, u64::from(*d), 0));
@@ -99,7 +100,7 @@ impl<'g> World<'g> {
             while let Some(drv) = todo.pop() {
                 if !std::mem::replace(&mut cached[drv as usize], true) {
                     left = left.saturating_sub(1);
-                    todo.extend(self.references.of(drv));
+                    todo.extend(self.graph.inputs(drv));
                 }
             }
         }
@@ -135,7 +136,7 @@ impl<'g> World<'g> {
         self.is_reproducible(drv) && (self.absorbs[drv as usize] || self.graph.is_fixed(drv))
     }
 
-    /// Whether the public cache has it; it then has all its references, too.
+    /// Whether the public cache has it; it then has all its inputs, too.
     #[must_use]
     pub fn is_cached(&self, drv: Drv) -> bool {
         self.cached[drv as usize]
