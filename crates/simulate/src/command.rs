@@ -132,7 +132,7 @@ pub fn run(args: &Args) -> Result<String, CommandError> {
     );
     let terms = args.terms();
     if let Some(file) = &args.csv {
-        write(file, &csv(&points))?;
+        write(file, &csv(&points, args.repeat))?;
     }
     if let Some(file) = &args.svg {
         let title = format!("{}, {} derivations. {terms}", args.graph_name(), graph.len());
@@ -164,7 +164,10 @@ impl Args {
     }
 
     fn terms(&self) -> String {
-        let mut terms = format!("Local builds {}, public cache {}", self.local, self.cached);
+        let mut terms = format!(
+            "Accounts have built {} themselves; a public cache has {}",
+            self.local, self.cached
+        );
         if self.absorb > Share::percent(0.0) {
             terms.push_str(&format!(", absorbed {}", self.absorb));
         }

@@ -7,25 +7,39 @@ use clap::ValueEnum;
 use crate::{Counts, Outcome, Params};
 
 /// Two lines per point, one for ordinary derivations and one for fixed outputs, below a line of names. Shares of the parameters are
-/// in per cent, those of the results between 0 and 1.
+/// in per cent, those of the results between 0 and 1. `repeat` says of how many seeds, from the stated one on, counts are the sum.
 #[must_use]
-pub fn csv(points: &[(Params, Outcome)]) -> String {
+pub fn csv(points: &[(Params, Outcome)], repeat: u32) -> String {
     let mut text = String::from(
-        "kind,accounts,reproducible,local,cached,runtime,absorb,order,arrival,targets_min,targets_max,zipf,seed,\
+        "kind,accounts,reproducible,local,cached,runtime,absorb,order,arrival,targets_min,targets_max,zipf,seed,repeat,\
          requests,already_valid,substituted,signed,shared,built,plain,local_builds,distinct,uploads,saved,answered,answered_grounded\n",
     );
     for (params, outcome) in points {
-        line(&mut text, "ordinary", params, &outcome.ordinary, outcome.uploads);
-        line(&mut text, "fixed", params, &outcome.fixed, outcome.uploads);
+        line(
+            &mut text,
+            "ordinary",
+            params,
+            repeat,
+            &outcome.ordinary,
+            outcome.uploads,
+        );
+        line(
+            &mut text,
+            "fixed",
+            params,
+            repeat,
+            &outcome.fixed,
+            outcome.uploads,
+        );
     }
     text
 }
 
-fn line(text: &mut String, kind: &str, params: &Params, counts: &Counts, uploads: u64) {
+fn line(text: &mut String, kind: &str, params: &Params, repeat: u32, counts: &Counts, uploads: u64) {
     // Writing to a string does not fail.
     let _ = writeln!(
         text,
-        "{kind},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{uploads},{:.6},{:.6},{:.6}",
+        "{kind},{},{},{},{},{},{},{},{},{},{},{},{},{repeat},{},{},{},{},{},{},{},{},{},{uploads},{:.6},{:.6},{:.6}",
         params.accounts,
         params.reproducible.as_percent(),
         params.local.as_percent(),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::{Outcome, Params};
 
 const WIDTH: f64 = 860.0;
-const HEIGHT: f64 = 520.0;
+const HEIGHT: f64 = 548.0;
 const LEFT: f64 = 74.0;
 const RIGHT: f64 = 650.0;
 const TOP: f64 = 92.0;
@@ -92,12 +92,14 @@ pub fn svg(title: &str, points: &[(Params, Outcome)]) -> String {
         "<line class=\"axis\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{BOTTOM}\" y2=\"{BOTTOM}\"/>\
          <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">accounts (logarithmic)</text>\
          <text transform=\"translate(20 {:.1}) rotate(-90)\" text-anchor=\"middle\">answered without a run</text>\
-         <text class=\"small\" x=\"{LEFT}\" y=\"{:.1}\">Requests that the account’s own view could not answer; derivations without \
-         fixed outputs. Dashed: every derivation runs once.</text>",
+         <text class=\"small\" x=\"{LEFT}\" y=\"{:.1}\">Of the requests that are not repetitions of the account’s own; downloads of sources \
+         not counted.</text>\
+         <text class=\"small\" x=\"{LEFT}\" y=\"{:.1}\">Dashed: if every derivation ran once (grounded results).</text>",
         f64::midpoint(LEFT, RIGHT),
         BOTTOM + 46.0,
         f64::midpoint(TOP, BOTTOM),
-        BOTTOM + 70.0,
+        BOTTOM + 74.0,
+        BOTTOM + 94.0,
     );
     for (line, label) in lines.iter().zip(labels(&lines, y)) {
         let path: Vec<String> = line
