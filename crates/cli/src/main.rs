@@ -41,6 +41,10 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options) -> anyhow::Result<ExitCode> {
+    if let Command::Simulate(args) = &options.command {
+        print!("{}", firn_simulate::command::run(args)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let config = config::load(&options)?;
     let json = options.json;
     let account = match (&options.command, options.account) {
@@ -60,7 +64,7 @@ fn run(options: Options) -> anyhow::Result<ExitCode> {
             Command::Status => client::status(&config, json).await,
             Command::Stdio { exec } => stdio::stdio(&config, account, exec).await,
             Command::Doctor => doctor::doctor(&config),
-            Command::SandboxExec => Ok(ExitCode::FAILURE),
+            Command::Simulate(_) | Command::SandboxExec => Ok(ExitCode::FAILURE),
         }
     });
     // A blocked read of standard input must not hold the process.

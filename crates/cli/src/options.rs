@@ -50,6 +50,8 @@ pub enum Command {
         #[arg(long, value_name = "COMMAND")]
         exec: Option<String>,
     },
+    /// How much derivation sharing would save, by simulation over a graph of derivations; needs no service
+    Simulate(firn_simulate::command::Args),
     /// Check what this machine offers and say what is missing
     Doctor,
     /// Run one build's sandbox (internal: the service starts it)

@@ -132,7 +132,7 @@ async fn open(file: &Path, rows: u64) -> Result<Filled, Failure> {
     let there = file.exists();
     let db = SqliteDatabase::open(file).await?;
     let public_key = SecretKey::from_seed(KEY, &[7; 32])?.public_key();
-    let (key, _) = db.register_key(&public_key).await?;
+    let (key, _) = db.register_key(None, &public_key).await?;
     if !there {
         println!("\n{rows} claims of {ACCOUNTS} accounts");
         measure(&db, key, rows).await?;

@@ -84,9 +84,10 @@ pub struct ExplainedCandidate {
 /// Errors that are the asker's doing are told as they are; others are the service's own.
 fn told(error: DatabaseError) -> StoreError {
     match error {
-        e @ (DatabaseError::NoKey { .. } | DatabaseError::KeyTaken | DatabaseError::NoAccount(_)) => {
-            StoreError::new(e.to_string())
-        }
+        e @ (DatabaseError::NoKey { .. }
+        | DatabaseError::KeyTaken
+        | DatabaseError::TooManyKeys
+        | DatabaseError::NoAccount(_)) => StoreError::new(e.to_string()),
         e => failed(e),
     }
 }
@@ -161,7 +162,9 @@ impl<P: Ports> Desk<P> {
                 .map_err(|e| refused(e.to_string()))?;
             // Signatures that came before the key must count when the setting holds.
             for key in layered(self.house.settings.defaults.clone(), [&one]).trusted_public_keys {
-                known_keys::register(&self.house.db, &key).await.map_err(failed)?;
+                known_keys::register(&self.house.db, Some(self.account.id), &key)
+                    .await
+                    .map_err(told)?;
             }
         }
         let db = &self.house.db;

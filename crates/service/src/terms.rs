@@ -131,7 +131,7 @@ impl<P: Ports> House<P> {
         let settings = layered(self.settings.defaults.clone(), &layers);
         let policy = Policy {
             account,
-            keys: self.key_ids(&settings.trusted_public_keys).await?,
+            keys: self.key_ids(account, &settings.trusted_public_keys).await?,
             accounts: stored.accounts,
         };
         let mut tag = DefaultHasher::new();
@@ -145,14 +145,17 @@ impl<P: Ports> House<P> {
     }
 
     /// The numbers of keys, in the same order. A key that is new here is made known first.
-    async fn key_ids(&self, keys: &[PublicKey]) -> Result<Vec<KeyId>, DatabaseError> {
+    async fn key_ids(&self, account: AccountId, keys: &[PublicKey]) -> Result<Vec<KeyId>, DatabaseError> {
         let names: Vec<String> = keys.iter().map(|k| k.name().to_owned()).collect();
         let (known, _) = self.db.keys_named(&names).await?;
         let mut ids = Vec::with_capacity(keys.len());
         for key in keys {
             ids.push(match known.iter().find(|(_, k)| k == key) {
                 Some((id, _)) => *id,
-                None => known_keys::register(&self.db, key).await?,
+                None => {
+                    let system = self.settings.defaults.trusted_public_keys.contains(key);
+                    known_keys::register(&self.db, (!system).then_some(account), key).await?
+                }
             });
         }
         Ok(ids)

@@ -430,7 +430,7 @@ pub async fn open_signatures_are_proven_later<D: Database>(Bench { db, .. }: Ben
     // Forgotten before anybody could look.
     db.forget(alice, &[path(3)]).await.unwrap();
 
-    let key = db.register_key(&public_key("k", 1)).await.unwrap().0;
+    let key = db.register_key(None, &public_key("k", 1)).await.unwrap().0;
     let mut open = Vec::new();
     loop {
         let after = open
