@@ -14,6 +14,9 @@ use crate::Object;
 /// Changes whenever the encoding does.
 const FORMAT: &[u8] = b"firn-build-key-1";
 
+/// Changes whenever the encoding of derivations alone does.
+const DERIVATION_FORMAT: &[u8] = b"firn-derivation-1";
+
 /// Digest that names a build up to what its sandbox can see.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BuildKey(pub [u8; 32]);
@@ -90,20 +93,7 @@ impl BuildKey {
         }
         e.bytes(&class.cores.to_le_bytes());
 
-        e.count(drv.outputs.len());
-        for (name, output) in &drv.outputs {
-            e.bytes(name.as_bytes());
-            e.output(output);
-        }
-        e.bytes(&drv.platform);
-        e.bytes(&drv.builder);
-        e.count(drv.args.len());
-        drv.args.iter().for_each(|arg| e.bytes(arg));
-        e.count(drv.env.len());
-        for (name, value) in &drv.env {
-            e.bytes(name);
-            e.bytes(value);
-        }
+        e.derivation(drv);
 
         e.count(inputs.len());
         for object in inputs.objects() {
@@ -120,6 +110,15 @@ impl BuildKey {
     }
 }
 
+/// Digest of a derivation without its inputs, as a sandbox sees it: what two build keys have in common that differ in inputs only.
+#[must_use]
+pub fn derivation_digest(drv: &BasicDerivation) -> [u8; 32] {
+    let mut e = Encoder(Sha256::new());
+    e.bytes(DERIVATION_FORMAT);
+    e.derivation(drv);
+    e.0.finalize().into()
+}
+
 /// Length-prefixed, so that no two different inputs give the same bytes.
 struct Encoder(Sha256);
 
@@ -131,6 +130,23 @@ impl Encoder {
     fn bytes(&mut self, bytes: &[u8]) {
         self.count(bytes.len());
         self.0.update(bytes);
+    }
+
+    fn derivation(&mut self, drv: &BasicDerivation) {
+        self.count(drv.outputs.len());
+        for (name, output) in &drv.outputs {
+            self.bytes(name.as_bytes());
+            self.output(output);
+        }
+        self.bytes(&drv.platform);
+        self.bytes(&drv.builder);
+        self.count(drv.args.len());
+        drv.args.iter().for_each(|arg| self.bytes(arg));
+        self.count(drv.env.len());
+        for (name, value) in &drv.env {
+            self.bytes(name);
+            self.bytes(value);
+        }
     }
 
     fn output(&mut self, output: &DerivationOutput) {
