@@ -6,6 +6,7 @@ CREATE TABLE account (
     name           TEXT COLLATE "C" NOT NULL UNIQUE,
     created        BIGINT           NOT NULL,
     claims         BIGINT           NOT NULL DEFAULT 0,                       -- the last claim.seq that was given out
+    known_keys     BIGINT           NOT NULL DEFAULT 0,         -- public keys that it made known
     gives_evidence BIGINT           NOT NULL DEFAULT 1,
     gives_results  BIGINT           NOT NULL DEFAULT 1
 );
@@ -168,9 +169,9 @@ CREATE TABLE request (
     id       BIGINT           PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     account  BIGINT           NOT NULL REFERENCES account (id) ON DELETE CASCADE,
     drv_path TEXT COLLATE "C" NOT NULL,
-    rung     TEXT,  -- null when the build failed
+    rung     TEXT,                      -- null when the build failed
     reason   TEXT             NOT NULL,
-    build    BYTEA, -- may be forgotten since
+    build    BYTEA,                     -- may be forgotten since
     time     BIGINT           NOT NULL,
     wall_ms  BIGINT           NOT NULL
 );
