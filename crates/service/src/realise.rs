@@ -15,7 +15,7 @@ use crate::lines::{Lines, event};
 use crate::log::{self, Log};
 use crate::patience::Patience;
 use crate::ports::{
-    Accounts as _, BuildRecord, Builds as _, FailureRecord, Job, Ports, RequestRecord, RunFailure, Views as _,
+    Accounts as _, BuildRecord, Builds as _, FailureRecord, Job, Ports, RequestRecord, RunFailure,
 };
 use crate::resolve::{ClosureError, failed};
 use crate::run::{Asked, lead, lead_check};
@@ -134,7 +134,7 @@ impl<P: Ports> AccountStore<P> {
         };
         // The platform is one of the settings' systems: everything else was refused above.
         let class = self.house.class(&drv.platform.escape_ascii().to_string());
-        let mapping = InputMapping::new(inputs.objects().cloned());
+        let mapping = InputMapping::new(inputs.shared_objects());
         let key = BuildKey::new(&drv, &mapping, &class);
         let asked = Asked {
             key,
@@ -152,7 +152,12 @@ impl<P: Ports> AccountStore<P> {
         if run_asked {
             return self.check(request, asked, job, &valid).await;
         }
-        if let Some(record) = self.house.stored_result(&key, asked.sharing).await.map_err(failed)? {
+        if let Some(record) = self
+            .house
+            .stored_result(&key, asked.sharing)
+            .await
+            .map_err(failed)?
+        {
             return self.succeed(request, Rung::Shared, &record).await;
         }
         if let Some(answer) = self.failed_before(request, &asked, &settings).await? {
@@ -172,7 +177,12 @@ impl<P: Ports> AccountStore<P> {
             return Ok(None);
         }
         let Sharing { account, takes, .. } = asked.sharing;
-        let found = self.house.db.failure(&asked.key, account, takes).await.map_err(failed)?;
+        let found = self
+            .house
+            .db
+            .failure(&asked.key, account, takes)
+            .await
+            .map_err(failed)?;
         let Some(FailureRecord { run, failure }) = found else {
             return Ok(None);
         };
@@ -372,8 +382,7 @@ impl<P: Ports> AccountStore<P> {
             .collect();
         // The account's own signature is for its clients; it makes nothing known to others (no proof goes with it).
         self.house
-            .db
-            .record_claims(self.account.id, &claims, &[], KeyId(0))
+            .record_claims(self.account.id, &claims.into(), Vec::new(), KeyId(0))
             .await
             .map_err(failed)?;
         let name = shown(&request.drv_path);
@@ -411,7 +420,10 @@ impl<P: Ports> AccountStore<P> {
     ) -> Result<Answer, StoreError> {
         let (write, read) = log::create(&self.house.settings.log_dir, job.id)
             .map_err(|e| StoreError::new(format!("internal error: cannot write a build log: {e}")))?;
-        let (interest, duty) = self.house.running.start_alone(self.account.id, &request.drv_path, read);
+        let (interest, duty) = self
+            .house
+            .running
+            .start_alone(self.account.id, &request.drv_path, read);
         tokio::spawn(lead_check(Arc::clone(&self.house), asked, job, duty, write));
         let record = match self.follow(request, &interest).await {
             Finished::Ran(record) | Finished::Stored(record) => record,

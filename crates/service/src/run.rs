@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 use crate::House;
 use crate::log::{self, LogWriter};
 use crate::ports::{
-    BuildRecord, Builder as _, Builds as _, DatabaseError, DerivationDigest, FailureRecord, Job, OutputRecord, Ports, RunFailure, RunRecord,
+    BuildRecord, Builder as _, Builds as _, DatabaseError, DerivationDigest, FailureRecord, Job,
+    OutputRecord, Ports, RunFailure, RunRecord,
 };
 use crate::running::{Finished, Lead};
 use crate::terms::Sharing;
@@ -50,13 +51,7 @@ pub(crate) struct Asked {
 }
 
 /// Runs a job for everybody who waits for its key, and records how it ended before anybody is told.
-pub(crate) async fn lead<P: Ports>(
-    house: Arc<House<P>>,
-    asked: Asked,
-    job: Job,
-    duty: Lead,
-    log: LogWriter,
-) {
+pub(crate) async fn lead<P: Ports>(house: Arc<House<P>>, asked: Asked, job: Job, duty: Lead, log: LogWriter) {
     let id = job.id;
     let Asked { key, sharing, .. } = asked;
     // Between the requester's look and the start of this run another one may have ended.
@@ -108,7 +103,10 @@ async fn remember_failure<P: Ports>(
         Ok(()) => Finished::Failed(failure, Some(id)),
         Err(error) => {
             // The failure stands without being remembered.
-            tracing::error!(error = &error as &dyn std::error::Error, "a failure is not remembered");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "a failure is not remembered"
+            );
             Finished::Failed(failure, None)
         }
     }
@@ -204,14 +202,18 @@ async fn run<P: Ports>(
         );
         return (run, Err(failure));
     }
-    let outputs = outputs.into_iter().map(|(name, object)| (name, OutputRecord { object }));
+    let outputs = outputs
+        .into_iter()
+        .map(|(name, object)| (name, OutputRecord { object }));
     (run, Ok(outputs.collect()))
 }
 
 fn database_failed(error: &DatabaseError) -> Finished {
     tracing::error!(error = error as &dyn std::error::Error, "database");
     Finished::Failed(
-        RunFailure::Infrastructure("the service's database failed; the operator's log has the details".into()),
+        RunFailure::Infrastructure(
+            "the service's database failed; the operator's log has the details".into(),
+        ),
         None,
     )
 }
