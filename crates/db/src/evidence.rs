@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use firn_core::{AccountId, Claim, Evidence, KeyId, ObjectId, Origin, Policy, Trust, Witness};
+use firn_core::{AccountId, Claim, Evidence, KeyId, Object, ObjectId, Origin, Policy, Trust, Witness};
 use firn_nix::StorePath;
 use firn_service::ports::DatabaseError;
 
@@ -100,10 +100,11 @@ pub async fn fetch<C: Connection>(
     let query = of_paths::<C>(policy, names);
     let rows = connection.fetch(query).await.map_err(backend)?;
     let mut all = Vec::with_capacity(rows.len());
+    let mut objects = HashMap::new();
     // A key may have signed an object twice.
     let mut signed: HashMap<(KeyId, ObjectId), usize> = HashMap::new();
     for row in &rows {
-        let evidence = evidence(row)?;
+        let evidence = evidence(row, &mut objects)?;
         if let Witness::Key(key) = evidence.witness {
             let place = (key, evidence.id);
             match signed.get(&place).and_then(|index| all.get_mut(*index)) {
@@ -128,7 +129,8 @@ fn oldest(kept: &mut Evidence, other: Evidence) {
     }
 }
 
-fn evidence(row: &impl Row) -> Result<Evidence, DatabaseError> {
+/// `objects` are those that rows before had: most have several witnesses.
+fn evidence(row: &impl Row, objects: &mut HashMap<ObjectId, Object>) -> Result<Evidence, DatabaseError> {
     let mut fields = Fields::new("claim", row);
     let which = fields.int("witness")?;
     let by = fields.int("account")?;
@@ -153,7 +155,14 @@ fn evidence(row: &impl Row) -> Result<Evidence, DatabaseError> {
     let registered = fields.unsigned("registered")?;
     let cache = fields.opt_text("cache")?.map(str::to_owned);
     let shareable = fields.bool("shareable")?;
-    let object = decode::object(&mut fields)?.ok_or_else(|| fields.bad("path", "is null"))?;
+    let object = match objects.get(&id) {
+        Some(object) => object.clone(),
+        None => {
+            let object = decode::object(&mut fields)?.ok_or_else(|| fields.bad("path", "is null"))?;
+            objects.insert(id, object.clone());
+            object
+        }
+    };
     if object.path.base_name() != path {
         return Err(fields.bad("path", format_args!("a claim says {path}")));
     }

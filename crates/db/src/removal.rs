@@ -25,6 +25,14 @@ pub async fn remove<C: Connection>(connection: &mut C, name: &AccountName) -> Re
     let (account, gives) = decode(row)?;
 
     shared::part(connection, account, gives.evidence).await?;
+    if !C::FOR_UPDATE.is_empty() {
+        // Who withdraws a build locks it before its results; so does this.
+        let builds =
+            "SELECT id FROM build WHERE account = $1 OR id IN (SELECT build FROM result WHERE account = $1)
+                      ORDER BY id";
+        let builds = Query::new(format!("{builds} {}", C::FOR_UPDATE)).int(account.0);
+        connection.fetch(builds).await.map_err(backend)?;
+    }
     let unshared = if gives.results {
         "DELETE FROM result WHERE account = $1 AND shared = 0"
     } else {

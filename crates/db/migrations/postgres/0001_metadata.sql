@@ -168,9 +168,9 @@ CREATE TABLE request (
     id       BIGINT           PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     account  BIGINT           NOT NULL REFERENCES account (id) ON DELETE CASCADE,
     drv_path TEXT COLLATE "C" NOT NULL,
-    rung     TEXT,  -- null when the build failed
+    rung     TEXT,                      -- null when the build failed
     reason   TEXT             NOT NULL,
-    build    BYTEA, -- may be forgotten since
+    build    BYTEA,                     -- may be forgotten since
     time     BIGINT           NOT NULL,
     wall_ms  BIGINT           NOT NULL
 );

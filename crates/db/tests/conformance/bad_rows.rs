@@ -42,7 +42,11 @@ const CHANGES: [(&str, &str, &str); 29] = [
     ),
     ("UPDATE claim SET shareable = 2", "claim", "shareable of "),
     ("UPDATE signed SET registered = -1", "signed", "-1 is negative"),
-    ("UPDATE public_key SET text = 'k:x'", "public_key", "text: public key"),
+    (
+        "UPDATE public_key SET text = 'k:x'",
+        "public_key",
+        "text: public key",
+    ),
     ("UPDATE public_key SET settled = -1", "public_key", "settled"),
     (
         "UPDATE account SET gives_evidence = 3",
@@ -64,7 +68,11 @@ const CHANGES: [(&str, &str, &str); 29] = [
         "1 bytes, not 16",
     ),
     ("UPDATE request SET wall_ms = -1", "request", "wall_ms of "),
-    ("UPDATE account SET name = 'No Name' WHERE name = 'alice'", "account", "No Name"),
+    (
+        "UPDATE account SET name = 'No Name' WHERE name = 'alice'",
+        "account",
+        "No Name",
+    ),
     ("UPDATE account SET created = -1", "account", "created of alice"),
     ("UPDATE ssh_key SET added = -1", "ssh_key", "added of SHA256:1"),
 ];

@@ -45,7 +45,7 @@ pub async fn trusted_accounts_by_level<D: Database>(Bench { db, .. }: Bench<D>) 
     let own = (Witness::Own, fetched);
     let builds = policy(alice, &[], &[(carol, Trust::Uploads), (bob, Trust::Builds)]);
     let uploads = policy(alice, &[], &[(bob, Trust::Uploads)]);
-    assert_eq!(db.seen(&alone(alice), &path(1)).await, [own.clone()]);
+    assert_eq!(db.seen(&alone(alice), &path(1)).await, std::slice::from_ref(&own));
     assert_eq!(
         db.seen(&builds, &path(1)).await,
         [own.clone(), (bobs, built.clone())]
