@@ -1,4 +1,4 @@
-//! Times the hot paths: `cargo run -p firn-db --example measure -- <directory> [<rows>]`; the directory must be empty or new.
+//! Times the hot paths: `cargo run -p firn-db --example measure -- <directory> [<rows> [claims|runs]]`; the directory must be empty or new.
 //!
 //! Prints, for 10,000 claims and for `<rows>` (1,000,000) of 100 accounts, each with a signature that the reader trusts: how long the
 //! evidence for 2,000 paths takes that are all there, with policies of one key and 0 to 2 accounts, and the ratio of both numbers; then what
@@ -109,19 +109,28 @@ fn report(what: &str, mut times: Vec<Duration>) {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args_os().skip(1);
-    let directory = PathBuf::from(arguments.next().ok_or("usage: measure <directory> [<rows>]")?);
+    let directory = PathBuf::from(
+        arguments
+            .next()
+            .ok_or("usage: measure <directory> [<rows> [claims|runs]]")?,
+    );
     let rows: u64 = match arguments.next().and_then(|a| a.into_string().ok()) {
         Some(rows) => rows.parse()?,
         None => 1_000_000,
     };
     std::fs::create_dir_all(&directory)?;
+    let only = arguments.next();
     let mut all: Vec<Times> = Vec::new();
-    for rows in [10_000, rows] {
-        println!("\n{rows} claims of {ACCOUNTS} accounts");
-        all.push(measure(&directory.join(format!("{rows}.sqlite")), rows).await?);
+    if only.as_deref() != Some("runs".as_ref()) {
+        for rows in [10_000, rows] {
+            println!("\n{rows} claims of {ACCOUNTS} accounts");
+            all.push(measure(&directory.join(format!("{rows}.sqlite")), rows).await?);
+        }
     }
-    println!("\n{rows} requests of {ACCOUNTS} accounts");
-    measure_runs(&directory.join("runs.sqlite"), rows).await?;
+    if only.as_deref() != Some("claims".as_ref()) {
+        println!("\n{rows} requests of {ACCOUNTS} accounts");
+        measure_runs(&directory.join("runs.sqlite"), rows).await?;
+    }
     println!();
     if let [few, many] = all.as_slice() {
         for ((what, few), (_, many)) in few.iter().zip(many) {
@@ -276,7 +285,7 @@ async fn measure(file: &std::path::Path, rows: u64) -> Result<Times, Failure> {
 /// Requests that one run answers.
 const EACH: u64 = 5;
 
-/// `<rows>` requests of all accounts, answered by a fifth as many runs of 2,000 inputs each, half of them of one account.
+/// `<rows>` requests of all accounts, half of them of one, answered by a fifth as many runs of 2,000 inputs each.
 async fn measure_runs(file: &std::path::Path, rows: u64) -> Result<(), Failure> {
     let db = SqliteDatabase::open(file).await?;
     let mut accounts = Vec::new();

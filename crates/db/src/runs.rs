@@ -83,8 +83,8 @@ pub fn of_request(build: BuildId, account: AccountId) -> Query {
 pub fn irreproducible(account: AccountId, takes: bool, limit: u32) -> Query {
     let sql = format!(
         "WITH one AS (
-           SELECT build.id, build.key, build.started FROM differing JOIN build ON build.key = differing.key
-           WHERE {known} AND EXISTS (
+           SELECT build.id, build.key, build.started FROM differing CROSS JOIN build
+           WHERE build.key = differing.key AND {known} AND EXISTS (
              SELECT 1 FROM build AS asked WHERE asked.key = differing.key AND (asked.account = $1 OR EXISTS (
                SELECT 1 FROM request WHERE request.build = asked.id AND request.account = $1)))
          ), latest AS (

@@ -48,7 +48,11 @@ const CHANGES: [(&str, &str, &str); 36] = [
         "failure",
         "which did not fail",
     ),
-    ("UPDATE build SET drv = key || key", "build", "64 bytes, not 32"),
+    (
+        "UPDATE build SET drv = substr(drv, 1, 5)",
+        "build",
+        "5 bytes, not 32",
+    ),
     (
         "UPDATE build SET inputs = substr(inputs, 1, 2)",
         "build",

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use firn_core::{AccountId, BuildId, BuildKey, Object, ObjectId};
 use firn_nix::StorePath;
 use firn_service::ports::{
-    BuildRecord, Builds, DatabaseError, DerivationDigest, FailureRecord, OutputRecord, PastRun, RequestRecord,
-    RunFailure, RunRecord, Usage,
+    BuildRecord, Builds, DatabaseError, DerivationDigest, FailureRecord, OutputRecord, PastRun,
+    RequestRecord, RunFailure, RunRecord, Usage,
 };
 
 use super::{Answer, MemoryDatabase, RunRow, State};
@@ -87,7 +87,8 @@ impl State {
     }
 
     fn past(&self, row: &RunRow, account: AccountId) -> PastRun {
-        let id = |object: &Object| ObjectId(self.objects.iter().position(|o| o == object).unwrap() as i64 + 1);
+        let id =
+            |object: &Object| ObjectId(self.objects.iter().position(|o| o == object).unwrap() as i64 + 1);
         let outputs = row.outcome.iter().flatten();
         PastRun {
             run: row.run.clone(),
@@ -255,7 +256,9 @@ impl Builds for MemoryDatabase {
         let of_key = |key: BuildKey| runs.iter().filter(move |past| past.run.key == key);
         let differ = |key: BuildKey| {
             let mut outputs = of_key(key).filter(|past| !past.outputs.is_empty());
-            outputs.next().is_some_and(|first| outputs.any(|other| other.outputs != first.outputs))
+            outputs
+                .next()
+                .is_some_and(|first| outputs.any(|other| other.outputs != first.outputs))
         };
         let mut keys: Vec<(u64, BuildKey)> = Vec::new();
         for past in &runs {
@@ -266,7 +269,11 @@ impl Builds for MemoryDatabase {
         }
         keys.sort_by_key(|(started, key)| (std::cmp::Reverse(*started), *key));
         keys.truncate(limit as usize);
-        Ok(keys.into_iter().flat_map(|(_, key)| of_key(key)).cloned().collect())
+        Ok(keys
+            .into_iter()
+            .flat_map(|(_, key)| of_key(key))
+            .cloned()
+            .collect())
     }
 
     async fn record_request(&self, request: &RequestRecord) -> Result<(), DatabaseError> {
@@ -282,7 +289,12 @@ impl Builds for MemoryDatabase {
         let state = self.open("latest_request")?;
         let asked = |r: &&RequestRecord| r.account == account && r.drv_path == *drv_path && r.build.is_some();
         // The last of equals.
-        Ok(state.requests.iter().filter(asked).max_by_key(|r| r.time).cloned())
+        Ok(state
+            .requests
+            .iter()
+            .filter(asked)
+            .max_by_key(|r| r.time)
+            .cloned())
     }
 
     async fn requests(&self, account: AccountId, limit: u32) -> Result<Vec<RequestRecord>, DatabaseError> {

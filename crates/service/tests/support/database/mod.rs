@@ -14,7 +14,8 @@ use firn_core::{AccountId, BuildId, BuildKey, Claim, KeyId, Object, ObjectId, Tr
 use firn_nix::NarHash;
 use firn_nix::signature::PublicKey;
 use firn_service::ports::{
-    Account, DatabaseError, Gives, Login, OutputRecord, RequestRecord, RunFailure, RunRecord, SigningKey, SshKey,
+    Account, DatabaseError, Gives, Login, OutputRecord, RequestRecord, RunFailure, RunRecord, SigningKey,
+    SshKey,
 };
 
 use signatures::SignatureRow;
