@@ -7,6 +7,7 @@ mod builds;
 mod plain;
 mod remote;
 mod report;
+mod substitution;
 mod transfers;
 mod usage;
 
@@ -29,14 +30,16 @@ const SCHEMES: [&str; 2] = ["ssh-ng", "ssh"];
 enum Scenario {
     Builds(Shape),
     Transfer(Load),
+    Substitution,
 }
 
-const SCENARIOS: [Scenario; 5] = [
+const SCENARIOS: [Scenario; 6] = [
     Scenario::Builds(Shape::Single),
     Scenario::Builds(Shape::Wide),
     Scenario::Builds(Shape::Chain),
     Scenario::Transfer(Load::Large),
     Scenario::Transfer(Load::Many),
+    Scenario::Substitution,
 ];
 
 impl Scenario {
@@ -50,6 +53,10 @@ impl Scenario {
             Self::Transfer(load) => [
                 format!("upload {}", load.name()),
                 format!("download {}", load.name()),
+            ],
+            Self::Substitution => [
+                substitution::NAME.to_owned(),
+                format!("{}, for a second account", substitution::NAME),
             ],
         }
     }
@@ -96,6 +103,10 @@ impl<'a> Options<'a> {
     }
 
     fn wants(&self, scenario: Scenario, scheme: &str) -> bool {
+        // A cache has one way in, whoever asks.
+        if matches!(scenario, Scenario::Substitution) && scheme != "ssh-ng" {
+            return false;
+        }
         let full = scenario.cases().map(|name| format!("{name} over {scheme}"));
         self.only
             .is_none_or(|word| full.iter().any(|name| name.contains(word)))
@@ -181,5 +192,6 @@ fn run(
     match scenario {
         Scenario::Builds(shape) => builds::run(&remote, scheme, shape, dir),
         Scenario::Transfer(load) => transfers::run(&remote, scheme, load, sources, dir),
+        Scenario::Substitution => sources.cache()?.run(&remote, side, dir),
     }
 }

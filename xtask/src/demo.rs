@@ -221,7 +221,7 @@ fn plant_changed(from: &Client, to: &Client, path: &str) -> anyhow::Result<()> {
 
 fn requests(server: &Server, account: &str) -> anyhow::Result<Vec<Row>> {
     let run = server
-        .firn(&["builds", account, "--json", "--limit", "1000"])?
+        .firn(&["builds", "--account", account, "--json", "--limit", "1000"])?
         .success()?;
     let rows: serde_json::Value = serde_json::from_str(&run.stdout)?;
     let rows = rows.as_array().context("a list")?;

@@ -9,14 +9,17 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use firn_core::AccountName;
-use firn_service::House;
-use firn_service::ports::{Account, Builder, Database, DatabaseError, SshKey};
+use firn_service::StoreError;
+use firn_service::ports::{Account, Accounts as _, DatabaseError};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::door::Door;
+use crate::commands::{self, Caller, Reply};
+use crate::door::{Door, Environment, Identity};
+use crate::live::House;
 use crate::relay;
 
 /// Longest request line.
@@ -27,26 +30,28 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What can be asked.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "command")]
+#[serde(rename_all = "kebab-case")]
 pub enum Request {
-    /// Make an account.
-    AccountAdd { name: String },
+    /// Make an account; `ssh_key` is a line as in `authorized_keys`.
+    AccountAdd { name: String, ssh_key: Option<String> },
     /// All accounts.
     AccountList,
     /// Remove one.
     AccountRemove { name: String },
-    /// Let a key act for an account; a line as in `authorized_keys`.
-    KeyAdd { account: String, line: String },
-    /// An account's keys.
-    KeyList { account: String },
-    /// Remove a key.
-    KeyRemove { account: String, fingerprint: String },
-    /// An account's latest requests.
-    Builds { account: String, limit: u32 },
+    /// Do this for an account.
+    Command {
+        account: String,
+        command: commands::Command,
+        secret: Option<String>,
+    },
     /// What runs.
     Status,
     /// Become a session of an account.
-    Session { account: String, exec: String },
+    Session {
+        account: String,
+        exec: String,
+        environment: Environment,
+    },
 }
 
 /// An answer.
@@ -54,7 +59,9 @@ pub enum Request {
 #[serde(rename_all = "kebab-case")]
 pub enum Response {
     /// Done.
-    Ok(serde_json::Value),
+    Done(Reply),
+    /// The connection is a session now.
+    Session,
     /// Not done, and why.
     Error(String),
 }
@@ -70,12 +77,7 @@ pub fn bind(socket: &Path) -> anyhow::Result<UnixListener> {
 }
 
 /// Answers on the socket until the shutdown.
-pub async fn listen<D: Database, B: Builder>(
-    listener: UnixListener,
-    house: Arc<House<D, B>>,
-    door: Arc<Door<D, B>>,
-    shutdown: CancellationToken,
-) {
+pub async fn listen(listener: UnixListener, house: Arc<House>, door: Arc<Door>, shutdown: CancellationToken) {
     loop {
         let stream = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -102,11 +104,7 @@ pub async fn listen<D: Database, B: Builder>(
     }
 }
 
-async fn connection<D: Database, B: Builder>(
-    stream: UnixStream,
-    house: &House<D, B>,
-    door: &Door<D, B>,
-) -> anyhow::Result<()> {
+async fn connection(stream: UnixStream, house: &Arc<House>, door: &Door) -> anyhow::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     let mut line = Vec::new();
@@ -119,27 +117,36 @@ async fn connection<D: Database, B: Builder>(
         Ok(request) => request,
         Err(e) => return answer(&mut write, Response::Error(format!("not a request: {e}"))).await,
     };
-    if let Request::Session { account, exec } = request {
+    if let Request::Session {
+        account,
+        exec,
+        environment,
+    } = request
+    {
         let opened = match (
             find(house, &account).await,
             firn_ssh::parse_command(exec.as_bytes()),
         ) {
             (Ok(account), Ok(command)) => Ok((account, command)),
-            (Err(e), _) => Err(e),
+            (Err(e), _) => Err(e.message),
             (_, Err(e)) => Err(e.to_string()),
         };
         return match opened {
             Err(why) => answer(&mut write, Response::Error(why)).await,
             Ok((account, command)) => {
-                answer(&mut write, Response::Ok(serde_json::Value::Null)).await?;
-                relay::server(door, account, command, read, write).await;
+                answer(&mut write, Response::Session).await?;
+                let identity = Identity {
+                    account,
+                    ssh_key: None,
+                };
+                relay::server(door, identity, command, environment, read, write).await;
                 Ok(())
             }
         };
     }
     let response = match handle(house, request).await {
-        Ok(value) => Response::Ok(value),
-        Err(why) => Response::Error(why),
+        Ok(reply) => Response::Done(reply),
+        Err(error) => Response::Error(error.message),
     };
     answer(&mut write, response).await
 }
@@ -151,86 +158,70 @@ async fn answer(write: &mut (impl tokio::io::AsyncWrite + Unpin), response: Resp
     Ok(write.flush().await?)
 }
 
-async fn find<D: Database, B: Builder>(house: &House<D, B>, name: &str) -> Result<Account, String> {
-    let parsed = AccountName::parse(name).map_err(|e| e.to_string())?;
-    let found = house
-        .database()
-        .account(&parsed)
-        .await
-        .map_err(|e| e.to_string())?;
-    found.ok_or_else(|| DatabaseError::NoAccount(name.to_owned()).to_string())
+async fn find(house: &House, name: &str) -> Result<Account, StoreError> {
+    let parsed = AccountName::parse(name).map_err(|e| StoreError::new(e.to_string()))?;
+    let found = house.database().account(&parsed).await.map_err(told)?;
+    found.ok_or_else(|| told(DatabaseError::NoAccount(name.to_owned())))
 }
 
-async fn handle<D: Database, B: Builder>(
-    house: &House<D, B>,
-    request: Request,
-) -> Result<serde_json::Value, String> {
-    use serde_json::json;
+fn told(error: DatabaseError) -> StoreError {
+    StoreError::new(error.to_string())
+}
+
+async fn handle(house: &Arc<House>, request: Request) -> Result<Reply, StoreError> {
     let db = house.database();
-    let text = |e: DatabaseError| e.to_string();
     match request {
-        Request::AccountAdd { name } => {
-            let name = AccountName::parse(&name).map_err(|e| e.to_string())?;
-            let account = db.create_account(&name, house.now()).await.map_err(text)?;
-            Ok(json!({ "name": account.name.as_str() }))
+        Request::AccountAdd { name, ssh_key } => {
+            let name = AccountName::parse(&name).map_err(|e| StoreError::new(e.to_string()))?;
+            let ssh_key = ssh_key.as_deref().map(commands::read_ssh_key).transpose()?;
+            if let Some(key) = &ssh_key
+                && db.account_by_key(&key.blob).await.map_err(told)?.is_some()
+            {
+                return Err(told(DatabaseError::KeyTaken));
+            }
+            let account = house.create_account(&name).await?;
+            let mut value = json!({ "name": account.name.as_str() });
+            let mut sentence = format!("account '{name}' added");
+            match &ssh_key {
+                Some(key) => {
+                    house.desk(account).add_ssh_key(key).await?;
+                    if let Some(members) = value.as_object_mut() {
+                        members.insert("ssh_key".into(), key.fingerprint.clone().into());
+                    }
+                    sentence.push_str(&format!("; the key {} acts for it", key.fingerprint));
+                }
+                None => sentence.push_str(&format!(
+                    "; let a key act for it with: firn ssh-keys add FILE --account {name}"
+                )),
+            }
+            Ok(Reply::done(value, &sentence))
         }
         Request::AccountList => {
             let mut rows = Vec::new();
-            for account in db.accounts().await.map_err(text)? {
-                let keys = db.keys(account.id).await.map_err(text)?.len();
+            for account in db.accounts().await.map_err(told)? {
+                let keys = db.keys(account.id).await.map_err(told)?.len();
                 rows.push(json!({ "name": account.name.as_str(), "keys": keys, "created": account.created }));
             }
-            Ok(rows.into())
+            let none = "no accounts; make one with: firn account add NAME";
+            Ok(Reply::table(rows, &["name", "keys", "created"], none))
         }
         Request::AccountRemove { name } => {
             let account = find(house, &name).await?;
-            db.remove_account(&account.name).await.map_err(text)?;
-            Ok(serde_json::Value::Null)
+            db.remove_account(&account.name).await.map_err(told)?;
+            Ok(Reply::done(
+                json!({ "removed": name }),
+                &format!("account '{name}' removed"),
+            ))
         }
-        Request::KeyAdd { account, line } => {
-            let account = find(house, &account).await?;
-            let key = firn_ssh::parse_public_key_line(&line).map_err(|e| e.to_string())?;
-            let key = SshKey {
-                algorithm: key.key.algorithm().to_owned(),
-                blob: key.key.as_bytes().to_vec(),
-                fingerprint: key.key.fingerprint(),
-                comment: key.comment,
-                added: house.now(),
-            };
-            db.add_key(account.id, &key).await.map_err(text)?;
-            Ok(json!({ "fingerprint": key.fingerprint, "algorithm": key.algorithm }))
+        Request::Command {
+            account,
+            command,
+            secret,
+        } => {
+            let desk = house.desk(find(house, &account).await?);
+            commands::run(&desk, &Caller::Operator, command, secret).await
         }
-        Request::KeyList { account } => {
-            let account = find(house, &account).await?;
-            let keys = db.keys(account.id).await.map_err(text)?;
-            Ok(keys
-                .into_iter()
-                .map(|k| json!({ "fingerprint": k.fingerprint, "algorithm": k.algorithm, "comment": k.comment, "added": k.added }))
-                .collect())
-        }
-        Request::KeyRemove { account, fingerprint } => {
-            let account = find(house, &account).await?;
-            db.remove_key(&account, &fingerprint).await.map_err(text)?;
-            Ok(serde_json::Value::Null)
-        }
-        Request::Builds { account, limit } => {
-            let account = find(house, &account).await?;
-            let requests = db.requests(account.id, limit.min(10_000)).await.map_err(text)?;
-            Ok(requests
-                .into_iter()
-                .map(|r| {
-                    json!({
-                        "derivation": r.drv_path.to_string(),
-                        "rung": r.rung.map(firn_core::Rung::name),
-                        "reason": r.reason,
-                        "build": r.build.map(|b| b.to_string()),
-                        "time": r.time,
-                        "wall_ms": r.wall_ms,
-                    })
-                })
-                .collect())
-        }
-        Request::Status => Ok(json!({ "running_builds": house.running_builds() })),
-        Request::Session { .. } => Err("a session cannot be part of a request".into()),
+        Request::Status => Ok(Reply::facts(json!({ "running_builds": house.running_builds() }))),
+        Request::Session { .. } => Err(StoreError::new("a session cannot be part of a request")),
     }
 }

@@ -21,14 +21,15 @@ firn {version} is ready
   host key  {fingerprint}
 
 Let somebody in:
-  firn --data-dir {dir} account add alice
-  firn --data-dir {dir} key add alice ~/.ssh/id_ed25519.pub
+  firn --data-dir {dir} account add alice --ssh-key ~/.ssh/id_ed25519.pub
 
 In the ssh_config of the user that runs builds (root for a multi-user Nix):
   Host firn
     HostName {host}
     Port {port}
     IdentityFile ~/.ssh/id_ed25519
+
+    (then `ssh firn shell` is where alice decides: settings, keys, caches, whom to trust)
 
 In known_hosts:
   [{host}]:{port} {line}

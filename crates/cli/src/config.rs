@@ -1,9 +1,11 @@
 //! `firn.toml`, and what holds without it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use firn_core::{Effective, Layer, Level, layered};
 use serde::Deserialize;
 
 use crate::options::Options;
@@ -25,6 +27,10 @@ pub struct Config {
     pub build: Build,
     /// Uploads.
     pub upload: Upload,
+    /// Binary caches.
+    pub caches: Caches,
+    /// What holds for accounts that set nothing: the system level of settings. Checked by [`Config::defaults`].
+    pub settings: BTreeMap<String, toml::Value>,
 }
 
 /// `[database]`
@@ -113,7 +119,80 @@ impl Default for Upload {
     }
 }
 
+/// `[caches]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Caches {
+    /// Whether accounts may name caches in private networks: loopback, RFC 1918, link-local and the like.
+    pub allow_private_networks: bool,
+    /// Directories below which `file://` caches may be.
+    pub file_roots: Vec<PathBuf>,
+    /// PEM file of root certificates beside the system's.
+    pub extra_roots: Option<PathBuf>,
+    /// Whether to use the proxies that the environment names.
+    pub proxy_from_environment: bool,
+    /// Seconds to wait for a connection.
+    pub connect_timeout: u64,
+    /// Seconds to wait for the next bytes of a NAR.
+    pub stall_timeout: u64,
+    /// How often a download is tried.
+    pub download_attempts: u32,
+    /// Seconds for which "has no such path" is remembered.
+    pub narinfo_cache_negative_ttl: u64,
+    /// Seconds for which a narinfo is remembered.
+    pub narinfo_cache_positive_ttl: u64,
+}
+
+impl Default for Caches {
+    fn default() -> Self {
+        let options = firn_cache::Options::default();
+        Self {
+            allow_private_networks: options.allow_private_networks,
+            file_roots: options.file_roots,
+            extra_roots: options.extra_roots,
+            proxy_from_environment: options.proxy_from_environment,
+            connect_timeout: options.connect_timeout.as_secs(),
+            stall_timeout: options.stall_timeout.as_secs(),
+            download_attempts: options.attempts,
+            narinfo_cache_negative_ttl: options.negative_ttl.as_secs(),
+            narinfo_cache_positive_ttl: options.positive_ttl.as_secs(),
+        }
+    }
+}
+
+impl Caches {
+    /// As the client of caches wants it.
+    pub fn options(&self) -> firn_cache::Options {
+        firn_cache::Options {
+            allow_private_networks: self.allow_private_networks,
+            file_roots: self.file_roots.clone(),
+            extra_roots: self.extra_roots.clone(),
+            proxy_from_environment: self.proxy_from_environment,
+            connect_timeout: Duration::from_secs(self.connect_timeout),
+            stall_timeout: Duration::from_secs(self.stall_timeout),
+            attempts: self.download_attempts,
+            negative_ttl: Duration::from_secs(self.narinfo_cache_negative_ttl),
+            positive_ttl: Duration::from_secs(self.narinfo_cache_positive_ttl),
+            ..firn_cache::Options::default()
+        }
+    }
+}
+
 impl Config {
+    /// What holds for accounts that set nothing.
+    pub fn defaults(&self) -> anyhow::Result<Effective> {
+        let mut system = Layer::default();
+        for (name, value) in &self.settings {
+            let text = setting(value).with_context(|| {
+                format!("[settings] {name}: write a text, a number, true, false, or a list of texts")
+            })?;
+            system
+                .set(Level::System, name, &text)
+                .context("[settings] in the configuration")?;
+        }
+        Ok(layered(Effective::default(), [&system]))
+    }
+
     /// The socket of `firn account` and the like.
     pub fn admin_socket(&self) -> PathBuf {
         self.data_dir.join("admin.sock")
@@ -141,6 +220,20 @@ fn read(file: &Path) -> anyhow::Result<Config> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read the configuration file {}", file.display()))?;
     toml::from_str(&text).with_context(|| format!("in the configuration file {}", file.display()))
+}
+
+/// The text form of a setting's value.
+fn setting(value: &toml::Value) -> Option<String> {
+    Some(match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Boolean(yes) => yes.to_string(),
+        toml::Value::Integer(number) => number.to_string(),
+        toml::Value::Array(entries) => {
+            let entries: Option<Vec<&str>> = entries.iter().map(toml::Value::as_str).collect();
+            entries?.join(" ")
+        }
+        _ => return None,
+    })
 }
 
 fn is_root() -> bool {
@@ -173,5 +266,36 @@ fn default_data_dir() -> anyhow::Result<PathBuf> {
     match base {
         Some(base) => Ok(base.join("firn")),
         None => bail!("no HOME is set; name a data directory with --data-dir"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn defaults(toml: &str) -> Result<Effective, String> {
+        let config: Config = toml::from_str(toml).unwrap();
+        config.defaults().map_err(|e| format!("{e:#}"))
+    }
+
+    #[test]
+    fn settings_are_checked_like_all_settings() {
+        let text = "[settings]\nsubstituters = []\ntimeout = 60\nprivate = true\nmax-silent-time = \"5\"";
+        let defaults = defaults(text).unwrap();
+        assert!(defaults.substituters.is_empty() && defaults.private);
+        assert_eq!((defaults.timeout, defaults.max_silent_time), (Some(60), Some(5)));
+    }
+
+    #[test]
+    fn wrong_settings_are_named() {
+        for (text, part) in [
+            ("timout = 1", "did you mean 'timeout'"),
+            ("timeout = \"soon\"", "not a whole number"),
+            ("timeout = 1.5", "write a text, a number"),
+            ("substituters = [1]", "write a text, a number"),
+        ] {
+            let error = defaults(&format!("[settings]\n{text}")).unwrap_err();
+            assert!(error.contains(part) && error.contains("[settings]"), "{error}");
+        }
     }
 }

@@ -4,20 +4,39 @@ use std::path::Path;
 use std::sync::Arc;
 
 use firn_protocol::{SessionOptions, serve, worker};
-use firn_service::House;
-use firn_service::ports::{Account, Builder, Database};
+use firn_service::StoreError;
+use firn_service::ports::{Account, Accounts as _};
 use firn_ssh::{Command, FrontDoor, PublicKeyBlob};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
+use crate::commands::Caller;
+use crate::live::House;
+use crate::shell::{Answers, Input, Output, Shell};
+
+/// Variables that mean something to the program `firn` itself, and so are no settings.
+pub const PROGRAM_VARIABLES: [&[u8]; 2] = [b"FIRN_CONFIG", b"FIRN_DATA_DIR"];
+
+/// Names and values.
+pub type Environment = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Who is at the door.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The account that the session acts for.
+    pub account: Account,
+    /// Fingerprint of the key that it came with, where that is known.
+    pub ssh_key: Option<String>,
+}
+
 /// Sessions of all accounts on one house.
-pub struct Door<D, B> {
-    house: Arc<House<D, B>>,
+pub struct Door {
+    house: Arc<House>,
     options: SessionOptions,
 }
 
-impl<D: Database, B: Builder> Door<D, B> {
+impl Door {
     /// In front of that house. Archives of unknown size wait in `data_dir`.
-    pub fn new(house: Arc<House<D, B>>, data_dir: &Path) -> Self {
+    pub fn new(house: Arc<House>, data_dir: &Path) -> Self {
         let options = SessionOptions {
             spool_dir: data_dir.to_owned(),
             ..SessionOptions::new(format!("firn {}", env!("CARGO_PKG_VERSION")))
@@ -26,46 +45,52 @@ impl<D: Database, B: Builder> Door<D, B> {
     }
 
     /// One session to its end; the exit status that the client's ssh returns.
-    pub async fn run<R, W, E>(
+    pub async fn run(
         &self,
-        account: Account,
+        identity: Identity,
         command: Command,
-        stdin: R,
-        stdout: W,
-        mut stderr: E,
-    ) -> u32
-    where
-        R: AsyncRead + Send + Unpin + 'static,
-        W: AsyncWrite + Send + Unpin + 'static,
-        E: AsyncWrite + Send + Unpin + 'static,
-    {
-        let name = account.name.clone();
-        // A connection outlives the look at its key: whoever was removed since gets no new session.
-        let gone = match self.house.database().account(&name).await {
-            Ok(now) if now.as_ref().is_some_and(|now| now.id == account.id) => None,
-            Ok(_) => Some(format!("firn: account '{name}' does not exist any more\n")),
-            Err(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot look up an account"
-                );
-                Some("firn: internal error: the service's database failed\n".to_owned())
+        environment: Environment,
+        stdin: Input,
+        stdout: Output,
+        mut stderr: Output,
+    ) -> u32 {
+        let name = identity.account.name.clone();
+        let opened = self.open(&identity, environment).await;
+        let ended = match (opened, command) {
+            (
+                opened,
+                Command::Shell {
+                    json,
+                    words,
+                    terminal,
+                },
+            ) => {
+                let mut answers = Answers::new(stdout, stderr, json, terminal.is_some());
+                let allowed = match opened {
+                    Ok(store) => self.allow_shell(&store).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = allowed {
+                    let _ = answers.error(&error.message).await;
+                    return 1;
+                }
+                let shell = Shell {
+                    desk: self.house.desk(identity.account),
+                    caller: Caller::Account(identity.ssh_key),
+                    answers,
+                };
+                return shell.run(words, stdin, terminal).await;
             }
-        };
-        if let Some(text) = gone {
-            let _ = stderr.write_all(text.as_bytes()).await;
-            let _ = stderr.flush().await;
-            return 1;
-        }
-        let store = self.house.store(account);
-        let ended = match command {
-            Command::WorkerDaemon => worker::serve(&store, stdin, stdout, &self.options).await,
-            Command::Serve { .. } => serve::serve(&store, stdin, stdout, stderr, &self.options).await,
-            Command::Shell { .. } => {
-                let text = "firn: the shell is not available yet; ask the operator for account changes\n";
-                let _ = stderr.write_all(text.as_bytes()).await;
+            (Err(error), _) => {
+                let _ = stderr
+                    .write_all(format!("firn: {}\n", error.message).as_bytes())
+                    .await;
                 let _ = stderr.flush().await;
                 return 1;
+            }
+            (Ok(store), Command::WorkerDaemon) => worker::serve(&store, stdin, stdout, &self.options).await,
+            (Ok(store), Command::Serve { .. }) => {
+                serve::serve(&store, stdin, stdout, stderr, &self.options).await
             }
         };
         match ended {
@@ -76,14 +101,58 @@ impl<D: Database, B: Builder> Door<D, B> {
             }
         }
     }
+
+    /// The store that the session sees.
+    async fn open(
+        &self,
+        identity: &Identity,
+        mut environment: Environment,
+    ) -> Result<firn_service::AccountStore<crate::live::Live>, StoreError> {
+        let account = &identity.account;
+        // A connection outlives the look at its key: whoever was removed since gets no new session.
+        match self.house.database().account(&account.name).await {
+            Ok(now) if now.as_ref().is_some_and(|now| now.id == account.id) => {}
+            Ok(_) => {
+                return Err(StoreError::new(format!(
+                    "account '{}' does not exist any more",
+                    account.name
+                )));
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot look up an account"
+                );
+                return Err(StoreError::new("internal error: the service's database failed"));
+            }
+        }
+        environment.retain(|(name, _)| !PROGRAM_VARIABLES.contains(&name.as_slice()));
+        let ssh_key = identity.ssh_key.clone();
+        self.house.session(account.clone(), ssh_key, environment).await
+    }
+
+    async fn allow_shell(
+        &self,
+        store: &firn_service::AccountStore<crate::live::Live>,
+    ) -> Result<(), StoreError> {
+        if store.settings().await?.allow_shell {
+            return Ok(());
+        }
+        Err(StoreError::new(
+            "the setting allow-shell closes the shell to this SSH key; a key that it is open to can open it, or the operator",
+        ))
+    }
 }
 
-impl<D: Database, B: Builder> FrontDoor for Door<D, B> {
-    type Account = Account;
+impl FrontDoor for Door {
+    type Account = Identity;
 
-    async fn authenticate(&self, key: &PublicKeyBlob) -> Option<Account> {
+    async fn authenticate(&self, key: &PublicKeyBlob) -> Option<Identity> {
         match self.house.database().account_by_key(key.as_bytes()).await {
-            Ok(account) => account,
+            Ok(account) => Some(Identity {
+                account: account?,
+                ssh_key: Some(key.fingerprint()),
+            }),
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "cannot look up a key");
                 None
@@ -91,15 +160,15 @@ impl<D: Database, B: Builder> FrontDoor for Door<D, B> {
         }
     }
 
-    fn account_name(&self, account: &Account) -> String {
-        account.name.to_string()
+    fn account_name(&self, identity: &Identity) -> String {
+        identity.account.name.to_string()
     }
 
     async fn session<R, W, E>(
         &self,
-        account: Account,
+        identity: Identity,
         command: Command,
-        _env: Vec<(Vec<u8>, Vec<u8>)>,
+        environment: Environment,
         stdin: R,
         stdout: W,
         stderr: E,
@@ -109,6 +178,9 @@ impl<D: Database, B: Builder> FrontDoor for Door<D, B> {
         W: AsyncWrite + Send + Unpin + 'static,
         E: AsyncWrite + Send + Unpin + 'static,
     {
-        self.run(account, command, stdin, stdout, stderr).await
+        // Boxed, so that a session is compiled once for every door.
+        let (stdin, stdout, stderr) = (Box::new(stdin), Box::new(stdout), Box::new(stderr));
+        self.run(identity, command, environment, stdin, stdout, stderr)
+            .await
     }
 }

@@ -3,16 +3,21 @@
 mod admin;
 mod banner;
 mod client;
+mod commands;
 mod config;
 mod doctor;
 mod door;
+mod live;
 mod options;
 mod relay;
+mod secret;
 mod serve;
+mod shell;
 mod stdio;
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Parser as _;
 use options::{Command, Options};
 
@@ -22,9 +27,13 @@ fn main() -> ExitCode {
     if matches!(options.command, Command::SandboxExec) {
         return firn_sandbox::sandbox_exec_main();
     }
+    let json = options.json;
     match run(options) {
         Ok(code) => code,
         Err(error) => {
+            if json {
+                println!("{}", serde_json::json!({ "error": format!("{error:#}") }));
+            }
             eprintln!("firn: {error:#}");
             ExitCode::FAILURE
         }
@@ -32,18 +41,30 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options) -> anyhow::Result<ExitCode> {
+    if let Command::Simulate(args) = &options.command {
+        print!("{}", firn_simulate::command::run(args)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let config = config::load(&options)?;
+    let json = options.json;
+    let account = match (&options.command, options.account) {
+        (Command::OfAccount(_) | Command::Stdio { .. }, None) => {
+            bail!("say for which account: --account NAME (`firn account list` has them)")
+        }
+        (Command::OfAccount(_) | Command::Stdio { .. }, Some(account)) => account,
+        (_, Some(_)) => bail!("--account means nothing to this command"),
+        (_, None) => String::new(),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(async {
         match options.command {
             Command::Serve(args) => serve::serve(config, &args).await.map(|()| ExitCode::SUCCESS),
-            Command::Account(command) => client::account(&config, command).await,
-            Command::Key(command) => client::key(&config, command).await,
-            Command::Builds { account, limit, json } => client::builds(&config, account, limit, json).await,
-            Command::Status { json } => client::status(&config, json).await,
-            Command::Stdio { account, exec } => stdio::stdio(&config, account, exec).await,
+            Command::Account(command) => client::account(&config, command, json).await,
+            Command::OfAccount(command) => client::of_account(&config, account, command, json).await,
+            Command::Status => client::status(&config, json).await,
+            Command::Stdio { exec } => stdio::stdio(&config, account, exec).await,
             Command::Doctor => doctor::doctor(&config),
-            Command::SandboxExec => Ok(ExitCode::FAILURE),
+            Command::Simulate(_) | Command::SandboxExec => Ok(ExitCode::FAILURE),
         }
     });
     // A blocked read of standard input must not hold the process.

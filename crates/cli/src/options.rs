@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::commands;
+
 /// A Nix build service that avoids building.
 #[derive(Debug, Parser)]
 #[command(version, about, disable_help_subcommand = true)]
@@ -15,6 +17,14 @@ pub struct Options {
     /// Directory that holds everything Firn keeps [default: /var/lib/firn for root, else ~/.local/share/firn]
     #[arg(long, global = true, env = "FIRN_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+
+    /// For which account: `settings`, `ssh-keys` and the other commands that accounts have in their own shell, and `stdio`
+    #[arg(long, global = true, value_name = "NAME")]
+    pub account: Option<String>,
+
+    /// One JSON document instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
 
     /// What to do.
     #[command(subcommand)]
@@ -29,35 +39,19 @@ pub enum Command {
     /// Accounts of the running service
     #[command(subcommand)]
     Account(AccountCommand),
-    /// Public keys that act for accounts
-    #[command(subcommand)]
-    Key(KeyCommand),
-    /// An account's latest requests and how each was answered
-    Builds {
-        /// Whose
-        account: String,
-        /// How many
-        #[arg(long, default_value_t = 50)]
-        limit: u32,
-        /// One JSON document instead of a table
-        #[arg(long)]
-        json: bool,
-    },
+    /// What accounts do for themselves with `ssh HOST shell`; here with --account NAME.
+    #[command(flatten)]
+    OfAccount(commands::Command),
     /// What the running service does at the moment
-    Status {
-        /// One JSON document instead of text
-        #[arg(long)]
-        json: bool,
-    },
-    /// One session on standard input and output, for use behind OpenSSH (ForceCommand)
+    Status,
+    /// One session of --account on standard input and output, for use behind OpenSSH (ForceCommand)
     Stdio {
-        /// Whose session
-        #[arg(long)]
-        account: String,
         /// What the client asked for [default: $SSH_ORIGINAL_COMMAND, else `nix-daemon --stdio`]
         #[arg(long, value_name = "COMMAND")]
         exec: Option<String>,
     },
+    /// How much derivation sharing would save, by simulation over a graph of derivations; needs no service
+    Simulate(firn_simulate::command::Args),
     /// Check what this machine offers and say what is missing
     Doctor,
     /// Run one build's sandbox (internal: the service starts it)
@@ -80,43 +74,15 @@ pub enum AccountCommand {
     Add {
         /// 1 to 64 of a-z, 0-9 and '-'
         name: String,
+        /// A key that acts for it: a file with one line, such as ~/.ssh/id_ed25519.pub; '-' for standard input
+        #[arg(long, value_name = "FILE")]
+        ssh_key: Option<PathBuf>,
     },
     /// All accounts
-    List {
-        /// One JSON document instead of a table
-        #[arg(long)]
-        json: bool,
-    },
+    List,
     /// Remove an account with its keys and its evidence, and nobody else's
     Remove {
         /// Which
         name: String,
-    },
-}
-
-/// `firn key …`
-#[derive(Debug, Subcommand)]
-pub enum KeyCommand {
-    /// Let a public key act for an account
-    Add {
-        /// Whose
-        account: String,
-        /// File with one line, such as ~/.ssh/id_ed25519.pub; '-' for standard input
-        file: PathBuf,
-    },
-    /// An account's keys
-    List {
-        /// Whose
-        account: String,
-        /// One JSON document instead of a table
-        #[arg(long)]
-        json: bool,
-    },
-    /// Remove a key
-    Remove {
-        /// Whose
-        account: String,
-        /// SHA256:… as `firn key list` shows it
-        fingerprint: String,
     },
 }

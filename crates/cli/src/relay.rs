@@ -9,13 +9,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
-use firn_service::ports::{Account, Builder, Database};
 use firn_ssh::Command;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::PollSender;
 
-use crate::door::Door;
+use crate::door::{Door, Environment, Identity};
 
 const OUTPUT: u8 = 1;
 const ERROR: u8 = 2;
@@ -31,18 +30,20 @@ const DEADLINE: Duration = Duration::from_secs(15 * 60);
 const QUEUE: usize = 4;
 
 /// Runs a session whose client is on the other end of the socket.
-pub async fn server<D: Database, B: Builder>(
-    door: &Door<D, B>,
-    account: Account,
+pub async fn server(
+    door: &Door,
+    identity: Identity,
     command: Command,
+    environment: Environment,
     read: impl AsyncRead + Send + Unpin + 'static,
     mut write: impl AsyncWrite + Send + Unpin + 'static,
 ) {
     let (send, mut receive) = mpsc::channel::<BytesMut>(QUEUE);
-    let output = FrameWriter::new(OUTPUT, send.clone());
-    let error = FrameWriter::new(ERROR, send.clone());
+    let output = Box::new(FrameWriter::new(OUTPUT, send.clone()));
+    let error = Box::new(FrameWriter::new(ERROR, send.clone()));
     let session = async move {
-        let status = door.run(account, command, read, output, error).await;
+        let status = door.run(identity, command, environment, Box::new(read), output, error);
+        let status = status.await;
         let _ = send.send(frame(END, &status.to_le_bytes())).await;
     };
     let forward = async move {

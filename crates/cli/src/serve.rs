@@ -8,18 +8,21 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use firn_builder::LocalBuilder;
+use firn_cache::CacheClient;
 use firn_content::{ContentStore, FlatOptions};
-use firn_db::{PostgresDatabase, SqliteDatabase};
+use firn_core::Effective;
+use firn_db::AnyDatabase;
 use firn_nix::NarHash;
 use firn_sandbox::Network;
-use firn_service::ports::{Database, JobLimits};
-use firn_service::{House, Settings, SystemClock};
+use firn_service::ports::JobLimits;
+use firn_service::{Settings, SystemClock};
 use firn_ssh::HostKey;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::door::Door;
+use crate::live::House;
 use crate::options::ServeArgs;
 use crate::{admin, banner};
 
@@ -54,6 +57,7 @@ pub async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_target(false)
         .init();
+    let defaults = config.defaults()?;
     let dir = &config.data_dir;
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -69,20 +73,11 @@ pub async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()> {
     }
     // The lock is held as long as the process lives; a second server on this directory stops here.
     let _lock = lock(dir)?;
-    match config.database.url.clone() {
-        Some(url) => {
-            let db = PostgresDatabase::connect(&url, DATABASE_CONNECTIONS)
-                .await
-                .context("cannot use the database")?;
-            run(config, args, db).await
-        }
-        None => {
-            let db = SqliteDatabase::open(&dir.join("firn.sqlite"))
-                .await
-                .context("cannot use the database")?;
-            run(config, args, db).await
-        }
-    }
+    let db = match &config.database.url {
+        Some(url) => AnyDatabase::connect(url, DATABASE_CONNECTIONS).await,
+        None => AnyDatabase::open(&dir.join("firn.sqlite")).await,
+    };
+    run(&config, args, defaults, db.context("cannot use the database")?).await
 }
 
 fn lock(dir: &Path) -> anyhow::Result<std::fs::File> {
@@ -100,10 +95,10 @@ fn lock(dir: &Path) -> anyhow::Result<std::fs::File> {
     }
 }
 
-async fn run<D: Database>(config: Config, args: &ServeArgs, db: D) -> anyhow::Result<()> {
-    let dir = config.data_dir.clone();
+async fn run(config: &Config, args: &ServeArgs, defaults: Effective, db: AnyDatabase) -> anyhow::Result<()> {
+    let dir = &config.data_dir;
     let content = ContentStore::open(&dir.join("contents"))?;
-    let shell = sandbox_shell(&config)?;
+    let shell = sandbox_shell(config)?;
     let mut extra = BTreeMap::new();
     let mut shell_tree = None;
     if let Some(shell) = &shell {
@@ -113,10 +108,11 @@ async fn run<D: Database>(config: Config, args: &ServeArgs, db: D) -> anyhow::Re
         extra.insert("/bin/sh".to_owned(), hash);
         shell_tree = Some(content.tree(&hash));
     }
-    let settings = settings(&config, extra);
-    let builder = LocalBuilder::new(builder_config(&config, &content, shell_tree, settings.max_jobs)?)?;
+    let settings = settings(config, extra, defaults);
+    let builder = LocalBuilder::new(builder_config(config, &content, shell_tree, settings.max_jobs)?)?;
     builder.sweep()?;
-    let house = House::new(db, builder, content, settings, Arc::new(SystemClock));
+    let caches = CacheClient::new(config.caches.options()).context("[caches] in the configuration")?;
+    let house = House::new(db, builder, caches, content, settings, Arc::new(SystemClock));
     let swept = house
         .sweep()
         .await
@@ -131,10 +127,10 @@ async fn run<D: Database>(config: Config, args: &ServeArgs, db: D) -> anyhow::Re
     let address = listener.local_addr()?;
     let host_key = HostKey::load_or_create(&dir.join("ssh_host_ed25519_key"))?;
     let admin_socket = admin::bind(&config.admin_socket())?;
-    banner::print(&config, address, &host_key);
+    banner::print(config, address, &host_key);
 
     let shutdown = CancellationToken::new();
-    let door = Arc::new(Door::new(Arc::clone(&house), &dir));
+    let door = Arc::new(Door::new(Arc::clone(&house), dir));
     let ssh = firn_ssh::Config {
         max_sessions_per_account: config.ssh.max_sessions_per_account,
         ..firn_ssh::Config::default()
@@ -174,7 +170,7 @@ async fn stop_signal() {
     }
 }
 
-fn settings(config: &Config, extra: BTreeMap<String, NarHash>) -> Settings {
+fn settings(config: &Config, extra: BTreeMap<String, NarHash>, defaults: Effective) -> Settings {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let build = &config.build;
     Settings {
@@ -203,6 +199,7 @@ fn settings(config: &Config, extra: BTreeMap<String, NarHash>) -> Settings {
         max_nar_size: config.upload.max_nar_size,
         sandbox: SANDBOX.to_owned(),
         extra,
+        defaults,
         log_dir: config.data_dir.join("logs"),
     }
 }

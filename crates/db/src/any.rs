@@ -88,7 +88,7 @@ delegate! {
     let_read(account: AccountId, other: AccountId, level: Option<Trust>) -> ();
     relations(account: AccountId) -> Vec<Relation>;
     keys_named(names: &[String]) -> (Vec<(KeyId, PublicKey)>, KeyId);
-    register_key(key: &PublicKey) -> (KeyId, bool);
+    register_key(by: Option<AccountId>, key: &PublicKey) -> (KeyId, bool);
     open_signatures(key_name: &str, after: i64, limit: u32) -> Vec<OpenSignature>;
     prove(key: KeyId, proven: &[(i64, ObjectId)]) -> ();
     settle_key(key: KeyId) -> ();

@@ -44,9 +44,17 @@ fn keys(policy: &Policy) -> Value {
     Value::Ints(policy.keys.iter().map(|key| key.0).collect())
 }
 
-/// Condition on signed objects that the account may see: shared ones, and those that it has a claim on itself.
-const SIGNED: &str = "(signed.shared > 0 OR EXISTS (
-    SELECT 1 FROM claim WHERE claim.account = $1 AND claim.path = signed.path AND claim.object = signed.object))";
+/// Condition that `claim` is the account's own, on the object of a row of `signed`, and carries that very signature: having the same
+/// bytes is not enough to know who signed them for somebody else.
+fn own_signature<C: Connection>(claim: &str) -> String {
+    let carries = C::has_text(&format!("{claim}.signatures"), "signed.signature");
+    format!(
+        "{claim}.account = $1 AND {claim}.path = signed.path AND {claim}.object = signed.object AND {carries}"
+    )
+}
+
+/// Added to the age of what only the account itself brought: behind all that is shared, whose order others have made together.
+const BEHIND_SHARED: i64 = 1 << 62;
 
 /// All evidence for some paths.
 pub fn of_paths<C: Connection>(policy: &Policy, paths: Vec<String>) -> Query {
@@ -60,11 +68,14 @@ pub fn of_paths<C: Connection>(policy: &Policy, paths: Vec<String>) -> Query {
                 claim.signatures, claim.registered, claim.cache, claim.shareable, {OBJECT}
          FROM claim JOIN object ON object.id = claim.object WHERE {others} AND claim.path {paths_in}
          UNION ALL
-         SELECT 2, signed.key, signed.object, signed.seq, signed.path, 'uploaded', NULL,
-                signed.signature, signed.registered, NULL, 0, {OBJECT}
-         FROM signed JOIN object ON object.id = signed.object
-         WHERE signed.key {keys} AND signed.path {paths_in} AND {SIGNED}",
+         SELECT 2, signed.key, signed.object,
+                CASE WHEN signed.shared > 0 THEN signed.seq ELSE {BEHIND_SHARED} + own.seq END,
+                signed.path, 'uploaded', NULL, signed.signature,
+                CASE WHEN signed.shared > 0 THEN signed.registered ELSE own.registered END, NULL, 0, {OBJECT}
+         FROM signed JOIN object ON object.id = signed.object LEFT JOIN claim AS own ON {own}
+         WHERE signed.key {keys} AND signed.path {paths_in} AND (signed.shared > 0 OR own.account IS NOT NULL)",
         others = claims_of_others::<C>(),
+        own = own_signature::<C>("own"),
         keys = C::in_ints(4),
     );
     bind_policy(Query::new(sql), policy)
@@ -79,8 +90,10 @@ pub fn of_hash_part<C: Connection>(policy: &Policy, hash_part: &str) -> Query {
          UNION ALL
          SELECT claim.path FROM claim WHERE {others} AND claim.path >= $5 AND claim.path < $6
          UNION ALL
-         SELECT signed.path FROM signed WHERE signed.key {keys} AND signed.path >= $5 AND signed.path < $6 AND {SIGNED}",
+         SELECT signed.path FROM signed WHERE signed.key {keys} AND signed.path >= $5 AND signed.path < $6
+           AND (signed.shared > 0 OR EXISTS (SELECT 1 FROM claim WHERE {own}))",
         others = claims_of_others::<C>(),
+        own = own_signature::<C>("claim"),
         keys = C::in_ints(4),
     );
     // '.' is the character after '-'.

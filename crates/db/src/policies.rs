@@ -47,7 +47,10 @@ impl<D: Driver> Policies for Repository<D> {
     }
 
     async fn stored(&self, account: AccountId, ssh_key: Option<&str>) -> Result<Stored, DatabaseError> {
-        settings::stored(&self.read(settings::stored_query(account, ssh_key)).await?)
+        settings::stored(
+            account,
+            &self.read(settings::stored_query(account, ssh_key)).await?,
+        )
     }
 
     async fn set_account(
@@ -108,7 +111,11 @@ impl<D: Driver> Policies for Repository<D> {
         public_keys::decode_named(&self.read(query).await?)
     }
 
-    async fn register_key(&self, key: &PublicKey) -> Result<(KeyId, bool), DatabaseError> {
+    async fn register_key(
+        &self,
+        by: Option<AccountId>,
+        key: &PublicKey,
+    ) -> Result<(KeyId, bool), DatabaseError> {
         // Nearly always it is known, and then nobody has to wait.
         if let Some(known) = public_keys::decode_found(&self.read(public_keys::find(key)).await?)? {
             return Ok(known);
@@ -116,7 +123,7 @@ impl<D: Driver> Policies for Repository<D> {
         let key = key.clone();
         self.driver
             .write(Box::new(move |connection| {
-                Box::pin(async move { public_keys::register(connection, &key).await })
+                Box::pin(async move { public_keys::register(connection, by, &key).await })
             }))
             .await
     }

@@ -16,7 +16,8 @@ use crate::shared::{self, Objects};
 /// Everything of [`Stored`], in one statement, so that the epoch is that of all the rest. The first column says what a row is.
 pub fn stored_query(account: AccountId, ssh_key: Option<&str>) -> Query {
     Query::new(
-        "SELECT CAST(0 AS BIGINT), value, '', '', CAST(0 AS BIGINT) FROM counter WHERE name = 'epoch'
+        "SELECT CAST(0 AS BIGINT), value, '', '', CAST(0 AS BIGINT) FROM counter
+         WHERE name = 'epoch' AND EXISTS (SELECT 1 FROM account WHERE id = $1)
          UNION ALL
          SELECT 1, 0, name, value, 0 FROM account_setting WHERE account = $1
          UNION ALL
@@ -33,8 +34,11 @@ pub fn stored_query(account: AccountId, ssh_key: Option<&str>) -> Query {
     .bind(Value::OptText(ssh_key.map(str::to_owned)))
 }
 
-/// Reads the answer.
-pub fn stored(rows: &[impl Row]) -> Result<Stored, DatabaseError> {
+/// Reads the answer. Of an account that does not exist there is not even the epoch.
+pub fn stored(account: AccountId, rows: &[impl Row]) -> Result<Stored, DatabaseError> {
+    if rows.is_empty() {
+        return Err(no_account(account));
+    }
     let mut stored = Stored::default();
     let mut accounts = BTreeMap::new();
     for row in rows {

@@ -105,8 +105,15 @@ pub fn withdraw<C: Connection>(objects: &Objects) -> [Query; 3] {
 
 /// What is shared from now on, in the order in which it came; the first gets the number `next`.
 pub fn raise<C: Connection>(objects: &Objects, next: i64) -> Query {
+    // Who brought it before without sharing it shows nobody when.
+    let carries = C::has_text("claim.signatures", "signed.signature");
+    let since = format!(
+        "SELECT min(claim.registered) FROM claim JOIN account ON account.id = claim.account
+         WHERE claim.object = signed.object AND claim.shareable = 1 AND claim.origin IN ('uploaded', 'substituted')
+           AND account.gives_evidence = 1 AND {carries}"
+    );
     let sql = format!(
-        "UPDATE signed SET shared = 1, seq = $2 - 1 + raised.place
+        "UPDATE signed SET shared = 1, seq = $2 - 1 + raised.place, registered = ({since})
          FROM (SELECT key, path, object, signature, row_number() OVER (ORDER BY seq, object, key, signature) AS place
                FROM signed WHERE {} AND shared = 0 AND {}) AS raised
          WHERE signed.key = raised.key AND signed.path = raised.path AND signed.object = raised.object

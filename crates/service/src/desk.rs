@@ -9,11 +9,11 @@ use firn_nix::signature::{PublicKey, SecretKey};
 use firn_protocol::StoreError;
 
 use crate::ports::{
-    Account, Accounts as _, Builds as _, DatabaseError, Gives, Login, Policies as _, Ports, Relation,
-    RequestRecord, SshKey, Stored, Usage, Views as _,
+    Account, Accounts as _, Builds as _, DatabaseError, Login, Policies as _, Ports, Relation, RequestRecord,
+    SshKey, Stored, Usage, Views as _,
 };
 use crate::resolve::failed;
-use crate::terms::layer;
+use crate::terms::{gives, layer};
 use crate::{House, known_keys, signing};
 
 /// Longest part of a login, in bytes.
@@ -84,9 +84,10 @@ pub struct ExplainedCandidate {
 /// Errors that are the asker's doing are told as they are; others are the service's own.
 fn told(error: DatabaseError) -> StoreError {
     match error {
-        e @ (DatabaseError::NoKey { .. } | DatabaseError::KeyTaken | DatabaseError::NoAccount(_)) => {
-            StoreError::new(e.to_string())
-        }
+        e @ (DatabaseError::NoKey { .. }
+        | DatabaseError::KeyTaken
+        | DatabaseError::TooManyKeys
+        | DatabaseError::NoAccount(_)) => StoreError::new(e.to_string()),
         e => failed(e),
     }
 }
@@ -161,7 +162,9 @@ impl<P: Ports> Desk<P> {
                 .map_err(|e| refused(e.to_string()))?;
             // Signatures that came before the key must count when the setting holds.
             for key in layered(self.house.settings.defaults.clone(), [&one]).trusted_public_keys {
-                known_keys::register(&self.house.db, &key).await.map_err(failed)?;
+                known_keys::register(&self.house.db, Some(self.account.id), &key)
+                    .await
+                    .map_err(told)?;
             }
         }
         let db = &self.house.db;
@@ -178,11 +181,7 @@ impl<P: Ports> Desk<P> {
             self.house.settings.defaults.clone(),
             [&layer(Level::Account, &stored)],
         );
-        let gives = Gives {
-            evidence: !after.private,
-            results: !after.private && after.share_builds,
-        };
-        db.set_account(self.account.id, definition.name, value, gives)
+        db.set_account(self.account.id, definition.name, value, gives(&after))
             .await
             .map_err(told)
     }
@@ -618,7 +617,7 @@ impl<P: Ports> Desk<P> {
     /// # Errors
     /// When the database fails.
     pub async fn usage(&self) -> Result<Usage, StoreError> {
-        self.house.db.usage(self.account.id).await.map_err(failed)
+        self.house.db.usage(Some(self.account.id), 0, u64::MAX >> 1).await.map_err(failed)
     }
 
     /// Takes back the account's own evidence for paths: what it uploaded, fetched or had built. How many pieces there were.

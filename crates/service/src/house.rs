@@ -11,12 +11,12 @@ use firn_nix::NarHash;
 use tokio::sync::Semaphore;
 
 use crate::desk::Desk;
-use crate::ports::{Account, Accounts as _, DatabaseError, JobLimits, Ports};
+use crate::ports::{Account, Accounts as _, DatabaseError, JobLimits, Policies as _, Ports};
 use crate::resolve::{ClosedObjects, failed};
 use crate::running::Registry;
 use crate::signing;
 use crate::single_flight::SingleFlight;
-use crate::terms::Session;
+use crate::terms::{Session, gives};
 use crate::{AccountStore, StoreError};
 
 /// What the operator decided.
@@ -108,14 +108,21 @@ impl<P: Ports> House<P> {
     /// When the name is taken, or the database fails.
     pub async fn create_account(&self, name: &AccountName) -> Result<Account, StoreError> {
         let key = signing::new_key(name, 1)?;
-        match self
+        let account = match self
             .db
             .create_account(name, &key.to_secret_text(), self.now())
             .await
         {
-            Err(e @ DatabaseError::AccountExists(_)) => Err(StoreError::new(e.to_string())),
-            other => other.map_err(failed),
+            Err(e @ DatabaseError::AccountExists(_)) => return Err(StoreError::new(e.to_string())),
+            other => other.map_err(failed)?,
+        };
+        // What it gives to others follows from the operator's defaults, too.
+        let gives = gives(&self.settings.defaults);
+        if !(gives.evidence && gives.results) {
+            let set = self.db.set_account(account.id, "private", None, gives);
+            set.await.map_err(failed)?;
         }
+        Ok(account)
     }
 
     /// The store of one account, as a session without an SSH key or environment of its own sees it.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use firn_core::{Claim, KeyId, ObjectId};
+use firn_core::{AccountId, Claim, KeyId, ObjectId};
 use firn_nix::StorePath;
 use firn_nix::signature::{PublicKey, Signature};
 
@@ -15,11 +15,15 @@ use crate::ports::{DatabaseError, Policies, Proof};
 const BATCH: u32 = 2048;
 
 /// Known keys of one name that a new signature is tried with, the oldest first.
-const MAX_SAME_NAME: usize = 64;
+const MAX_SAME_NAME: usize = 4096;
 
 /// Makes a key known. All signatures that it made before count when this returns.
-pub(crate) async fn register(db: &impl Policies, key: &PublicKey) -> Result<KeyId, DatabaseError> {
-    let (id, settled) = db.register_key(key).await?;
+pub(crate) async fn register(
+    db: &impl Policies,
+    by: Option<AccountId>,
+    key: &PublicKey,
+) -> Result<KeyId, DatabaseError> {
+    let (id, settled) = db.register_key(by, key).await?;
     if settled {
         return Ok(id);
     }

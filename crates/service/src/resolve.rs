@@ -117,6 +117,9 @@ pub(crate) fn failed(error: DatabaseError) -> StoreError {
     if let DatabaseError::NoAccount(_) = error {
         return StoreError::new("the account of this session does not exist any more");
     }
+    if let DatabaseError::TooManyKeys = error {
+        return StoreError::new(error.to_string());
+    }
     tracing::error!(error = &error as &dyn std::error::Error, "database");
     StoreError::new("internal error: the service's database failed; the operator's log has the details")
 }

@@ -144,7 +144,10 @@ impl<P: Ports> Store for AccountStore<P> {
     ) -> Result<BTreeSet<StorePath>, StoreError> {
         let valid = self.valid(paths.clone()).await?;
         let missing: BTreeSet<StorePath> = paths.difference(&valid).cloned().collect();
-        if !substitute || missing.is_empty() || !self.substitute(missing).await? {
+        if !substitute || missing.is_empty() || !self.settings().await?.substitute {
+            return Ok(valid);
+        }
+        if !self.substitute(missing).await? {
             return Ok(valid);
         }
         self.valid(paths).await
@@ -250,6 +253,9 @@ impl<P: Ports> Store for AccountStore<P> {
             };
         }
         let terms = self.terms().await?;
+        if !terms.settings.substitute {
+            return Ok(missing);
+        }
         let offers = self.offers(&terms, missing.unknown.clone()).await?;
         for (path, offer) in offers.found {
             missing.unknown.remove(&path);

@@ -52,7 +52,8 @@ pub(crate) struct Offers {
 impl<P: Ports> AccountStore<P> {
     /// Makes as many of `paths` valid as the account's caches allow, with their closures. Whether anything became valid.
     ///
-    /// A cache that fails costs what it would have given, and is logged; `Err` is the service's own failure.
+    /// A cache that fails costs what it would have given, and is logged; `Err` is the service's own failure. Whether caches are asked at
+    /// all is the caller's to know: a derivation may say so.
     pub(crate) async fn substitute(&self, paths: BTreeSet<StorePath>) -> Result<bool, StoreError> {
         let terms = self.terms().await?;
         let offers = self.offers(&terms, paths).await?;
@@ -88,7 +89,7 @@ impl<P: Ports> AccountStore<P> {
         terms: &Terms,
         paths: BTreeSet<StorePath>,
     ) -> Result<Offers, StoreError> {
-        if !terms.settings.substitute || terms.settings.substituters.is_empty() {
+        if terms.settings.substituters.is_empty() {
             return Ok(Offers::default());
         }
         let sources = self.sources(terms).await?;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use firn_core::{AccountId, Effective, KeyId, Layer, Level, Policy, layered};
 use firn_nix::signature::PublicKey;
 
-use crate::ports::{DatabaseError, Policies, Ports, Stored};
+use crate::ports::{DatabaseError, Gives, Policies, Ports, Stored};
 use crate::{House, StoreError, known_keys};
 
 /// What a session brought, and the terms that were found for it last.
@@ -58,6 +58,14 @@ impl Terms {
             gives: shares && !self.settings.private,
             takes: shares,
         }
+    }
+}
+
+/// What an account with these settings gives to others.
+pub(crate) fn gives(settings: &Effective) -> Gives {
+    Gives {
+        evidence: !settings.private,
+        results: !settings.private && settings.share_builds,
     }
 }
 
@@ -123,7 +131,7 @@ impl<P: Ports> House<P> {
         let settings = layered(self.settings.defaults.clone(), &layers);
         let policy = Policy {
             account,
-            keys: self.key_ids(&settings.trusted_public_keys).await?,
+            keys: self.key_ids(account, &settings.trusted_public_keys).await?,
             accounts: stored.accounts,
         };
         let mut tag = DefaultHasher::new();
@@ -137,14 +145,17 @@ impl<P: Ports> House<P> {
     }
 
     /// The numbers of keys, in the same order. A key that is new here is made known first.
-    async fn key_ids(&self, keys: &[PublicKey]) -> Result<Vec<KeyId>, DatabaseError> {
+    async fn key_ids(&self, account: AccountId, keys: &[PublicKey]) -> Result<Vec<KeyId>, DatabaseError> {
         let names: Vec<String> = keys.iter().map(|k| k.name().to_owned()).collect();
         let (known, _) = self.db.keys_named(&names).await?;
         let mut ids = Vec::with_capacity(keys.len());
         for key in keys {
             ids.push(match known.iter().find(|(_, k)| k == key) {
                 Some((id, _)) => *id,
-                None => known_keys::register(&self.db, key).await?,
+                None => {
+                    let system = self.settings.defaults.trusted_public_keys.contains(key);
+                    known_keys::register(&self.db, (!system).then_some(account), key).await?
+                }
             });
         }
         Ok(ids)

@@ -1,4 +1,4 @@
-//! One SSH channel: from its opening to the exec request, and the ends that the connection keeps after it.
+//! One SSH channel: from its opening to the request for a session, and the ends that the connection keeps after it.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::Terminal;
 use crate::stdin::StdinFeed;
 use crate::stdout::{FULL_PACKET, Outbox};
 use crate::wire::Link;
@@ -34,6 +35,8 @@ pub(crate) enum Channel {
         stdin: StdinFeed,
         /// Cancelled when the channel is over, by whichever side.
         over: CancellationToken,
+        /// Whose size follows the client's window.
+        terminal: Option<Terminal>,
     },
 }
 
@@ -42,6 +45,7 @@ pub(crate) struct Waiting {
     pub(crate) half: ChannelWriteHalf<Msg>,
     pub(crate) place: OwnedSemaphorePermit,
     pub(crate) env: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) terminal: Option<Terminal>,
 }
 
 impl Channel {
@@ -49,9 +53,16 @@ impl Channel {
         matches!(self, Self::Started { over, .. } if over.is_cancelled())
     }
 
+    pub(crate) fn terminal(&self) -> Option<&Terminal> {
+        match self {
+            Self::Waiting(waiting) => waiting.terminal.as_ref(),
+            Self::Started { terminal, .. } => terminal.as_ref(),
+        }
+    }
+
     /// The client has closed the channel or gone altogether.
     pub(crate) fn client_gone(&self) {
-        if let Self::Started { stdin, over } = self {
+        if let Self::Started { stdin, over, .. } = self {
             stdin.gone();
             over.cancel();
         }

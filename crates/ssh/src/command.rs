@@ -1,4 +1,4 @@
-//! The exec request: which of the few things a Nix client asks for.
+//! The exec request: which of the few things a Nix client or a person asks for.
 //!
 //! Nix clients send `nix-daemon --stdio` (ssh-ng) or `nix-store --serve --write` (ssh), with options; see the Nix
 //! manual, "SSH Store" and "Experimental SSH Store" (`remote-program`, `remote-store`). The text is split into words
@@ -6,7 +6,9 @@
 
 mod words;
 
-use words::{UnbalancedQuote, split_words};
+pub use words::{UnbalancedQuote, split_words};
+
+use crate::Terminal;
 
 /// The longest exec request that is looked at, in bytes.
 const MAX_LENGTH: usize = 8192;
@@ -23,11 +25,33 @@ pub enum Command {
         /// Whether `--write` was given.
         write: bool,
     },
-    /// `shell …` or `api …`: reserved for the service's own commands.
+    /// The service's own commands: `shell …` or `api …`, or no command at all.
     Shell {
-        /// All words of the request.
-        args: Vec<Vec<u8>>,
+        /// `api`: for programs, which get JSON.
+        json: bool,
+        /// The command's words after `shell` or `api`. None: commands come by standard input, line by line.
+        words: Vec<Vec<u8>>,
+        /// The client's terminal, where it asked for one.
+        terminal: Option<Terminal>,
     },
+}
+
+/// For the log: of the service's own commands the first word only, since somebody may have typed a password behind it.
+impl std::fmt::Display for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::WorkerDaemon => f.write_str("nix-daemon --stdio"),
+            Self::Serve { write: false } => f.write_str("nix-store --serve"),
+            Self::Serve { write: true } => f.write_str("nix-store --serve --write"),
+            Self::Shell { json, words, .. } => {
+                f.write_str(if *json { "api" } else { "shell" })?;
+                match words.first() {
+                    Some(word) => write!(f, " {}", shown(word)),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
 }
 
 /// Why an exec request is not a [`Command`]. The text is for the person at the client.
@@ -72,10 +96,13 @@ pub enum CommandError {
     },
 }
 
-const OFFERED: &str = "this is a Nix build service and it offers only `nix-daemon --stdio` (store URI ssh-ng://…) \
-                       and `nix-store --serve [--write]` (store URI ssh://…)";
+const OFFERED: &str = "this is a Nix build service and it offers only `nix-daemon --stdio` (store URI ssh-ng://…), \
+                       `nix-store --serve [--write]` (store URI ssh://…), `shell [COMMAND…]` (try `shell help`) and \
+                       `api COMMAND…` (the same for programs)";
 
 /// Reads an exec request.
+///
+/// A request does not say whether there is a terminal: [`Command::Shell`] has none here.
 ///
 /// `--store URI` is accepted and ignored (this service has one store per account), as are `--process-ops`,
 /// `--extra-experimental-features X`, `--experimental-features X` and `--option NAME VALUE`. The program may carry any
@@ -88,6 +115,13 @@ pub fn parse_command(exec: &[u8]) -> Result<Command, CommandError> {
     let words =
         split_words(exec).map_err(|UnbalancedQuote| CommandError::UnbalancedQuote { asked: asked() })?;
     let (program, arguments) = words.split_first().ok_or(CommandError::Empty)?;
+    if let b"shell" | b"api" = program.as_slice() {
+        return Ok(Command::Shell {
+            json: program == b"api",
+            words: arguments.to_vec(),
+            terminal: None,
+        });
+    }
     match base_name(program) {
         b"nix-daemon" => daemon(arguments, exec),
         b"nix" => match options(arguments, exec)?.as_slice() {
@@ -95,7 +129,6 @@ pub fn parse_command(exec: &[u8]) -> Result<Command, CommandError> {
             _ => Err(CommandError::UnknownProgram { asked: asked() }),
         },
         b"nix-store" => serve(arguments, exec),
-        b"shell" | b"api" => Ok(Command::Shell { args: words }),
         _ => Err(CommandError::UnknownProgram { asked: asked() }),
     }
 }

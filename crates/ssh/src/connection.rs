@@ -21,7 +21,7 @@ use crate::session::Session;
 use crate::slots::Slots;
 use crate::stdin::stdin;
 use crate::wire::Link;
-use crate::{Command, Config, FrontDoor, PublicKeyBlob, parse_command};
+use crate::{Command, Config, FrontDoor, PublicKeyBlob, Terminal, parse_command};
 
 /// What a refused request ends with.
 const REFUSED: u32 = 1;
@@ -78,31 +78,36 @@ impl<F: FrontDoor> Connection<F> {
 
     /// Ends a channel that got no session with a word for the person at the client.
     fn refuse(&mut self, id: ChannelId, status: u32, why: &str, ssh: &mut Ssh) -> Result<(), russh::Error> {
-        self.channels.remove(&id);
+        let channel = self.channels.remove(&id);
+        // A client with a terminal shows bytes as they come.
+        let end = match channel.as_ref().and_then(Channel::terminal) {
+            Some(_) => "\r\n",
+            None => "\n",
+        };
         tracing::info!(why, "session refused");
         ssh.channel_success(id)?;
-        ssh.extended_data(id, STDERR, format!("firn: {why}\n"))?;
+        ssh.extended_data(id, STDERR, format!("firn: {why}{end}"))?;
         ssh.exit_status_request(id, status)?;
         ssh.eof(id)?;
         ssh.close(id)
     }
 
-    fn start(&mut self, id: ChannelId, exec: &[u8], ssh: &mut Ssh) -> Result<(), russh::Error> {
-        let Some(Channel::Waiting(_)) = self.channels.get(&id) else {
+    /// Begins what an exec request asks for.
+    fn exec(&mut self, id: ChannelId, exec: &[u8], ssh: &mut Ssh) -> Result<(), russh::Error> {
+        match parse_command(exec) {
+            Ok(command) => self.start(id, command, ssh),
+            Err(_) if !matches!(self.channels.get(&id), Some(Channel::Waiting(_))) => ssh.channel_failure(id),
+            Err(error) => self.refuse(id, NO_SUCH_COMMAND, &error.to_string(), ssh),
+        }
+    }
+
+    fn start(&mut self, id: ChannelId, mut command: Command, ssh: &mut Ssh) -> Result<(), russh::Error> {
+        let Some(Channel::Waiting(waiting)) = self.channels.get(&id) else {
             return ssh.channel_failure(id);
         };
-        let command = match parse_command(exec) {
-            Ok(Command::Shell { .. }) => {
-                return self.refuse(
-                    id,
-                    NO_SUCH_COMMAND,
-                    "the shell and api commands are not available yet",
-                    ssh,
-                );
-            }
-            Ok(command) => command,
-            Err(error) => return self.refuse(id, NO_SUCH_COMMAND, &error.to_string(), ssh),
-        };
+        if let Command::Shell { terminal, .. } = &mut command {
+            terminal.clone_from(&waiting.terminal);
+        }
         if self.shutdown.is_cancelled() {
             return self.refuse(
                 id,
@@ -120,9 +125,15 @@ impl<F: FrontDoor> Connection<F> {
             let why = format!("the account {name} has reached its cap of {max} sessions at a time");
             return self.refuse(id, REFUSED, &why, ssh);
         };
-        let Some(Channel::Waiting(Waiting { half, place, env })) = self.channels.remove(&id) else {
+        let Some(Channel::Waiting(waiting)) = self.channels.remove(&id) else {
             return ssh.channel_failure(id);
         };
+        let Waiting {
+            half,
+            place,
+            env,
+            terminal,
+        } = waiting;
         let (feed, stdin) = stdin(self.link.clone());
         let over = CancellationToken::new();
         self.channels.insert(
@@ -130,9 +141,10 @@ impl<F: FrontDoor> Connection<F> {
             Channel::Started {
                 stdin: feed,
                 over: over.clone(),
+                terminal,
             },
         );
-        let span = tracing::info_span!("session", account = name, ?command, channel = u32::from(id));
+        let span = tracing::info_span!("session", account = name, %command, channel = u32::from(id));
         let session = Session {
             door: self.door.clone(),
             account,
@@ -215,6 +227,7 @@ impl<F: FrontDoor> Handler for Connection<F> {
                         half,
                         place,
                         env: Vec::new(),
+                        terminal: None,
                     }),
                 );
                 reply.accept().await;
@@ -268,11 +281,16 @@ impl<F: FrontDoor> Handler for Connection<F> {
     }
 
     async fn exec_request(&mut self, id: ChannelId, exec: &[u8], ssh: &mut Ssh) -> Result<(), Self::Error> {
-        self.start(id, exec, ssh)
+        self.exec(id, exec, ssh)
     }
 
     async fn shell_request(&mut self, id: ChannelId, ssh: &mut Ssh) -> Result<(), Self::Error> {
-        self.start(id, b"", ssh)
+        let command = Command::Shell {
+            json: false,
+            words: Vec::new(),
+            terminal: None,
+        };
+        self.start(id, command, ssh)
     }
 
     async fn subsystem_request(
@@ -288,14 +306,33 @@ impl<F: FrontDoor> Handler for Connection<F> {
         &mut self,
         id: ChannelId,
         _term: &str,
-        _columns: u32,
-        _rows: u32,
+        columns: u32,
+        rows: u32,
         _width: u32,
         _height: u32,
         _modes: &[(Pty, u32)],
         ssh: &mut Ssh,
     ) -> Result<(), Self::Error> {
-        ssh.channel_failure(id)
+        let Some(Channel::Waiting(waiting)) = self.channels.get_mut(&id) else {
+            return ssh.channel_failure(id);
+        };
+        waiting.terminal = Some(Terminal::of_request(columns, rows));
+        ssh.channel_success(id)
+    }
+
+    async fn window_change_request(
+        &mut self,
+        id: ChannelId,
+        columns: u32,
+        rows: u32,
+        _width: u32,
+        _height: u32,
+        _ssh: &mut Ssh,
+    ) -> Result<(), Self::Error> {
+        if let Some(terminal) = self.channels.get(&id).and_then(Channel::terminal) {
+            terminal.resize(columns, rows);
+        }
+        Ok(())
     }
 
     async fn x11_request(

@@ -1,8 +1,9 @@
-//! The SSH front door: public key → account, exec request → byte-stream session.
+//! The SSH front door: public key → account, exec or shell request → byte-stream session.
 //!
 //! An in-process SSH server. It authenticates by public key only, reads the exec request as one of the few
-//! commands a Nix client sends ([`Command`]), and hands stdin, stdout and stderr of the channel to the house
-//! behind the [`FrontDoor`] trait. There is no shell, no terminal, no forwarding, no subsystem.
+//! commands a Nix client sends or as a command of the service's own ([`Command`]), and hands stdin, stdout and stderr
+//! of the channel to the house behind the [`FrontDoor`] trait. Of a terminal it knows the size. There is no system shell,
+//! no forwarding, no subsystem.
 //!
 //! It refuses to know: Nix wire formats, stores, builds, the database, what an account is. A session is a
 //! duplex byte stream to it, an account an opaque value.
@@ -78,13 +79,15 @@ mod session;
 mod slots;
 mod stdin;
 mod stdout;
+mod terminal;
 mod wire;
 
 pub use algorithms::Ciphers;
-pub use command::{Command, CommandError, parse_command};
+pub use command::{Command, CommandError, UnbalancedQuote, parse_command, split_words};
 pub use config::Config;
 pub use door::{FrontDoor, PublicKeyBlob};
 pub use error::SshError;
 pub use host_key::{HostKey, HostKeyError};
 pub use public_key::{PublicKeyError, PublicKeyLine, parse_public_key_line};
 pub use serve::serve;
+pub use terminal::Terminal;

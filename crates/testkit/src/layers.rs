@@ -33,6 +33,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["firn-core", "firn-nix", "firn-protocol", "firn-service"],
     ),
     ("firn-ssh", &["firn-protocol", "firn-nix"]),
+    ("firn-simulate", &["firn-core", "firn-nix"]),
     (
         "firn",
         &[
@@ -45,6 +46,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "firn-protocol",
             "firn-sandbox",
             "firn-service",
+            "firn-simulate",
             "firn-ssh",
         ],
     ),
@@ -60,6 +62,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("firn-content", &["sqlx", "russh"]),
     ("firn-service", &["sqlx", "russh"]),
     ("firn-sandbox", &["sqlx", "russh"]),
+    ("firn-simulate", &["tokio", "rustix", "sqlx", "russh"]),
 ];
 
 /// Every dependency that the layers forbid, as sentences.

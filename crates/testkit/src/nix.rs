@@ -190,6 +190,39 @@ impl Nix {
             .map(drop)
     }
 
+    /// Makes paths of this store input-addressed and gives them references, all at once: to those whose places `references` names.
+    ///
+    /// # Errors
+    /// When Nix refuses it.
+    pub fn register_all(
+        &self,
+        store_paths: &[String],
+        references: impl Fn(usize) -> Vec<usize>,
+    ) -> anyhow::Result<()> {
+        let mut text = String::new();
+        for (at, path) in store_paths.iter().enumerate() {
+            let info = self
+                .run("nix-store", &["--query", "--hash", "--size", path])?
+                .success()?;
+            let lines = info.lines();
+            let [hash, size] = lines.as_slice() else {
+                anyhow::bail!("nix-store --query says: {}", info.stdout)
+            };
+            let references = references(at);
+            text.push_str(&format!("{path}\n{hash}\n{size}\n\n{}\n", references.len()));
+            for to in references {
+                text.push_str(store_paths.get(to).context("a reference to nothing")?);
+                text.push('\n');
+            }
+        }
+        let file = self.dir.join("registration");
+        std::fs::write(&file, text)?;
+        let input = std::fs::File::open(&file)?;
+        run(self.command("nix-store", true).arg("--load-db").stdin(input))?
+            .success()
+            .map(drop)
+    }
+
     /// Output paths of a derivation.
     ///
     /// # Errors

@@ -154,7 +154,10 @@ impl Server {
     /// # Errors
     /// When it cannot be written.
     pub fn configure(&self, toml: &str) -> anyhow::Result<()> {
-        Ok(std::fs::write(self.config_file()?, format!("{OFF_LINE}\n{toml}"))?)
+        Ok(std::fs::write(
+            self.config_file()?,
+            format!("{OFF_LINE}\n{toml}"),
+        )?)
     }
 
     /// Its data directory.
@@ -244,7 +247,8 @@ impl Server {
         .success()?;
         let public = key.with_extension("pub");
         let public = public.to_str().context("key file")?;
-        self.firn(&["key", "add", account, public])?.success()?;
+        self.firn(&["ssh-keys", "add", public, "--account", account])?
+            .success()?;
         let config = dir.join("ssh_config");
         std::fs::write(
             &config,

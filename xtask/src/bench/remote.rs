@@ -85,6 +85,19 @@ impl Remote {
         Ok(nix)
     }
 
+    /// A Nix for a new account of this Firn that trusts a key and uses a binary cache.
+    pub fn account(&self, name: &str, key: &str, cache: &str) -> anyhow::Result<Nix> {
+        let Running::Firn(server) = &self.server else {
+            bail!("plain Nix has no accounts")
+        };
+        let client = server.client(name)?;
+        for words in [["trusted-keys", "add", key], ["substituters", "add", cache]] {
+            let words = [&words[..], &["--account", name]].concat();
+            server.firn(&words)?.success()?;
+        }
+        Ok(client.nix)
+    }
+
     /// Runs a client's command: how long it took, and what it cost the server.
     pub fn measure(&self, command: &mut Command) -> anyhow::Result<Sample> {
         // What was left to write by what came before is not this command's cost.

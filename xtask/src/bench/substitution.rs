@@ -1,6 +1,6 @@
 //! A closure from a binary cache on loopback: `nix copy --from` into an empty store, and Firn for an account.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use firn_testkit::{CacheKey, Nix, WebServer};
 
@@ -22,7 +22,6 @@ pub struct Cache {
     key: CacheKey,
     root: String,
     paths: Vec<String>,
-    dir: PathBuf,
 }
 
 impl Cache {
@@ -31,11 +30,7 @@ impl Cache {
         let nix = Nix::new(&dir.join("origin"))?;
         let paths = transfers::add(&nix, PATHS, SIZE)?;
         // `register` makes input-addressed paths of them: nothing but the signature speaks for their bytes.
-        nix.register_all(&paths, |at| {
-            (at.saturating_sub(REFERENCES)..at)
-                .filter_map(|n| paths.get(n).cloned())
-                .collect()
-        })?;
+        nix.register_all(&paths, |at| (at.saturating_sub(REFERENCES)..at).collect())?;
         let key = CacheKey::new(&nix, dir, "bench-1")?;
         let cache = dir.join("cache");
         nix.copy_to_cache(&cache, "xz", Some(&key), &paths)?;
@@ -44,7 +39,6 @@ impl Cache {
             key,
             root: paths.last().cloned().unwrap_or_default(),
             paths,
-            dir: dir.to_owned(),
         })
     }
 
@@ -61,7 +55,13 @@ impl Cache {
         let nix = Nix::new(dir)?;
         let mut command = nix.command("nix", true);
         command
-            .args(["copy", "--option", "trusted-public-keys", &self.key.public, "--from"])
+            .args([
+                "copy",
+                "--option",
+                "trusted-public-keys",
+                &self.key.public,
+                "--from",
+            ])
             .arg(self.server.url())
             .arg(&self.root);
         remote.measure(&mut command)
@@ -76,13 +76,10 @@ impl Cache {
         let sample = remote.measure(&mut command)?;
         // It must have all of it.
         let mut check = nix.command("nix", false);
-        check.args(["path-info", "--store", &Remote::uri("ssh-ng")]).args(&self.paths);
+        check
+            .args(["path-info", "--store", &Remote::uri("ssh-ng")])
+            .args(&self.paths);
         remote.measure(&mut check)?;
         Ok(sample)
-    }
-
-    /// Where it stands.
-    pub fn dir(&self) -> &Path {
-        &self.dir
     }
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 use firn_testkit::Nix;
 
 use super::remote::Remote;
+use super::substitution::Cache;
 use super::usage::Sample;
 
 const LARGE: u64 = 500_000_000;
@@ -36,6 +37,7 @@ pub struct Sources {
     dir: PathBuf,
     large: Option<Vec<String>>,
     many: Option<Vec<String>>,
+    cache: Option<Cache>,
 }
 
 impl Sources {
@@ -44,7 +46,17 @@ impl Sources {
             dir: dir.to_owned(),
             large: None,
             many: None,
+            cache: None,
         }
+    }
+
+    /// A binary cache with its web server.
+    pub fn cache(&mut self) -> anyhow::Result<&Cache> {
+        let made = match self.cache.take() {
+            Some(made) => made,
+            None => Cache::new(&self.dir.join("cache"))?,
+        };
+        Ok(self.cache.insert(made))
     }
 
     fn store(&self, load: Load) -> PathBuf {
@@ -97,7 +109,7 @@ fn transfer(client: &Nix, direction: &str, scheme: &str, paths: &[String]) -> Co
 }
 
 /// Files of random bytes, each a store path.
-fn add(nix: &Nix, count: usize, size: u64) -> anyhow::Result<Vec<String>> {
+pub fn add(nix: &Nix, count: usize, size: u64) -> anyhow::Result<Vec<String>> {
     let dir = tempfile::tempdir_in(nix.dir())?;
     let files: Vec<PathBuf> = (0..count).map(|n| dir.path().join(format!("file-{n}"))).collect();
     for file in &files {

@@ -66,7 +66,7 @@ impl<'a> Account<'a> {
 
     /// All answers so far, in the order in which they were asked for.
     pub fn answers(&self) -> anyhow::Result<Vec<Answer>> {
-        let arguments = ["builds", self.name, "--json", "--limit", "10000"];
+        let arguments = ["builds", "--account", self.name, "--json", "--limit", "10000"];
         let run = self.server.firn(&arguments)?.success()?;
         let rows: serde_json::Value = serde_json::from_str(&run.stdout)?;
         let rows = rows.as_array().context("a list")?;

@@ -1,4 +1,4 @@
-//! `firn account`, `firn key`, `firn doctor`, the configuration: while the server runs.
+//! `firn account`, `firn ssh-keys`, `firn doctor`, the configuration: while the server runs.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -26,19 +26,25 @@ fn accounts_and_keys_come_and_go() {
 
     let key = server.data_dir().join("../clients/alice/id_ed25519.pub");
     let key = key.to_str().unwrap();
-    let taken = firn(&["key", "add", "bob", key]);
+    let taken = firn(&["ssh-keys", "add", key, "--account", "bob"]);
     assert!(
         !taken.ok && taken.stderr.contains("belongs to an account already"),
         "{}",
         taken.stderr
     );
-    let private = firn(&["key", "add", "bob", key.trim_end_matches(".pub")]);
+    let private = firn(&[
+        "ssh-keys",
+        "add",
+        key.trim_end_matches(".pub"),
+        "--account",
+        "bob",
+    ]);
     assert!(
         !private.ok && private.stderr.contains("PRIVATE key"),
         "{}",
         private.stderr
     );
-    let nobody = firn(&["key", "list", "nobody"]);
+    let nobody = firn(&["ssh-keys", "list", "--account", "nobody"]);
     assert!(
         !nobody.ok && nobody.stderr.contains("there is no account 'nobody'"),
         "{}",
@@ -46,7 +52,9 @@ fn accounts_and_keys_come_and_go() {
     );
 
     firn(&["account", "remove", "alice"]).success().unwrap();
-    firn(&["key", "add", "bob", key]).success().unwrap();
+    firn(&["ssh-keys", "add", key, "--account", "bob"])
+        .success()
+        .unwrap();
     assert!(firn(&["account", "list"]).stdout.contains("bob"));
 }
 

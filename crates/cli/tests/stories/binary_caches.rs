@@ -35,7 +35,10 @@ fn cache(server: &Server, compression: &str) -> Cache {
     let dir = origin.nix.dir().join("cache");
     let key = CacheKey::new(&origin.nix, origin.nix.dir(), "cache-1").unwrap();
     let all = [top.clone()];
-    origin.nix.copy_to_cache(&dir, compression, Some(&key), &all).unwrap();
+    origin
+        .nix
+        .copy_to_cache(&dir, compression, Some(&key), &all)
+        .unwrap();
     Cache {
         dir,
         key,
@@ -90,7 +93,10 @@ fn outputs_and_inputs_come_from_a_signed_cache() {
         // A build whose output the cache has is fetched, with what it refers to.
         let out = build(&alice, "ssh-ng", &expression()).success().unwrap();
         assert!(out.lines().contains(&cache.paths[0]));
-        assert_eq!(rungs(&server, "alice").last().map(String::as_str), Some("substituted"));
+        assert_eq!(
+            rungs(&server, "alice").last().map(String::as_str),
+            Some("substituted")
+        );
         assert!(is_valid(&alice, &cache.paths[1]));
 
         // Bob trusts the key and asks no cache: what it has signed is there already.
@@ -149,5 +155,7 @@ fn a_cache_that_stalls_or_is_down_costs_a_bounded_delay_and_the_next_one_answers
     use_cache(&alice, &cache.key.public, &web.url());
     assert!(ensure(&alice, &cache.paths[0]));
     // Both are left alone now; builds do not wait for them.
-    build(&alice, "ssh-ng", &derivation("quick", "echo > $out")).success().unwrap();
+    build(&alice, "ssh-ng", &derivation("quick", "echo > $out"))
+        .success()
+        .unwrap();
 }

@@ -18,6 +18,7 @@ mod ordinary_user;
 mod raw;
 mod refused_builds;
 mod shared_builds;
+mod shell;
 mod stdio_session;
 mod storm;
 mod transfers;
@@ -86,7 +87,7 @@ pub fn api(client: &Client, words: &[&str]) -> serde_json::Value {
 /// What `firn builds` says of an account, oldest first: (rung or "failed", reason).
 pub fn answers(server: &Server, account: &str) -> Vec<(String, String)> {
     let run = server
-        .firn(&["builds", account, "--json", "--limit", "1000"])
+        .firn(&["builds", "--account", account, "--json", "--limit", "1000"])
         .unwrap()
         .success()
         .unwrap();

@@ -40,14 +40,14 @@ fn an_unknown_key_gets_in_nowhere() {
     let Some(server) = server() else { return };
     let alice = server.client("alice").unwrap();
     let keys = server
-        .firn(&["key", "list", "alice", "--json"])
+        .firn(&["ssh-keys", "list", "--account", "alice", "--json"])
         .unwrap()
         .success()
         .unwrap();
     let keys: serde_json::Value = serde_json::from_str(&keys.stdout).unwrap();
     let fingerprint = keys[0]["fingerprint"].as_str().unwrap();
     server
-        .firn(&["key", "remove", "alice", fingerprint])
+        .firn(&["ssh-keys", "remove", fingerprint, "--account", "alice"])
         .unwrap()
         .success()
         .unwrap();

@@ -42,14 +42,16 @@ fn builds_and_uploads_are_two_levels_and_need_both_sides() {
     api(&alice, &["trust", "add", "bob", "uploads"]);
 
     // Both see how they stand; it is one-way, and not transitive.
-    let relations = api(&bob, &["trust", "list"]).to_string();
+    let relations = api(&bob, &["readers", "list"]).to_string();
     assert!(relations.contains("alice"), "{relations}");
     api(&carol, &["trust", "add", "alice", "uploads"]);
     api(&alice, &["readers", "add", "carol", "uploads"]);
     assert_eq!(sees(&carol), (false, false));
 
     // What Alice has from Bob answers her builds.
-    build(&alice, "ssh-ng", &derivation("built", script)).success().unwrap();
+    build(&alice, "ssh-ng", &derivation("built", script))
+        .success()
+        .unwrap();
     assert_eq!(rungs(&server, "alice"), ["trusted"]);
 
     // Either side ends it, at once.

@@ -51,14 +51,31 @@ fn a_signed_closure_is_shared_through_the_key_and_an_unsigned_one_is_not() {
     // Signed: for everybody who trusts the key.
     let secret = key.secret.to_str().unwrap();
     for store in [&alice.nix.store_uri(), URL] {
-        let sign = ["store", "sign", "--recursive", "--store", store, "--key-file", secret, &top];
+        let sign = [
+            "store",
+            "sign",
+            "--recursive",
+            "--store",
+            store,
+            "--key-file",
+            secret,
+            &top,
+        ];
         alice.nix.run("nix", &sign).unwrap().success().unwrap();
     }
     assert!(is_valid(&bob, &top) && is_valid(&bob, &low));
     assert!(!is_valid(&carol, &top));
 
     // Bob's own Nix checks the signature that Firn passes on.
-    let copy = ["copy", "--option", "trusted-public-keys", &key.public, "--from", URL, &top];
+    let copy = [
+        "copy",
+        "--option",
+        "trusted-public-keys",
+        &key.public,
+        "--from",
+        URL,
+        &top,
+    ];
     bob.nix.run("nix", &copy).unwrap().success().unwrap();
     assert_eq!(bob.nix.nar_hash(&top).unwrap(), alice.nix.nar_hash(&top).unwrap());
     let why = api(&bob, &["explain", &top]);
@@ -90,7 +107,16 @@ fn a_stranger_cannot_poison_a_path_before_during_or_after() {
     let sign = |client: &Client, key: &CacheKey| {
         let secret = key.secret.to_str().unwrap();
         let store = client.nix.store_uri();
-        let sign = ["store", "sign", "--recursive", "--store", &store, "--key-file", secret, &top];
+        let sign = [
+            "store",
+            "sign",
+            "--recursive",
+            "--store",
+            &store,
+            "--key-file",
+            secret,
+            &top,
+        ];
         client.nix.run("nix", &sign).unwrap().success().unwrap();
     };
     sign(&mallory, &forged);

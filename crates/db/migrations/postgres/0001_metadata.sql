@@ -6,6 +6,7 @@ CREATE TABLE account (
     name           TEXT COLLATE "C" NOT NULL UNIQUE,
     created        BIGINT           NOT NULL,
     claims         BIGINT           NOT NULL DEFAULT 0,                       -- the last claim.seq that was given out
+    known_keys     BIGINT           NOT NULL DEFAULT 0,         -- public keys that it made known
     gives_evidence BIGINT           NOT NULL DEFAULT 1,
     gives_results  BIGINT           NOT NULL DEFAULT 1
 );

@@ -6,6 +6,7 @@ CREATE TABLE account (
     name           TEXT    NOT NULL UNIQUE,
     created        INTEGER NOT NULL,
     claims         INTEGER NOT NULL DEFAULT 0,         -- the last claim.seq that was given out
+    known_keys     INTEGER NOT NULL DEFAULT 0,         -- public keys that it made known
     gives_evidence INTEGER NOT NULL DEFAULT 1,
     gives_results  INTEGER NOT NULL DEFAULT 1
 ) STRICT;

@@ -135,7 +135,7 @@ pub async fn named_by_table_and_row<D: Database>(bench: Bench<D>) {
             db.keys(alice).await.err(),
             db.evidence(&policy(bob, &[key_id], &[]), &[path(1)]).await.err(),
             db.keys_named(&["cache-1".to_owned()]).await.err(),
-            db.register_key(&public_key("cache-1", 1)).await.err(),
+            db.register_key(None, &public_key("cache-1", 1)).await.err(),
             db.stored(alice, None).await.err(),
             db.relations(alice).await.err(),
             db.signing_keys(alice).await.err(),

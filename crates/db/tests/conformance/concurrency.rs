@@ -332,7 +332,10 @@ pub async fn a_signature_is_never_missed<D: Database>(Bench { db, .. }: Bench<D>
             let (db, start, name) = (db.clone(), Arc::clone(&start), name.clone());
             tokio::spawn(async move {
                 start.wait().await;
-                let (key, _) = db.register_key(&public_key(&name, round + 1)).await.unwrap();
+                let (key, _) = db
+                    .register_key(None, &public_key(&name, round + 1))
+                    .await
+                    .unwrap();
                 let mut after = 0;
                 loop {
                     let open = db.open_signatures(&name, after, 3).await.unwrap();
@@ -383,6 +386,7 @@ pub async fn decisions_against_removal<D: Database>(Bench { db, .. }: Bench<D>) 
         tasks.spawn(async move { two.remove_account(&name("bob")).await.unwrap() });
         tasks.join_all().await;
         assert_eq!(db.relations(alice).await.unwrap(), []);
-        assert!(db.stored(bob, None).await.unwrap().account.is_empty());
+        let gone = db.stored(bob, None).await;
+        assert!(matches!(gone, Err(DatabaseError::NoAccount(_))), "{gone:?}");
     }
 }

@@ -271,7 +271,7 @@ pub trait Short: Database {
 
     /// Makes a key known.
     fn key(&self, name: &str, seed: u8) -> impl Future<Output = KeyId> + Send {
-        async move { self.register_key(&public_key(name, seed)).await.unwrap().0 }
+        async move { self.register_key(None, &public_key(name, seed)).await.unwrap().0 }
     }
 
     /// Sets whether the account is private.

@@ -17,7 +17,7 @@ pub use builds::{
     RungUsage, Usage,
 };
 pub use caches::{CacheError, CacheInfo, Caches, Login};
-pub use policies::{Gives, Policies, Relation, SigningKey, Stored};
+pub use policies::{Gives, MAX_KNOWN_KEYS, Policies, Relation, SigningKey, Stored};
 pub use views::{OpenSignature, Proof, Views};
 
 /// Why the database could not do it.
@@ -43,6 +43,11 @@ pub enum DatabaseError {
     /// Public keys became known since the proofs of a batch were made; make them again.
     #[error("public keys became known in the meantime")]
     KeysChanged,
+    /// The account made as many public keys known as one may.
+    #[error(
+        "the account has trusted {MAX_KNOWN_KEYS} public keys that nobody had trusted before, which is the most"
+    )]
+    TooManyKeys,
     /// A row that cannot be what was written: the database was changed from outside, or a bug.
     #[error("the database has a bad row in {table}: {what}")]
     Inconsistent {

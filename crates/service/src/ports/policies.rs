@@ -8,6 +8,9 @@ use firn_nix::signature::PublicKey;
 
 use super::{DatabaseError, Login, OpenSignature};
 
+/// Public keys that one account may make known.
+pub const MAX_KNOWN_KEYS: u32 = 256;
+
 /// What was set for an account, and for one of its SSH keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
@@ -69,7 +72,8 @@ pub trait Policies: Send + Sync + 'static {
     /// Number of the state; see [`Stored::epoch`]. Also grows when evidence is taken away. Cheap.
     fn epoch(&self) -> impl Future<Output = Result<u64, DatabaseError>> + Send;
 
-    /// What was set for an account and, when it came with one, the SSH key with that fingerprint.
+    /// What was set for an account and, when it came with one, the SSH key with that fingerprint; [`DatabaseError::NoAccount`] when the
+    /// account does not exist any more.
     fn stored(
         &self,
         account: AccountId,
@@ -122,9 +126,12 @@ pub trait Policies: Send + Sync + 'static {
         names: &[String],
     ) -> impl Future<Output = Result<(Vec<(KeyId, PublicKey)>, KeyId), DatabaseError>> + Send;
 
-    /// Makes a key known; its number, and whether the signatures that came before were looked at ([`Policies::settle_key`]).
+    /// Makes a key known; its number, and whether the signatures that came before were looked at ([`Policies::settle_key`]). One account
+    /// may make [`MAX_KNOWN_KEYS`] keys known in its life ([`DatabaseError::TooManyKeys`]): each costs those who upload signatures of
+    /// its name. `None`: the operator's key.
     fn register_key(
         &self,
+        by: Option<AccountId>,
         key: &PublicKey,
     ) -> impl Future<Output = Result<(KeyId, bool), DatabaseError>> + Send;
 

@@ -2,7 +2,7 @@
 
 use firn_core::Trust;
 
-use crate::universe::{ACCOUNTS, CACHES, DERIVATIONS, KEYS, PATHS, SOURCES, VARIANTS};
+use crate::universe::{ACCOUNTS, CACHES, CHANCE, DERIVATIONS, KEYS, PATHS, SOURCES, VARIANTS};
 
 /// One path of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,18 +30,32 @@ pub enum Lie {
 pub enum Deed {
     Upload(Vec<Brought>),
     /// Adds a key's signature to what the account has for a path; or one over something else.
-    Sign { path: usize, key: usize, wrong: bool },
+    Sign {
+        path: usize,
+        key: usize,
+        wrong: bool,
+    },
     /// Trusts these keys from now on, in this order.
     Keys(Vec<usize>),
-    Trust { other: usize, level: Option<Trust> },
-    LetRead { other: usize, level: Option<Trust> },
+    Trust {
+        other: usize,
+        level: Option<Trust>,
+    },
+    LetRead {
+        other: usize,
+        level: Option<Trust>,
+    },
     Private(bool),
     Share(bool),
     /// Asks these caches from now on.
     Caches(Vec<usize>),
     Login(bool),
-    Fetch { path: usize },
-    Build { derivation: usize },
+    Fetch {
+        path: usize,
+    },
+    Build {
+        derivation: usize,
+    },
     Forget(Vec<usize>),
     /// The account goes, and one of the same name comes.
     Remove,
@@ -52,8 +66,13 @@ pub enum Deed {
 pub enum Weather {
     Down(bool),
     /// It has this from now on; without bytes, or with others than it says.
-    Has { what: Brought, bytes: bool },
-    Lost { path: usize },
+    Has {
+        what: Brought,
+        bytes: bool,
+    },
+    Lost {
+        path: usize,
+    },
     Priority(u32),
 }
 
@@ -85,11 +104,19 @@ impl Dice {
 
     fn brought(&mut self) -> Brought {
         // Sources most often, and of these the first variant: accounts agree often.
-        let path = if self.one_in(3) { self.below(PATHS) } else { self.below(SOURCES) };
+        let path = if self.one_in(3) {
+            self.below(PATHS)
+        } else {
+            self.below(SOURCES)
+        };
         Brought {
             path,
             variant: if self.one_in(3) { self.below(VARIANTS) } else { 0 },
-            signers: if self.one_in(3) { self.below(1 << KEYS) as u8 } else { 0 },
+            signers: if self.one_in(3) {
+                self.below(1 << KEYS) as u8
+            } else {
+                0
+            },
             lie: match self.below(60) {
                 0 => Lie::Bytes,
                 1 => Lie::Malformed,
@@ -106,8 +133,18 @@ impl Dice {
             // With what it refers to, down to the first or once around.
             for n in 0..SOURCES {
                 let path = (first.path + SOURCES - n) % SOURCES;
-                let other = if n == 0 { first } else { Brought { path, ..self.brought() } };
-                all.push(Brought { variant: first.variant, ..other });
+                let other = if n == 0 {
+                    first
+                } else {
+                    Brought {
+                        path,
+                        ..self.brought()
+                    }
+                };
+                all.push(Brought {
+                    variant: first.variant,
+                    ..other
+                });
                 if path == 0 && first.variant == 0 {
                     break;
                 }
@@ -119,6 +156,16 @@ impl Dice {
             }
         }
         all
+    }
+
+    /// Not what chance has made: whether two accounts have one content for it, and so who can sign it, is chance, too.
+    fn signable(&mut self) -> usize {
+        loop {
+            let path = self.below(PATHS);
+            if !CHANCE.contains(&path) {
+                return path;
+            }
+        }
     }
 
     fn level(&mut self) -> Option<Trust> {
@@ -149,7 +196,7 @@ impl Dice {
         match self.below(100) {
             0..26 => Deed::Upload(self.batch()),
             26..33 => Deed::Sign {
-                path: self.below(PATHS),
+                path: self.signable(),
                 key: self.below(KEYS),
                 wrong: self.one_in(8),
             },
@@ -174,7 +221,9 @@ impl Dice {
             49..51 => Deed::Share(!self.one_in(3)),
             51..54 => Deed::Caches(self.some::<{ CACHES.len() }>(3)),
             54 => Deed::Login(!self.one_in(3)),
-            55..65 => Deed::Fetch { path: self.below(PATHS) },
+            55..65 => Deed::Fetch {
+                path: self.below(PATHS),
+            },
             65..90 => Deed::Build {
                 derivation: self.below(DERIVATIONS),
             },
@@ -189,10 +238,13 @@ impl Dice {
     fn weather(&mut self) -> Weather {
         match self.below(12) {
             0 => Weather::Down(self.one_in(3)),
-            1 => Weather::Lost { path: self.below(PATHS) },
+            1 => Weather::Lost {
+                path: self.below(PATHS),
+            },
             2 => Weather::Priority(self.below(3) as u32),
             _ => {
                 let mut what = self.brought();
+                what.path = self.below(PATHS);
                 what.signers = self.below(1 << KEYS) as u8;
                 // A cache's entry is read before anybody sees it: it has no malformed signature.
                 if what.lie == Lie::Malformed {
@@ -218,6 +270,27 @@ pub fn history(seed: u64, steps: usize) -> Vec<Step> {
             Deed::Caches(vec![dice.below(CACHES.len()), dice.below(2)]),
         ] {
             all.push(Step::Account(account, deed));
+        }
+        let other = dice.other(account);
+        for (one, deed) in [
+            (
+                account,
+                Deed::Trust {
+                    other,
+                    level: dice.level(),
+                },
+            ),
+            (
+                other,
+                Deed::LetRead {
+                    other: account,
+                    level: dice.level(),
+                },
+            ),
+        ] {
+            if account % 2 == 0 {
+                all.push(Step::Account(one, deed));
+            }
         }
     }
     while all.len() < steps {

@@ -16,11 +16,17 @@ pub const TEXTS: usize = 2;
 pub const DERIVATIONS: usize = 6;
 /// Sources, texts, one path per derivation, and the `.drv` of the first.
 pub const PATHS: usize = SOURCES + TEXTS + DERIVATIONS + 1;
+/// Outputs of the derivations that add something by chance.
+pub const CHANCE: [usize; 2] = [SOURCES + TEXTS + 1, SOURCES + TEXTS + 3];
 /// Contents that may be brought for a path.
 pub const VARIANTS: usize = 3;
 pub const KEYS: usize = 3;
 
-pub const CACHES: [&str; 3] = ["https://open.example", "https://other.example", "https://closed.example"];
+pub const CACHES: [&str; 3] = [
+    "https://open.example",
+    "https://other.example",
+    "https://closed.example",
+];
 /// What the last of them wants to see.
 pub const LOGIN: (&str, &str, &str) = ("closed.example", "user", "password");
 /// The one that wants it.
@@ -72,7 +78,8 @@ impl Universe {
             let truth = text_item("text", &format!("text {n}"), &to);
             let mut lie = truth.clone();
             let other = text_item("text", "other", &to);
-            (lie.info.nar_hash, lie.info.nar_size, lie.nar) = (other.info.nar_hash, other.info.nar_size, other.nar);
+            (lie.info.nar_hash, lie.info.nar_size, lie.nar) =
+                (other.info.nar_hash, other.info.nar_size, other.nar);
             let unverified = item(&truth.info.path, "v1", &to);
             items.push(vec![truth, unverified, lie]);
         }
@@ -86,7 +93,11 @@ impl Universe {
             items.push(fakes);
         }
         let drv_path = &derivations[0].path;
-        items.push((0..VARIANTS).map(|v| item(drv_path, &format!("drv {v}"), &[])).collect());
+        items.push(
+            (0..VARIANTS)
+                .map(|v| item(drv_path, &format!("drv {v}"), &[]))
+                .collect(),
+        );
 
         let mut universe = Self {
             paths: items.iter().map(|of_path| of_path[0].info.path.clone()).collect(),
@@ -118,7 +129,9 @@ impl Universe {
     /// Which key made a signature over an object.
     pub fn signed_by(&self, signature: &str, fingerprint: &str) -> Option<usize> {
         let known = (0..KEYS).find(|n| {
-            self.signatures.get(&format!("{n} {fingerprint}")).is_some_and(|s| s == signature)
+            self.signatures
+                .get(&format!("{n} {fingerprint}"))
+                .is_some_and(|s| s == signature)
         });
         known.or_else(|| {
             let parsed: Signature = signature.parse().ok()?;

@@ -43,7 +43,7 @@ struct Shared {
     counts: watch::Sender<Counts>,
     jobs: Mutex<Vec<Job>>,
     random: AtomicU64,
-    lineage: Mutex<Lineage>,
+    lineage: Mutex<Arc<Mutex<Lineage>>>,
 }
 
 /// What contents were made of, without what a run added by chance: by content, a digest.
@@ -85,25 +85,25 @@ impl StubBuilder {
     }
 
     /// Of everything that was built so far.
-    pub fn lineage(&self) -> Lineage {
-        self.shared.lineage.lock().unwrap().clone()
+    pub fn lineage(&self) -> Arc<Mutex<Lineage>> {
+        Arc::clone(&self.shared.lineage.lock().unwrap())
     }
 
-    /// Contents that another builder made, and how.
-    pub fn inherit(&self, lineage: &Lineage) {
-        self.shared.lineage.lock().unwrap().extend(lineage.clone());
+    /// From now on one lineage with another builder.
+    pub fn share_lineage(&self, other: &Self) {
+        *self.shared.lineage.lock().unwrap() = other.lineage();
     }
 
     fn note_lineage(&self, job: &Job, output: &str, content: NarHash) {
-        let mut lineage = self.shared.lineage.lock().unwrap();
+        let lineage = self.lineage();
+        let mut lineage = lineage.lock().unwrap();
         let of = |content: &NarHash| lineage.get(content).cloned().unwrap_or_else(|| content.hex());
         let inputs: Vec<(String, String)> = job
             .inputs
             .objects()
             .map(|o| (o.path.to_string(), of(&o.content)))
             .collect();
-        let made_of = format!("{output} {:?} {inputs:?}", job.drv.args);
-        let digest = format!("built-{}", &Hash::sha256(made_of.as_bytes()).hex()[..16]);
+        let digest = made_of(output, &job.drv.args, inputs);
         lineage.insert(content, digest);
     }
 
@@ -225,6 +225,18 @@ impl StubBuilder {
             ca,
         })
     }
+}
+
+/// What the lineage of an output begins with that two runs need not agree about.
+pub const CHANCE: &str = "chance-";
+
+/// A digest of what an output is made of, in which chance is left out: arguments, and inputs with what they are made of.
+pub fn made_of(output: &str, args: &[Vec<u8>], inputs: Vec<(String, String)>) -> String {
+    let made_of = format!("{output} {args:?} {inputs:?}");
+    let chance =
+        args.iter().any(|arg| arg == b"random") || inputs.iter().any(|(_, of)| of.starts_with(CHANCE));
+    let kind = if chance { CHANCE } else { "built-" };
+    format!("{kind}{}", &Hash::sha256(made_of.as_bytes()).hex()[..16])
 }
 
 /// A digest of all that a sandbox shows of a job.

@@ -24,7 +24,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-pub use builder::{Lineage, StubBuilder};
+pub use builder::{CHANCE, Lineage, StubBuilder, made_of};
 pub use caches::{Calls, MemoryCaches, Script, entry};
 pub use database::MemoryDatabase;
 pub use keys::key;

@@ -12,6 +12,11 @@ mod logs;
 mod non_interference;
 mod results;
 mod runs;
+mod settings;
+mod signatures;
+mod substitution;
+#[expect(dead_code, unused_imports, reason = "other tests use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
+mod trust;
 mod uploads;

@@ -1,10 +1,15 @@
 //! Splitting a request into words: blanks separate, `'…'`, `"…"` and `\` quote. Everything else is itself.
 
 /// A quote or backslash without its other half.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct UnbalancedQuote;
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a quote or a backslash lacks its other half")]
+pub struct UnbalancedQuote;
 
-pub(super) fn split_words(text: &[u8]) -> Result<Vec<Vec<u8>>, UnbalancedQuote> {
+/// The words of a text; quotes and backslashes are gone from them.
+///
+/// # Errors
+/// [`UnbalancedQuote`].
+pub fn split_words(text: &[u8]) -> Result<Vec<Vec<u8>>, UnbalancedQuote> {
     let mut words = Vec::new();
     let mut word: Option<Vec<u8>> = None;
     let mut bytes = text.iter().copied();

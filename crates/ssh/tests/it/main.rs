@@ -6,4 +6,5 @@ mod departures;
 mod keys;
 mod login;
 mod sessions;
+mod shell;
 mod support;

@@ -177,7 +177,7 @@ async fn nothing_else_is_offered() {
         "$(id)",
         "ls -l",
         "bash",
-        "shell builds",
+        "/bin/shell builds",
         "nix-daemon",
         "nix-store -q x",
         "'",
@@ -190,16 +190,6 @@ async fn nothing_else_is_offered() {
         assert!(why.starts_with("firn: "), "{why}");
     }
     assert!(!mark.exists());
-
-    let mut no_command = house.ssh("alice");
-    no_command.arg("127.0.0.1");
-    let output = run(no_command).await;
-    assert_eq!(output.status.code(), Some(127));
-    assert!(
-        text(&output.stderr).contains("offers only"),
-        "{}",
-        text(&output.stderr)
-    );
 
     let mut subsystem = house.ssh("alice");
     subsystem.args(["-s", "127.0.0.1", "sftp"]);
@@ -238,20 +228,6 @@ async fn nothing_else_is_offered() {
     );
 
     assert!(house.seen.try_recv().is_err(), "none of these was a session");
-
-    let mut terminal = house.ssh("alice");
-    terminal.args([
-        "-tt",
-        "-oSetEnv=FIRN_TEST=exit",
-        "127.0.0.1",
-        "nix-daemon --stdio",
-    ]);
-    let output = run(terminal).await;
-    assert!(
-        text(&output.stderr).contains("PTY allocation request failed"),
-        "{}",
-        text(&output.stderr)
-    );
 
     house.close().await;
 }

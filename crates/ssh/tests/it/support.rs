@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use firn_ssh::{Command, Config, FrontDoor, HostKey, PublicKeyBlob, parse_public_key_line, serve};
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
@@ -98,6 +98,19 @@ impl FrontDoor for Scripted {
                     return 1;
                 }
             },
+            "terminal" => {
+                let Command::Shell { terminal, .. } = command else {
+                    return 99;
+                };
+                let terminal = terminal.unwrap();
+                let mut lines = BufReader::new(stdin).lines();
+                while let Some(line) = lines.next_line().await.unwrap() {
+                    let seen = format!("{} {terminal:?}\r\n", line.trim_end());
+                    stdout.write_all(seen.as_bytes()).await.unwrap();
+                    stdout.flush().await.unwrap();
+                }
+                0
+            }
             "exit" => u32::try_from(number).unwrap(),
             "panic" => panic!("a session panics on purpose"),
             "env" => {

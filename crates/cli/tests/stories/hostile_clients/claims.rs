@@ -244,7 +244,8 @@ async fn signatures_are_few_and_short() {
         &[&plain.info.path.to_string(), "a signature of 2002 bytes"],
     );
     let many = |from: u32| {
-        let signatures = (from..from + 50).map(|n| format!("key-{n}:AAAA")).collect();
+        let bytes = format!("{}==", "A".repeat(86));
+        let signatures = (from..from + 50).map(|n| format!("key-{n}:{bytes}")).collect();
         sign(signatures)
     };
     raw.ask(&many(0)).await.unwrap();

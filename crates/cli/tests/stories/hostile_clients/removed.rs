@@ -3,6 +3,8 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use firn_protocol::worker::Request;
+
 use super::{is_well, says, server};
 use crate::raw::{Raw, WORKER, file, object, path, shell};
 
@@ -31,8 +33,10 @@ async fn a_session_of_a_removed_account_sees_and_does_nothing() {
         .await
         .unwrap();
 
-    assert!(!raw.is_valid(&mine.info.path).await);
-    assert!(!raw.is_valid(&path("theirs")).await);
+    for asked in [mine.info.path.clone(), path("theirs")] {
+        let text = raw.ask(&Request::IsValidPath(asked)).await.unwrap_err();
+        says(&text, &["the account of this session does not exist any more"]);
+    }
     let text = raw.upload(&mine).await.unwrap_err();
     says(&text, &["the account of this session does not exist any more"]);
     let (drv_path, drv) = shell("more", path("more"), "echo more > $out");

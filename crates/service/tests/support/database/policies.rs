@@ -168,7 +168,12 @@ impl Policies for MemoryDatabase {
         Ok((named, state.newest_key()))
     }
 
-    async fn register_key(&self, key: &PublicKey) -> Result<(KeyId, bool), DatabaseError> {
+    /// How many an account makes known is not counted here.
+    async fn register_key(
+        &self,
+        _by: Option<AccountId>,
+        key: &PublicKey,
+    ) -> Result<(KeyId, bool), DatabaseError> {
         let mut state = self.open("register_key")?;
         if let Some(place) = state.public_keys.iter().position(|(k, _)| k == key) {
             return Ok((KeyId(place as i64 + 1), state.public_keys[place].1));

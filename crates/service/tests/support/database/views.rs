@@ -20,9 +20,14 @@ impl State {
         self.claims.iter().filter(|row| Self::lets_see(policy, row))
     }
 
-    fn signed_seen(&self, policy: &Policy) -> impl Iterator<Item = (KeyId, &SignatureRow, (u64, u64))> {
-        self.signatures.iter().filter_map(|row| {
+    fn signed_seen(
+        &self,
+        policy: &Policy,
+        wanted: impl Fn(&StorePath) -> bool,
+    ) -> impl Iterator<Item = (KeyId, &SignatureRow, (u64, u64))> {
+        self.signatures.iter().filter_map(move |row| {
             let key = row.key.filter(|key| policy.keys.contains(key))?;
+            wanted(&self.object(row.id).path).then_some(())?;
             Some((key, row, self.known_to(policy, row)?))
         })
     }
@@ -40,9 +45,7 @@ impl State {
             },
             seq: row.seq as i64,
         });
-        let signed = self
-            .signed_seen(policy)
-            .filter(|(_, row, _)| wanted(&self.object(row.id).path));
+        let signed = self.signed_seen(policy, &wanted);
         let signed = signed.map(|(key, row, (since, registered))| Evidence {
             id: row.id,
             claim: Claim {

@@ -1,0 +1,73 @@
+//! The methods that there are, from the source text.
+
+pub const STORE: [&str; 17] = [
+    "query_valid_paths",
+    "query_path_infos",
+    "query_path_from_hash_part",
+    "query_all_valid_paths",
+    "query_referrers",
+    "query_valid_derivers",
+    "query_closure",
+    "query_derivation_outputs",
+    "query_missing",
+    "nar_from_path",
+    "begin_upload",
+    "add_to_store",
+    "add_signatures",
+    "ensure_path",
+    "build_derivation",
+    "build_paths",
+    "add_build_log",
+];
+
+pub const UPLOAD: [&str; 3] = ["add", "add_unsized", "commit"];
+
+pub const DESK: [&str; 25] = [
+    "account",
+    "settings",
+    "set",
+    "trusted_keys",
+    "add_trusted_key",
+    "remove_trusted_key",
+    "substituters",
+    "add_substituter",
+    "remove_substituter",
+    "relations",
+    "trust",
+    "let_read",
+    "logins",
+    "set_login",
+    "remove_login",
+    "signing_keys",
+    "rotate_signing_key",
+    "import_signing_key",
+    "ssh_keys",
+    "add_ssh_key",
+    "remove_ssh_key",
+    "explain",
+    "builds",
+    "usage",
+    "forget",
+];
+
+const PROTOCOL: &str = include_str!("../../../protocol/src/store.rs");
+const DESKS: &str = include_str!("../../src/desk.rs");
+
+fn name(line: &str, before: &str) -> Option<String> {
+    let rest = line.trim_start().strip_prefix(before)?;
+    let end = rest.find(['(', '<'])?;
+    Some(rest[..end].to_owned())
+}
+
+/// The methods of a trait of the protocol, in order.
+pub fn methods_of_trait(of: &str) -> Vec<String> {
+    let (_, body) = PROTOCOL.split_once(&format!("pub trait {of}: ")).unwrap();
+    let (body, _) = body.split_once("\n}").unwrap();
+    body.lines().filter_map(|line| name(line, "fn ")).collect()
+}
+
+/// The public methods of the desk, in order, in however many blocks.
+pub fn methods_of_desk() -> Vec<String> {
+    let public = |line| name(line, "pub async fn ").or_else(|| name(line, "pub fn "));
+    DESKS.lines().filter_map(public).collect()
+}
