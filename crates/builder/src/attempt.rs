@@ -70,6 +70,7 @@ impl Attempt {
             .blocking(move |it| it.create(&environment.environment, host_ids))
             .await?;
         let spec = self.spec(&scratch, &prepared.environment, host_ids);
+        let killed_before = failure::killed_for_memory();
         let (exit, tail) = self.sandbox(&spec, log).await;
         let exit = match exit {
             Ok(exit) => exit,
@@ -95,7 +96,7 @@ impl Attempt {
                 });
                 self.publish(collected.await).await
             }
-            Some(failure @ RunFailure::Builder(_)) => Err(self.unless_disk_full(failure)),
+            Some(failure @ RunFailure::Builder(_)) => Err(self.unless_starved(failure, killed_before)),
             Some(failure) => Err(failure),
         };
         self.end(scratch, result).await
@@ -246,8 +247,13 @@ impl Attempt {
             .map(|()| objects)
     }
 
-    /// A builder that fails on a full disk is not to blame.
-    fn unless_disk_full(&self, failure: RunFailure) -> RunFailure {
+    /// A builder that fails on a full disk, or while the kernel killed processes for lack of memory, is not to blame.
+    fn unless_starved(&self, failure: RunFailure, killed_before: Option<u64>) -> RunFailure {
+        if failure::killed_for_memory() != killed_before {
+            return RunFailure::Infrastructure(format!(
+                "{failure}\nnote: the failure may come from lack of memory: the kernel killed processes on this machine meanwhile"
+            ));
+        }
         let config = &self.shared.config;
         match failure::full_disk([config.scratch_dir.as_path()]) {
             Some(path) => RunFailure::Infrastructure(format!(

@@ -68,6 +68,13 @@ pub(crate) fn full_disk<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Option
     })
 }
 
+/// Processes that the kernel has killed on this machine for lack of memory since it started; `None` where it does not count them.
+pub(crate) fn killed_for_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/vmstat").ok()?;
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "))?;
+    count.trim().parse().ok()
+}
+
 /// Rounded up, so that a limit below a second is not called none.
 fn seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)

@@ -32,6 +32,7 @@
 //! ```
 
 mod blocking;
+mod diff;
 mod error;
 mod extent;
 mod flat;
@@ -51,6 +52,7 @@ mod tree_writer;
 mod verify;
 mod walk;
 
+pub use diff::{Change, Difference};
 pub use error::{ContentError, IngestError};
 pub use flat::FlatOptions;
 pub use hashing::FlatHashes;

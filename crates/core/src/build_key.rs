@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use firn_nix::{BasicDerivation, DerivationOutput, NarHash, StorePath};
 use sha2::{Digest as _, Sha256};
@@ -13,6 +14,9 @@ use crate::Object;
 
 /// Changes whenever the encoding does.
 const FORMAT: &[u8] = b"firn-build-key-1";
+
+/// Changes whenever the encoding of derivations alone does.
+const DERIVATION_FORMAT: &[u8] = b"firn-derivation-1";
 
 /// Digest that names a build up to what its sandbox can see.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,18 +50,19 @@ pub struct EnvironmentClass {
 
 /// The whole input closure of a build with the content that the requester's view has for each path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct InputMapping(BTreeMap<StorePath, Object>);
+pub struct InputMapping(BTreeMap<StorePath, Arc<Object>>);
 
 impl InputMapping {
     /// From the objects of a closure.
     #[must_use]
-    pub fn new(objects: impl IntoIterator<Item = Object>) -> Self {
-        Self(objects.into_iter().map(|o| (o.path.clone(), o)).collect())
+    pub fn new<O: Into<Arc<Object>>>(objects: impl IntoIterator<Item = O>) -> Self {
+        let objects = objects.into_iter().map(Into::into);
+        Self(objects.map(|o: Arc<Object>| (o.path.clone(), o)).collect())
     }
 
     /// The objects, sorted by path.
     pub fn objects(&self) -> impl Iterator<Item = &Object> {
-        self.0.values()
+        self.0.values().map(Arc::as_ref)
     }
 
     /// Number of paths.
@@ -90,20 +95,7 @@ impl BuildKey {
         }
         e.bytes(&class.cores.to_le_bytes());
 
-        e.count(drv.outputs.len());
-        for (name, output) in &drv.outputs {
-            e.bytes(name.as_bytes());
-            e.output(output);
-        }
-        e.bytes(&drv.platform);
-        e.bytes(&drv.builder);
-        e.count(drv.args.len());
-        drv.args.iter().for_each(|arg| e.bytes(arg));
-        e.count(drv.env.len());
-        for (name, value) in &drv.env {
-            e.bytes(name);
-            e.bytes(value);
-        }
+        e.derivation(drv);
 
         e.count(inputs.len());
         for object in inputs.objects() {
@@ -120,6 +112,15 @@ impl BuildKey {
     }
 }
 
+/// Digest of a derivation without its inputs, as a sandbox sees it: what two build keys have in common that differ in inputs only.
+#[must_use]
+pub fn derivation_digest(drv: &BasicDerivation) -> [u8; 32] {
+    let mut e = Encoder(Sha256::new());
+    e.bytes(DERIVATION_FORMAT);
+    e.derivation(drv);
+    e.0.finalize().into()
+}
+
 /// Length-prefixed, so that no two different inputs give the same bytes.
 struct Encoder(Sha256);
 
@@ -131,6 +132,23 @@ impl Encoder {
     fn bytes(&mut self, bytes: &[u8]) {
         self.count(bytes.len());
         self.0.update(bytes);
+    }
+
+    fn derivation(&mut self, drv: &BasicDerivation) {
+        self.count(drv.outputs.len());
+        for (name, output) in &drv.outputs {
+            self.bytes(name.as_bytes());
+            self.output(output);
+        }
+        self.bytes(&drv.platform);
+        self.bytes(&drv.builder);
+        self.count(drv.args.len());
+        drv.args.iter().for_each(|arg| self.bytes(arg));
+        self.count(drv.env.len());
+        for (name, value) in &drv.env {
+            self.bytes(name);
+            self.bytes(value);
+        }
     }
 
     fn output(&mut self, output: &DerivationOutput) {

@@ -19,7 +19,7 @@ mod settings;
 mod view;
 
 pub use account::{AccountId, AccountName, AccountNameError, BuildId};
-pub use build_key::{BuildKey, EnvironmentClass, InputMapping};
+pub use build_key::{BuildKey, EnvironmentClass, InputMapping, derivation_digest};
 pub use cache_url::{CacheUrl, CacheUrlError};
 pub use evidence::{Claim, Evidence, KeyId, Object, ObjectId, Origin, Policy, Trust, Witness};
 pub use reuse::{Facts, Reuse, Rung, decide};

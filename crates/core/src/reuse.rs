@@ -15,18 +15,21 @@ pub enum Rung {
     Shared,
     /// The same build key was running.
     Joined,
+    /// The same build key had failed before, by the builder's own doing.
+    Failed,
     /// It was run.
     Built,
 }
 
 impl Rung {
     /// Every rung, from the top.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::AlreadyValid,
         Self::Substituted,
         Self::Trusted,
         Self::Shared,
         Self::Joined,
+        Self::Failed,
         Self::Built,
     ];
 
@@ -39,6 +42,7 @@ impl Rung {
             Self::Trusted => "trusted",
             Self::Shared => "reused",
             Self::Joined => "joined",
+            Self::Failed => "failed-before",
             Self::Built => "built",
         }
     }
@@ -137,6 +141,7 @@ mod tests {
                 "trusted",
                 "reused",
                 "joined",
+                "failed-before",
                 "built"
             ]
         );

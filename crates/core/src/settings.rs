@@ -79,6 +79,12 @@ pub const SETTINGS: &[Definition] = &[
         about: "whether `shell` and `api` are open to a key",
     },
     Definition {
+        name: "keep-builds-running",
+        kind: Kind::Bool,
+        up_to: Level::Derivation,
+        about: "whether a build goes on when nobody waits for it any more",
+    },
+    Definition {
         name: "max-build-log-size",
         kind: Kind::Number,
         up_to: Level::Derivation,
@@ -95,6 +101,18 @@ pub const SETTINGS: &[Definition] = &[
         kind: Kind::Bool,
         up_to: Level::Account,
         about: "uploads, signed or not, and builds serve nobody else",
+    },
+    Definition {
+        name: "reuse-build-failures",
+        kind: Kind::Bool,
+        up_to: Level::Derivation,
+        about: "whether a build that failed before, with the same inputs, is answered with that failure",
+    },
+    Definition {
+        name: "reuse-build-timeouts",
+        kind: Kind::Bool,
+        up_to: Level::Derivation,
+        about: "whether a build that took too long before, with the same inputs, is answered with that",
     },
     Definition {
         name: "settings-from-drv-env",
@@ -178,12 +196,18 @@ pub struct Layer(BTreeMap<&'static str, String>);
 pub struct Effective {
     /// See [`SETTINGS`], as all fields here.
     pub allow_shell: bool,
+    /// Builds outlive those who wait.
+    pub keep_builds_running: bool,
     /// Bytes.
     pub max_build_log_size: Option<u64>,
     /// Seconds.
     pub max_silent_time: Option<u64>,
     /// Serves nobody else.
     pub private: bool,
+    /// Failures are answered with the earlier one.
+    pub reuse_build_failures: bool,
+    /// Time-outs too.
+    pub reuse_build_timeouts: bool,
     /// `FIRN_…` attributes count.
     pub settings_from_drv_env: bool,
     /// `FIRN_…` variables count.
@@ -205,9 +229,12 @@ impl Default for Effective {
     fn default() -> Self {
         Self {
             allow_shell: true,
+            keep_builds_running: false,
             max_build_log_size: None,
             max_silent_time: None,
             private: false,
+            reuse_build_failures: true,
+            reuse_build_timeouts: false,
             settings_from_drv_env: false,
             settings_from_ssh_env: true,
             share_builds: true,
@@ -339,6 +366,9 @@ impl Effective {
         };
         match definition.name {
             "allow-shell" => self.allow_shell = boolean()?,
+            "keep-builds-running" => self.keep_builds_running = boolean()?,
+            "reuse-build-failures" => self.reuse_build_failures = boolean()?,
+            "reuse-build-timeouts" => self.reuse_build_timeouts = boolean()?,
             "max-build-log-size" => self.max_build_log_size = number()?,
             "max-silent-time" => self.max_silent_time = number()?,
             "private" => self.private = boolean()?,
@@ -360,6 +390,9 @@ impl Effective {
         let number = |n: Option<u64>| n.unwrap_or(0).to_string();
         match name {
             "allow-shell" => self.allow_shell.to_string(),
+            "keep-builds-running" => self.keep_builds_running.to_string(),
+            "reuse-build-failures" => self.reuse_build_failures.to_string(),
+            "reuse-build-timeouts" => self.reuse_build_timeouts.to_string(),
             "max-build-log-size" => number(self.max_build_log_size),
             "max-silent-time" => number(self.max_silent_time),
             "private" => self.private.to_string(),

@@ -15,6 +15,7 @@ mod known_keys;
 mod lines;
 mod log;
 mod patience;
+mod places;
 pub mod ports;
 mod realise;
 mod refuse;

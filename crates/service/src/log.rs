@@ -57,6 +57,17 @@ pub(crate) fn create(dir: &Path, id: BuildId) -> std::io::Result<(LogWriter, Log
     ))
 }
 
+/// The whole log of a run that has ended.
+pub(crate) fn reopen(dir: &Path, id: BuildId) -> std::io::Result<Log> {
+    let file = File::open(log_path(dir, id))?;
+    let len = file.metadata()?.len();
+    let (_, extent) = watch::channel(Extent { len, ended: true });
+    Ok(Log {
+        file: Arc::new(file),
+        extent,
+    })
+}
+
 /// Deletes the log of a run that came to nothing. Who reads it reads on.
 pub(crate) fn remove(dir: &Path, id: BuildId) {
     if let Err(e) = std::fs::remove_file(log_path(dir, id)) {

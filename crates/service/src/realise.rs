@@ -12,13 +12,13 @@ use firn_nix::{BasicDerivation, StorePath};
 use firn_protocol::{BuildMode, BuildOptions, BuildResult, BuildStatus, LogEvent, LogSink, StoreError};
 
 use crate::lines::{Lines, event};
-use crate::log;
+use crate::log::{self, Log};
 use crate::patience::Patience;
 use crate::ports::{
-    Accounts as _, BuildRecord, Builds as _, Job, Ports, RequestRecord, RunFailure, Views as _,
+    Accounts as _, BuildRecord, Builds as _, FailureRecord, Job, Ports, RequestRecord, RunFailure,
 };
 use crate::resolve::{ClosureError, failed};
-use crate::run::{lead, lead_check};
+use crate::run::{Asked, lead, lead_check};
 use crate::running::{Finished, Interest};
 use crate::terms::Sharing;
 use crate::{AccountStore, refuse, signing};
@@ -134,8 +134,13 @@ impl<P: Ports> AccountStore<P> {
         };
         // The platform is one of the settings' systems: everything else was refused above.
         let class = self.house.class(&drv.platform.escape_ascii().to_string());
-        let mapping = InputMapping::new(inputs.objects().cloned());
+        let mapping = InputMapping::new(inputs.shared_objects());
         let key = BuildKey::new(&drv, &mapping, &class);
+        let asked = Asked {
+            key,
+            inputs: inputs.choices().map(|(_, choice)| choice.candidate.id).collect(),
+            sharing: terms.sharing(),
+        };
         let job = Job {
             id: new_build_id(),
             drv_path: request.drv_path.clone(),
@@ -145,13 +150,71 @@ impl<P: Ports> AccountStore<P> {
             limits: self.house.settings.limits,
         };
         if run_asked {
-            return self.check(request, key, job, &valid).await;
+            return self.check(request, asked, job, &valid).await;
         }
-        let sharing = terms.sharing();
-        if let Some(record) = self.house.stored_result(&key, sharing).await.map_err(failed)? {
+        if let Some(record) = self
+            .house
+            .stored_result(&key, asked.sharing)
+            .await
+            .map_err(failed)?
+        {
             return self.succeed(request, Rung::Shared, &record).await;
         }
-        self.wait_for_run(request, key, sharing, job).await
+        if let Some(answer) = self.failed_before(request, &asked, &settings).await? {
+            return Ok(answer);
+        }
+        self.wait_for_run(request, asked, &settings, job).await
+    }
+
+    /// The answer of an earlier failure of the same build, log and all.
+    async fn failed_before(
+        &self,
+        request: &Request,
+        asked: &Asked,
+        settings: &Effective,
+    ) -> Result<Option<Answer>, StoreError> {
+        if !settings.reuse_build_failures {
+            return Ok(None);
+        }
+        let Sharing { account, takes, .. } = asked.sharing;
+        let found = self
+            .house
+            .db
+            .failure(&asked.key, account, takes)
+            .await
+            .map_err(failed)?;
+        let Some(FailureRecord { run, failure }) = found else {
+            return Ok(None);
+        };
+        if matches!(failure, RunFailure::TimedOut(_)) && !settings.reuse_build_timeouts {
+            return Ok(None);
+        }
+        // Without its log the failure would be a riddle: it is run again.
+        let Ok(log) = log::reopen(&self.house.settings.log_dir, run.id) else {
+            return Ok(None);
+        };
+        self.replay(request, &log).await;
+        let mut answer = failed_run(request, &run.drv_path, &failure);
+        answer.rung = Some(Rung::Failed);
+        answer.build = Some(run.id);
+        answer.reason = format!(
+            "{}; it failed before with the same inputs, nothing was run (to try again: FIRN_REUSE_BUILD_FAILURES=false)",
+            answer.reason
+        );
+        Ok(Some(answer))
+    }
+
+    async fn replay(&self, request: &Request, log: &Log) {
+        let mut reader = log.reader();
+        let mut lines = Lines::default();
+        while let Ok(Some(chunk)) = reader.next().await {
+            for line in lines.push(&chunk) {
+                say(request, event(request.number, line)).await;
+            }
+        }
+        if let Some(line) = lines.rest() {
+            say(request, event(request.number, line)).await;
+        }
     }
 
     /// Whether the view has all of them, bytes and all. A lost content comes back when it is built again.
@@ -219,23 +282,28 @@ impl<P: Ports> AccountStore<P> {
     async fn wait_for_run(
         &self,
         request: &Request,
-        key: BuildKey,
-        sharing: Sharing,
+        asked: Asked,
+        settings: &Effective,
         job: Job,
     ) -> Result<Answer, StoreError> {
         let mut writer = None;
+        let Sharing { account, .. } = asked.sharing;
+        let run_key = (asked.key, asked.sharing.owner());
         let (interest, started) = self
             .house
             .running
-            .join_or_start((key, sharing.owner()), &request.drv_path, || {
+            .join_or_start(run_key, account, &request.drv_path, || {
                 let (write, read) = log::create(&self.house.settings.log_dir, job.id)?;
                 writer = Some(write);
                 Ok::<_, std::io::Error>(read)
             })
             .map_err(|e| StoreError::new(format!("internal error: cannot write a build log: {e}")))?;
+        if settings.keep_builds_running {
+            interest.keep_running();
+        }
         let joined = started.is_none();
         if let (Some(duty), Some(writer)) = (started, writer) {
-            tokio::spawn(lead(Arc::clone(&self.house), key, sharing, job, duty, writer));
+            tokio::spawn(lead(Arc::clone(&self.house), asked, job, duty, writer));
         }
         match self.follow(request, &interest).await {
             Finished::Stored(record) => self.succeed(request, Rung::Shared, &record).await,
@@ -243,7 +311,11 @@ impl<P: Ports> AccountStore<P> {
                 let rung = if joined { Rung::Joined } else { Rung::Built };
                 self.succeed(request, rung, &record).await
             }
-            Finished::Failed(failure) => Ok(failed_run(request, &interest, &failure)),
+            Finished::Failed(failure, run) => {
+                let mut answer = failed_run(request, interest.drv_path(), &failure);
+                answer.build = run;
+                Ok(answer)
+            }
         }
     }
 
@@ -266,7 +338,7 @@ impl<P: Ports> AccountStore<P> {
                             say(request, event(request.number, line)).await;
                         }
                         if let Err(failure) = patience.heard(chunk.len()) {
-                            return Finished::Failed(failure);
+                            return Finished::Failed(failure, None);
                         }
                     }
                     Ok(None) => break,
@@ -275,7 +347,7 @@ impl<P: Ports> AccountStore<P> {
                         break;
                     }
                 },
-                failure = patience.end() => return Finished::Failed(failure),
+                failure = patience.end() => return Finished::Failed(failure, None),
             }
         }
         if let Some(line) = lines.rest() {
@@ -310,32 +382,31 @@ impl<P: Ports> AccountStore<P> {
             .collect();
         // The account's own signature is for its clients; it makes nothing known to others (no proof goes with it).
         self.house
-            .db
-            .record_claims(self.account.id, &claims, &[], KeyId(0))
+            .record_claims(self.account.id, &claims.into(), Vec::new(), KeyId(0))
             .await
             .map_err(failed)?;
         let name = shown(&request.drv_path);
         let reason = match rung {
             Rung::Built => format!(
                 "built {name} in {:.1} s",
-                Duration::from_millis(record.wall_ms).as_secs_f64()
+                Duration::from_millis(record.run.wall_ms).as_secs_f64()
             ),
             Rung::Joined => format!("joined {name}: the same build was running"),
-            Rung::Shared | Rung::AlreadyValid | Rung::Substituted | Rung::Trusted => {
+            _ => {
                 format!("reused {name}: same derivation and same inputs")
             }
         };
         let mut result = BuildResult::new(BuildStatus::Built, "");
         result.times_built = 1;
-        result.start_time = record.started;
-        result.stop_time = record.stopped;
-        result.cpu_user = Some(record.cpu_user_us);
-        result.cpu_system = Some(record.cpu_system_us);
+        result.start_time = record.run.started;
+        result.stop_time = record.run.stopped;
+        result.cpu_user = Some(record.run.cpu_user_us);
+        result.cpu_system = Some(record.run.cpu_system_us);
         Ok(Answer {
             rung: Some(rung),
             reason,
             result,
-            build: Some(record.id),
+            build: Some(record.run.id),
         })
     }
 
@@ -343,17 +414,22 @@ impl<P: Ports> AccountStore<P> {
     async fn check(
         &self,
         request: &Request,
-        key: BuildKey,
+        asked: Asked,
         job: Job,
         valid: &View,
     ) -> Result<Answer, StoreError> {
         let (write, read) = log::create(&self.house.settings.log_dir, job.id)
             .map_err(|e| StoreError::new(format!("internal error: cannot write a build log: {e}")))?;
-        let (interest, duty) = self.house.running.start_alone(&request.drv_path, read);
-        tokio::spawn(lead_check(Arc::clone(&self.house), key, job, duty, write));
+        let (interest, duty) = self
+            .house
+            .running
+            .start_alone(self.account.id, &request.drv_path, read);
+        tokio::spawn(lead_check(Arc::clone(&self.house), asked, job, duty, write));
         let record = match self.follow(request, &interest).await {
             Finished::Ran(record) | Finished::Stored(record) => record,
-            Finished::Failed(failure) => return Ok(failed_run(request, &interest, &failure)),
+            Finished::Failed(failure, _) => {
+                return Ok(failed_run(request, interest.drv_path(), &failure));
+            }
         };
         let differing = record.outputs.values().find(|output| {
             valid
@@ -363,8 +439,13 @@ impl<P: Ports> AccountStore<P> {
         match differing {
             None => self.succeed(request, Rung::Built, &record).await,
             Some(output) => {
+                let before = valid.get(&output.object.path).map(|c| c.object().content);
+                let places = match before {
+                    Some(before) => self.house.places(before, output.object.content).await,
+                    None => String::new(),
+                };
                 let text = format!(
-                    "derivation '{}' may not be deterministic: output '{}' differs",
+                    "derivation '{}' may not be deterministic: output '{}' differs{places}",
                     request.drv_path, output.object.path
                 );
                 Ok(Answer {
@@ -403,7 +484,8 @@ fn rejected(reason: String) -> Answer {
     }
 }
 
-fn failed_run(request: &Request, interest: &Interest, failure: &RunFailure) -> Answer {
+/// `named`: how whoever started the run names the derivation.
+fn failed_run(request: &Request, named: &StorePath, failure: &RunFailure) -> Answer {
     let status = match failure {
         RunFailure::Builder(_) => BuildStatus::PermanentFailure,
         RunFailure::OutputRejected(_) => BuildStatus::OutputRejected,
@@ -414,7 +496,7 @@ fn failed_run(request: &Request, interest: &Interest, failure: &RunFailure) -> A
         RunFailure::Infrastructure(_) => BuildStatus::TransientFailure,
     };
     // Whoever started the run may name the derivation in another way; that is not for others to see.
-    let names = [interest.drv_path(), &request.drv_path].map(ToString::to_string);
+    let names = [named, &request.drv_path].map(ToString::to_string);
     let text = failure.to_string().replace(&names[0], &names[1]);
     let first = text.lines().next().unwrap_or_default();
     let reason = format!("failed {}: {first}", shown(&request.drv_path));

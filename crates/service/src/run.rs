@@ -1,16 +1,17 @@
 //! Leading a run: from a free slot to a recorded result.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use firn_core::{BuildId, BuildKey};
+use firn_core::{AccountId, BuildId, BuildKey, ObjectId, derivation_digest};
 use tokio::sync::mpsc;
 
 use crate::House;
 use crate::log::{self, LogWriter};
 use crate::ports::{
-    BuildRecord, Builder as _, Builds as _, DatabaseError, Job, OutputRecord, Ports, RunFailure,
+    BuildRecord, Builder as _, Builds as _, DatabaseError, DerivationDigest, FailureRecord, Job,
+    OutputRecord, Ports, RunFailure, RunRecord,
 };
 use crate::running::{Finished, Lead};
 use crate::terms::Sharing;
@@ -33,55 +34,106 @@ impl<P: Ports> House<P> {
             {
                 return Ok(Some(record));
             }
-            tracing::warn!(%key, drv = %record.drv_path, "a content of a result is lost; the result is withdrawn");
-            self.db.forget_result(record.id).await?;
+            tracing::warn!(%key, drv = %record.run.drv_path, "a content of a result is lost; the result is withdrawn");
+            self.db.forget_result(record.run.id).await?;
         }
         Ok(None)
     }
 }
 
-/// Runs a job for everybody who waits for its key, and records the result before anybody is told.
-pub(crate) async fn lead<P: Ports>(
-    house: Arc<House<P>>,
-    key: BuildKey,
-    sharing: Sharing,
-    job: Job,
-    duty: Lead,
-    log: LogWriter,
-) {
+/// What a run is remembered by, besides its job.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) key: BuildKey,
+    /// Numbers of the objects of the whole input closure.
+    pub(crate) inputs: BTreeSet<ObjectId>,
+    pub(crate) sharing: Sharing,
+}
+
+/// Runs a job for everybody who waits for its key, and records how it ended before anybody is told.
+pub(crate) async fn lead<P: Ports>(house: Arc<House<P>>, asked: Asked, job: Job, duty: Lead, log: LogWriter) {
     let id = job.id;
+    let Asked { key, sharing, .. } = asked;
     // Between the requester's look and the start of this run another one may have ended.
     let finished = match house.stored_result(&key, sharing).await {
         Ok(Some(record)) => Finished::Stored(Arc::new(record)),
-        Ok(None) => match run(&house, key, job, &duty, log).await {
-            Ok(record) => match house
-                .db
-                .record_build(&record, sharing.account, sharing.gives)
-                .await
-            {
-                Ok(shared) if shared.id == record.id => Finished::Ran(Arc::new(shared)),
-                Ok(shared) => Finished::Stored(Arc::new(shared)),
-                Err(e) => database_failed(&e),
-            },
-            Err(failure) => Finished::Failed(failure),
-        },
+        Ok(None) => {
+            let (run, ended) = run(&house, &asked, job, &duty, log).await;
+            // Whoever left runs of this key before their end may be waiting for one that turns out as wished.
+            let shares = sharing.gives && !house.running.was_left(&key, sharing.account);
+            match ended {
+                // It came to its end all the same, but nobody waited: whoever left may have seen what would come out.
+                _ if duty.cancel.is_cancelled() => Finished::Failed(RunFailure::Cancelled, None),
+                Ok(outputs) => {
+                    let record = BuildRecord { run, outputs };
+                    match house.db.record_build(&record, sharing.account, shares).await {
+                        Ok(shared) if shared.run.id == id => Finished::Ran(Arc::new(shared)),
+                        Ok(shared) => Finished::Stored(Arc::new(shared)),
+                        Err(e) => database_failed(&e),
+                    }
+                }
+                Err(failure) => remember_failure(&house, run, failure, sharing.account, shares).await,
+            }
+        }
         Err(e) => database_failed(&e),
     };
     end(&house, id, duty, finished);
 }
 
-/// Runs a job whose result is compared, not shared.
+/// Remembers a failure that is the builder's own doing: the same build would fail again. Nothing else is: not what was cancelled, what
+/// the machine or the lack of memory or disk did, nor what went over the limit of its log.
+async fn remember_failure<P: Ports>(
+    house: &House<P>,
+    run: RunRecord,
+    failure: RunFailure,
+    account: AccountId,
+    shares: bool,
+) -> Finished {
+    let lasting = matches!(
+        failure,
+        RunFailure::Builder(_) | RunFailure::OutputRejected(_) | RunFailure::TimedOut(_)
+    );
+    if !lasting {
+        return Finished::Failed(failure, None);
+    }
+    let id = run.id;
+    let record = FailureRecord {
+        run,
+        failure: failure.clone(),
+    };
+    match house.db.record_failure(&record, account, shares).await {
+        Ok(()) => Finished::Failed(failure, Some(id)),
+        Err(error) => {
+            // The failure stands without being remembered.
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "a failure is not remembered"
+            );
+            Finished::Failed(failure, None)
+        }
+    }
+}
+
+/// Runs a job whose result is compared, not shared. The run is remembered, so that what differs can be shown.
 pub(crate) async fn lead_check<P: Ports>(
     house: Arc<House<P>>,
-    key: BuildKey,
+    asked: Asked,
     job: Job,
     duty: Lead,
     log: LogWriter,
 ) {
     let id = job.id;
-    let finished = match run(&house, key, job, &duty, log).await {
-        Ok(record) => Finished::Ran(Arc::new(record)),
-        Err(failure) => Finished::Failed(failure),
+    let (run, ended) = run(&house, &asked, job, &duty, log).await;
+    let Sharing { account, gives, .. } = asked.sharing;
+    let finished = match ended {
+        Ok(outputs) => {
+            let record = BuildRecord { run, outputs };
+            match house.db.record_check(&record, account, gives).await {
+                Ok(()) => Finished::Ran(Arc::new(record)),
+                Err(e) => database_failed(&e),
+            }
+        }
+        Err(failure) => Finished::Failed(failure, None),
     };
     end(&house, id, duty, finished);
 }
@@ -90,29 +142,42 @@ fn end<P: Ports>(house: &House<P>, id: BuildId, duty: Lead, finished: Finished) 
     // Nobody will ask for the log of a run that did not end, or was none.
     if matches!(
         &finished,
-        Finished::Stored(_) | Finished::Failed(RunFailure::Cancelled)
+        Finished::Stored(_) | Finished::Failed(RunFailure::Cancelled, _)
     ) {
         log::remove(&house.settings.log_dir, id);
     }
     duty.finish(finished);
 }
 
-/// The result of a job, its contents on disk: bytes first, rows second, so that a row never speaks of bytes that power loss could take.
+/// Runs a job. Its contents are on disk when this returns: bytes first, rows second, so that a row never speaks of bytes that power loss
+/// could take.
 async fn run<P: Ports>(
     house: &House<P>,
-    key: BuildKey,
+    asked: &Asked,
     job: Job,
     duty: &Lead,
     mut log: LogWriter,
-) -> Result<BuildRecord, RunFailure> {
+) -> (RunRecord, Result<BTreeMap<String, OutputRecord>, RunFailure>) {
+    let mut run = RunRecord {
+        id: job.id,
+        key: asked.key,
+        drv_path: job.drv_path.clone(),
+        drv: DerivationDigest(derivation_digest(&job.drv)),
+        inputs: asked.inputs.clone(),
+        started: house.now(),
+        stopped: house.now(),
+        wall_ms: 0,
+        cpu_user_us: 0,
+        cpu_system_us: 0,
+    };
     let slot = tokio::select! {
         slot = house.slots.acquire() => slot,
-        () = duty.cancel.cancelled() => return Err(RunFailure::Cancelled),
+        () = duty.cancel.cancelled() => return (run, Err(RunFailure::Cancelled)),
     };
     duty.begin();
     let (send, mut receive) = mpsc::channel::<Bytes>(LOG_QUEUE);
-    let (id, drv_path) = (job.id, job.drv_path.clone());
-    let started = house.now();
+    let id = job.id;
+    run.started = house.now();
     let write = async {
         while let Some(chunk) = receive.recv().await {
             if let Err(e) = log.append(&chunk) {
@@ -124,32 +189,33 @@ async fn run<P: Ports>(
     };
     let (outcome, ()) = tokio::join!(house.builder.run(job, send, duty.cancel.clone()), write);
     drop(slot);
-    let outputs = outcome.result?;
-    house.content.sync().await.map_err(|e| {
-        tracing::error!(error = %e, "cannot write contents to disk");
-        RunFailure::Infrastructure(
+    run.stopped = house.now();
+    run.wall_ms = outcome.report.wall_ms;
+    run.cpu_user_us = outcome.report.cpu_user_us;
+    run.cpu_system_us = outcome.report.cpu_system_us;
+    let outputs = match outcome.result {
+        Ok(outputs) => outputs,
+        Err(failure) => return (run, Err(failure)),
+    };
+    if let Err(error) = house.content.sync().await {
+        tracing::error!(%error, "cannot write contents to disk");
+        let failure = RunFailure::Infrastructure(
             "the service cannot write to its disk; the operator's log has the details".into(),
-        )
-    })?;
-    Ok(BuildRecord {
-        id,
-        key,
-        drv_path,
-        outputs: outputs
-            .into_iter()
-            .map(|(name, object)| (name, OutputRecord { object }))
-            .collect::<BTreeMap<_, _>>(),
-        started,
-        stopped: house.now(),
-        wall_ms: outcome.report.wall_ms,
-        cpu_user_us: outcome.report.cpu_user_us,
-        cpu_system_us: outcome.report.cpu_system_us,
-    })
+        );
+        return (run, Err(failure));
+    }
+    let outputs = outputs
+        .into_iter()
+        .map(|(name, object)| (name, OutputRecord { object }));
+    (run, Ok(outputs.collect()))
 }
 
 fn database_failed(error: &DatabaseError) -> Finished {
     tracing::error!(error = error as &dyn std::error::Error, "database");
-    Finished::Failed(RunFailure::Infrastructure(
-        "the service's database failed; the operator's log has the details".into(),
-    ))
+    Finished::Failed(
+        RunFailure::Infrastructure(
+            "the service's database failed; the operator's log has the details".into(),
+        ),
+        None,
+    )
 }

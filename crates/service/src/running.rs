@@ -1,12 +1,13 @@
 //! Builds that run now, by build key, and who waits for them.
 //!
 //! A run belongs to nobody: it goes on while at least one requester holds an [`Interest`] in it, and is cancelled when the last one
-//! is dropped.
+//! is dropped, unless one of them wished it to go on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use firn_core::{AccountId, BuildKey};
+use firn_core::{AccountId, BuildId, BuildKey};
 use firn_nix::StorePath;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -21,8 +22,8 @@ pub(crate) enum Finished {
     Stored(Arc<BuildRecord>),
     /// It was run and recorded.
     Ran(Arc<BuildRecord>),
-    /// It gave no outputs.
-    Failed(RunFailure),
+    /// It gave no outputs. With the run that is remembered for it, if any.
+    Failed(RunFailure, Option<BuildId>),
 }
 
 /// What a run can be found by: the build key, and whose run it is where it is not everybody's.
@@ -48,13 +49,22 @@ pub(crate) struct Running {
     cancel: CancellationToken,
     /// Guarded by the registry's lock.
     interested: Mutex<usize>,
+    /// Goes on without anybody: one who waited wished it so.
+    keep: AtomicBool,
+    /// All who waited at some time. Guarded by the registry's lock.
+    took_part: Mutex<BTreeSet<AccountId>>,
 }
 
 /// The runs of this server.
 #[derive(Clone, Default)]
 pub(crate) struct Registry {
     runs: Arc<Mutex<HashMap<RunKey, Arc<Running>>>>,
+    /// Who left a run that had begun, so that it was cancelled; the oldest are forgotten.
+    left: Arc<Mutex<VecDeque<(BuildKey, AccountId)>>>,
 }
+
+/// Cancelled runs that are remembered.
+const MAX_LEFT: usize = 1 << 16;
 
 /// The duties of whoever starts a run.
 pub(crate) struct Lead {
@@ -81,15 +91,20 @@ impl Registry {
     pub(crate) fn join_or_start<E>(
         &self,
         key: RunKey,
+        account: AccountId,
         drv_path: &StorePath,
         log: impl FnOnce() -> Result<Log, E>,
     ) -> Result<(Interest, Option<Lead>), E> {
         let mut runs = self.lock();
         if let Some(run) = runs.get(&key) {
             let mut interested = run.interested.lock().unwrap_or_else(PoisonError::into_inner);
-            // At zero it is being cancelled and is nobody's to join.
-            if *interested > 0 {
+            // At zero it is being cancelled and is nobody's to join, unless it goes on by itself.
+            if *interested > 0 || run.keep.load(Ordering::Relaxed) {
                 *interested += 1;
+                run.took_part
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(account);
                 return Ok((
                     Interest {
                         registry: self.clone(),
@@ -99,17 +114,29 @@ impl Registry {
                 ));
             }
         }
-        let (interest, lead) = self.begin(Some(key), drv_path, log()?);
+        let (interest, lead) = self.begin(Some(key), account, drv_path, log()?);
         runs.insert(key, Arc::clone(&interest.run));
         Ok((interest, Some(lead)))
     }
 
-    /// Starts a run that nobody can join.
-    pub(crate) fn start_alone(&self, drv_path: &StorePath, log: Log) -> (Interest, Lead) {
-        self.begin(None, drv_path, log)
+    /// Whether the account took part in a run of that key that began and was then left by everybody.
+    pub(crate) fn was_left(&self, key: &BuildKey, account: AccountId) -> bool {
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.contains(&(*key, account))
     }
 
-    fn begin(&self, key: Option<RunKey>, drv_path: &StorePath, log: Log) -> (Interest, Lead) {
+    /// Starts a run that nobody can join.
+    pub(crate) fn start_alone(&self, account: AccountId, drv_path: &StorePath, log: Log) -> (Interest, Lead) {
+        self.begin(None, account, drv_path, log)
+    }
+
+    fn begin(
+        &self,
+        key: Option<RunKey>,
+        account: AccountId,
+        drv_path: &StorePath,
+        log: Log,
+    ) -> (Interest, Lead) {
         let (send, receive) = watch::channel(Progress::Queued);
         let run = Arc::new(Running {
             key,
@@ -118,6 +145,8 @@ impl Registry {
             progress: receive,
             cancel: CancellationToken::new(),
             interested: Mutex::new(1),
+            keep: AtomicBool::new(false),
+            took_part: Mutex::new(BTreeSet::from([account])),
         });
         let lead = Lead {
             cancel: run.cancel.clone(),
@@ -169,6 +198,11 @@ impl Drop for Lead {
 }
 
 impl Interest {
+    /// Lets the run go on when nobody waits for it any more.
+    pub(crate) fn keep_running(&self) {
+        self.run.keep.store(true, Ordering::Relaxed);
+    }
+
     /// A reader of the run's log, from its start.
     pub(crate) fn log(&self) -> LogReader {
         self.run.log.reader()
@@ -192,7 +226,10 @@ impl Interest {
         match ended.as_deref() {
             Ok(Progress::Finished(finished)) => finished.clone(),
             // The leading task is gone without a word: it panicked.
-            _ => Finished::Failed(RunFailure::Infrastructure("the build was lost; try again".into())),
+            _ => Finished::Failed(
+                RunFailure::Infrastructure("the build was lost; try again".into()),
+                None,
+            ),
         }
     }
 }
@@ -205,8 +242,29 @@ impl Drop for Interest {
         let last = *interested == 0;
         drop(interested);
         drop(runs);
-        if last {
+        if last && !self.run.keep.load(Ordering::Relaxed) {
+            self.note_left();
             self.run.cancel.cancel();
+        }
+    }
+}
+
+impl Interest {
+    /// Remembers who left a run that had begun and has not ended.
+    fn note_left(&self) {
+        let Some((key, _)) = self.run.key else { return };
+        if !matches!(*self.run.progress.borrow(), Progress::Running) {
+            return;
+        }
+        let took_part = self.run.took_part.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = self.registry.left.lock().unwrap_or_else(PoisonError::into_inner);
+        for account in took_part.iter() {
+            if !left.contains(&(key, *account)) {
+                left.push_back((key, *account));
+            }
+        }
+        while left.len() > MAX_LEFT {
+            left.pop_front();
         }
     }
 }

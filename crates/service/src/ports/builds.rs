@@ -1,12 +1,12 @@
 //! Build results, and the requests that they answered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
-use firn_core::{AccountId, BuildId, BuildKey, Object, Rung};
+use firn_core::{AccountId, BuildId, BuildKey, Object, ObjectId, Rung};
 use firn_nix::StorePath;
 
-use super::DatabaseError;
+use super::{DatabaseError, RunFailure};
 
 /// One output of a successful build.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,17 +15,23 @@ pub struct OutputRecord {
     pub object: Object,
 }
 
-/// A successful run: what came out for a build key.
+/// A derivation as a sandbox sees it, whatever it is built from: what two builds must share to be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DerivationDigest(pub [u8; 32]);
+
+/// What a run was made of, and what it used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BuildRecord {
+pub struct RunRecord {
     /// The run.
     pub id: BuildId,
     /// What was asked.
     pub key: BuildKey,
     /// The derivation as the first requester named it.
     pub drv_path: StorePath,
-    /// By output name.
-    pub outputs: BTreeMap<String, OutputRecord>,
+    /// The derivation, without its inputs.
+    pub drv: DerivationDigest,
+    /// The whole input closure.
+    pub inputs: BTreeSet<ObjectId>,
     /// Seconds since 1970.
     pub started: u64,
     /// Seconds since 1970.
@@ -38,6 +44,35 @@ pub struct BuildRecord {
     pub cpu_system_us: u64,
 }
 
+/// A successful run: what came out for a build key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildRecord {
+    /// The run.
+    pub run: RunRecord,
+    /// By output name.
+    pub outputs: BTreeMap<String, OutputRecord>,
+}
+
+/// A failed run whose failure is the builder's own doing, so that it would fail again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailureRecord {
+    /// The run.
+    pub run: RunRecord,
+    /// How: [`RunFailure::Builder`], [`RunFailure::OutputRejected`] or [`RunFailure::TimedOut`]; nothing else is ever kept.
+    pub failure: RunFailure,
+}
+
+/// An earlier run, as far as an account may know of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastRun {
+    /// The run.
+    pub run: RunRecord,
+    /// Whether it was run for that account itself.
+    pub own: bool,
+    /// What came out, by output name; empty when it failed.
+    pub outputs: BTreeMap<String, (ObjectId, Object)>,
+}
+
 /// How one request of one account was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestRecord {
@@ -45,7 +80,7 @@ pub struct RequestRecord {
     pub account: AccountId,
     /// For what.
     pub drv_path: StorePath,
-    /// Which rung answered; `None` when the build failed.
+    /// Which rung answered; `None` when the build was run and failed.
     pub rung: Option<Rung>,
     /// The reason in words, as the client was told.
     pub reason: String,
@@ -57,18 +92,31 @@ pub struct RequestRecord {
     pub wall_ms: u64,
 }
 
-/// How an account's requests were answered, in sum.
+/// What one rung answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RungUsage {
+    /// Requests.
+    pub requests: u64,
+    /// Microseconds of processor time of the runs behind them: spent for [`Rung::Built`], saved for the others.
+    pub cpu_us: u64,
+    /// Milliseconds that those runs took: spent or saved likewise.
+    pub wall_ms: u64,
+    /// Bytes of the outputs (NARs) of those runs.
+    pub output_bytes: u64,
+}
+
+/// How requests were answered, in sum.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Requests by rung; `None` is a build that failed.
-    pub requests: BTreeMap<Option<Rung>, u64>,
-    /// Processor time of the builds that were run for it, in microseconds.
-    pub cpu_us: u64,
-    /// Processor time of the builds whose results it was given without running them, in microseconds.
-    pub saved_cpu_us: u64,
-    /// Paths that it has claims for.
+    /// By rung; `None` are builds that failed and were run.
+    pub rungs: BTreeMap<Option<Rung>, RungUsage>,
+    /// Bytes that clients sent.
+    pub uploaded_bytes: u64,
+    /// Bytes that Firn fetched from caches, which clients did not have to send.
+    pub substituted_bytes: u64,
+    /// Paths that it has claims for now.
     pub paths: u64,
-    /// Bytes of the NARs behind those claims; a content that several paths have counts once.
+    /// Bytes of the NARs behind its claims now; a content that several paths have counts once.
     pub bytes: u64,
 }
 
@@ -83,7 +131,7 @@ pub trait Builds: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<BuildRecord>, DatabaseError>> + Send;
 
     /// Records a successful run for an account, which `shares` the result with everybody or keeps it. When [`Builds::result`] would answer
-    /// the account already, that stays its result, and is returned.
+    /// the account already, that stays its result, and is returned; the run is remembered all the same.
     fn record_build(
         &self,
         record: &BuildRecord,
@@ -91,14 +139,85 @@ pub trait Builds: Send + Sync + 'static {
         shares: bool,
     ) -> impl Future<Output = Result<BuildRecord, DatabaseError>> + Send;
 
-    /// Withdraws a build as a result, because a content of it is lost.
+    /// Remembers a successful run that is nobody's result: one that was made to compare.
+    fn record_check(
+        &self,
+        record: &BuildRecord,
+        account: AccountId,
+        shares: bool,
+    ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+
+    /// Withdraws a build as a result, because a content of it is lost. It is not remembered as a run either.
     fn forget_result(&self, build: BuildId) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+
+    /// The failure of a key for an account: its own latest, else, when it `takes`, the latest that somebody shares.
+    fn failure(
+        &self,
+        key: &BuildKey,
+        account: AccountId,
+        takes: bool,
+    ) -> impl Future<Output = Result<Option<FailureRecord>, DatabaseError>> + Send;
+
+    /// Records a failed run for an account. It takes the place of an earlier failure of that account and key.
+    fn record_failure(
+        &self,
+        record: &FailureRecord,
+        account: AccountId,
+        shares: bool,
+    ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+
+    /// The latest runs of a derivation that an account may know of: its own, and, when it `takes`, those that somebody shares (by
+    /// the rule of [`Builds::result`]); newest first.
+    fn runs_of(
+        &self,
+        drv: &DerivationDigest,
+        account: AccountId,
+        takes: bool,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<PastRun>, DatabaseError>> + Send;
+
+    /// The runs, among those that the account may know of, that these objects came out of.
+    fn producers(
+        &self,
+        objects: &BTreeSet<ObjectId>,
+        account: AccountId,
+        takes: bool,
+    ) -> impl Future<Output = Result<Vec<PastRun>, DatabaseError>> + Send;
+
+    /// A run that answered a request of the account (by [`RequestRecord::build`]), whoever it was run for.
+    fn run_of_request(
+        &self,
+        build: BuildId,
+        account: AccountId,
+    ) -> impl Future<Output = Result<Option<PastRun>, DatabaseError>> + Send;
+
+    /// Objects by number.
+    fn objects(
+        &self,
+        ids: &BTreeSet<ObjectId>,
+    ) -> impl Future<Output = Result<BTreeMap<ObjectId, Object>, DatabaseError>> + Send;
+
+    /// All runs, among those that the account may know of, of build keys that it asked for itself and whose outputs differ between
+    /// runs; the latest keys first, at most `limit` keys.
+    fn irreproducible(
+        &self,
+        account: AccountId,
+        takes: bool,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<PastRun>, DatabaseError>> + Send;
 
     /// Notes how a request was answered. Need not be durable at once.
     fn record_request(
         &self,
         request: &RequestRecord,
     ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+
+    /// The account's latest request for a derivation that a run answered.
+    fn latest_request(
+        &self,
+        account: AccountId,
+        drv_path: &StorePath,
+    ) -> impl Future<Output = Result<Option<RequestRecord>, DatabaseError>> + Send;
 
     /// An account's latest requests, newest first.
     fn requests(
@@ -107,6 +226,11 @@ pub trait Builds: Send + Sync + 'static {
         limit: u32,
     ) -> impl Future<Output = Result<Vec<RequestRecord>, DatabaseError>> + Send;
 
-    /// What an account used and was spared.
-    fn usage(&self, account: AccountId) -> impl Future<Output = Result<Usage, DatabaseError>> + Send;
+    /// What an account used and was spared, in requests from `since` to before `until` (seconds since 1970); `None`: all accounts.
+    fn usage(
+        &self,
+        account: Option<AccountId>,
+        since: u64,
+        until: u64,
+    ) -> impl Future<Output = Result<Usage, DatabaseError>> + Send;
 }

@@ -12,7 +12,10 @@ mod views;
 
 pub use accounts::{Account, Accounts, SshKey};
 pub use builder::{Builder, BuiltFile, Job, JobLimits, Outcome, RunFailure, RunReport};
-pub use builds::{BuildRecord, Builds, OutputRecord, RequestRecord, Usage};
+pub use builds::{
+    BuildRecord, Builds, DerivationDigest, FailureRecord, OutputRecord, PastRun, RequestRecord, RunRecord,
+    RungUsage, Usage,
+};
 pub use caches::{CacheError, CacheInfo, Caches, Login};
 pub use policies::{Gives, MAX_KNOWN_KEYS, Policies, Relation, SigningKey, Stored};
 pub use views::{OpenSignature, Proof, Views};
