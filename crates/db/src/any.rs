@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use firn_core::{AccountId, AccountName, BuildId, BuildKey, Claim, Evidence, KeyId, ObjectId, Policy, Trust};
+use firn_core::{
+    AccountId, AccountName, BuildId, BuildKey, Claim, Evidence, KeyId, Object, ObjectId, Policy, Trust,
+};
 use firn_nix::signature::PublicKey;
 use firn_nix::{NarHash, StorePath};
 use firn_service::ports::{
-    Account, Accounts, BuildRecord, Builds, DatabaseError, Gives, Login, OpenSignature, Policies, Proof,
-    Relation, RequestRecord, SigningKey, SshKey, Stored, Usage, Views,
+    Account, Accounts, BuildRecord, Builds, DatabaseError, DerivationDigest, FailureRecord, Gives, Login,
+    OpenSignature, PastRun, Policies, Proof, Relation, RequestRecord, SigningKey, SshKey, Stored, Usage,
+    Views,
 };
 
 use crate::{PostgresDatabase, SqliteDatabase};
@@ -111,8 +114,17 @@ delegate! {
     Builds:
     result(key: &BuildKey, account: AccountId, takes: bool) -> Option<BuildRecord>;
     record_build(record: &BuildRecord, account: AccountId, shares: bool) -> BuildRecord;
+    record_check(record: &BuildRecord, account: AccountId, shares: bool) -> ();
     forget_result(build: BuildId) -> ();
+    failure(key: &BuildKey, account: AccountId, takes: bool) -> Option<FailureRecord>;
+    record_failure(record: &FailureRecord, account: AccountId, shares: bool) -> ();
+    runs_of(drv: &DerivationDigest, account: AccountId, takes: bool, limit: u32) -> Vec<PastRun>;
+    producers(objects: &BTreeSet<ObjectId>, account: AccountId, takes: bool) -> Vec<PastRun>;
+    run_of_request(build: BuildId, account: AccountId) -> Option<PastRun>;
+    objects(ids: &BTreeSet<ObjectId>) -> BTreeMap<ObjectId, Object>;
+    irreproducible(account: AccountId, takes: bool, limit: u32) -> Vec<PastRun>;
     record_request(request: &RequestRecord) -> ();
+    latest_request(account: AccountId, drv_path: &StorePath) -> Option<RequestRecord>;
     requests(account: AccountId, limit: u32) -> Vec<RequestRecord>;
-    usage(account: AccountId) -> Usage;
+    usage(account: Option<AccountId>, since: u64, until: u64) -> Usage;
 }

@@ -58,10 +58,19 @@ impl<'r, R: Row> Fields<'r, R> {
         self.opt_text(column)?.ok_or_else(|| self.bad(column, "is null"))
     }
 
+    /// Leaves columns out.
+    pub fn skip(&mut self, columns: usize) {
+        self.next += columns;
+    }
+
+    /// A number or null.
+    pub fn opt_int(&mut self, column: &str) -> Result<Option<i64>, DatabaseError> {
+        self.take(column, R::int)
+    }
+
     /// A number.
     pub fn int(&mut self, column: &str) -> Result<i64, DatabaseError> {
-        self.take(column, R::int)?
-            .ok_or_else(|| self.bad(column, "is null"))
+        self.opt_int(column)?.ok_or_else(|| self.bad(column, "is null"))
     }
 
     /// A number that is not negative.

@@ -44,6 +44,12 @@ pub(crate) enum WriteError {
     /// A proof for a claim that is not in the batch.
     #[error("there is a proof for claim {0}, which was not given")]
     NoClaim(usize),
+    /// An input of a run that is no object.
+    #[error("{0} is no number of an object")]
+    NoObject(i64),
+    /// A failure that may not come again.
+    #[error("a failure like this is not kept: {0}")]
+    NotKept(String),
     /// A number of 2⁶³ or more.
     #[error("{0} is too large a number to store")]
     TooLarge(u64),

@@ -1,13 +1,13 @@
 //! Objects: rows that say the same are one row, whoever says it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use firn_core::Object;
+use firn_core::{Object, ObjectId};
 use firn_nix::StorePath;
 use firn_service::ports::DatabaseError;
 use sha2::{Digest as _, Sha256};
 
-use crate::decode::Fields;
+use crate::decode::{self, Fields, OBJECT};
 use crate::dialect::{Connection, Row};
 use crate::error::{backend, stored};
 use crate::query::{Query, Value, insert_rows};
@@ -143,6 +143,23 @@ async fn find<C: Connection>(
 pub fn ids_of_digests<C: Connection>(digests: Vec<Vec<u8>>) -> Query {
     let sql = format!("SELECT id, digest FROM object WHERE digest {}", C::in_blobs(1));
     Query::new(sql).bind(Value::Blobs(digests))
+}
+
+/// Objects by number.
+pub fn of_ids<C: Connection>(ids: &BTreeSet<ObjectId>) -> Query {
+    let sql = format!(
+        "SELECT object.id, {OBJECT} FROM object WHERE object.id {}",
+        C::in_ints(1)
+    );
+    Query::new(sql).bind(Value::Ints(ids.iter().map(|id| id.0).collect()))
+}
+
+/// One of them.
+pub fn of_id(row: &impl Row) -> Result<(ObjectId, Object), DatabaseError> {
+    let mut fields = Fields::new("object", row);
+    let id = ObjectId(fields.int("id")?);
+    let object = decode::object(&mut fields)?.ok_or_else(|| fields.bad("path", "is null"))?;
+    Ok((id, object))
 }
 
 fn identity(row: &impl Row) -> Result<(Digest, i64), DatabaseError> {

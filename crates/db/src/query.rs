@@ -35,7 +35,7 @@ impl Value {
 }
 
 /// A query: `$1`, `$2`, … stand for the values.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Query {
     pub(crate) sql: Cow<'static, str>,
     pub(crate) values: Vec<Value>,

@@ -26,29 +26,37 @@ pub async fn remove<C: Connection>(connection: &mut C, name: &AccountName) -> Re
 
     shared::part(connection, account, gives.evidence).await?;
     if !C::FOR_UPDATE.is_empty() {
-        // Who withdraws a build locks it before its results; so does this.
+        // Who withdraws a build locks it before what refers to it; so does this.
         let builds =
             "SELECT id FROM build WHERE account = $1 OR id IN (SELECT build FROM result WHERE account = $1)
-                      ORDER BY id";
+                      OR id IN (SELECT build FROM failure WHERE account = $1) ORDER BY id";
         let builds = Query::new(format!("{builds} {}", C::FOR_UPDATE)).int(account.0);
         connection.fetch(builds).await.map_err(backend)?;
     }
-    let unshared = if gives.results {
-        "DELETE FROM result WHERE account = $1 AND shared = 0"
-    } else {
-        "DELETE FROM result WHERE account = $1"
-    };
-    for sql in [
-        unshared,
-        "UPDATE result SET account = NULL WHERE account = $1",
-        "DELETE FROM build WHERE account = $1 AND NOT EXISTS (SELECT 1 FROM result WHERE result.build = build.id)",
-        "UPDATE build SET account = NULL WHERE account = $1",
-        "DELETE FROM account WHERE id = $1",
-    ] {
+    for sql in results(gives.results) {
         let query = Query::new(sql).int(account.0);
         connection.fetch(query).await.map_err(backend)?;
     }
     counter::next_epoch(connection).await
+}
+
+/// Takes results, failures and runs away, but for those that are shared and those that answer others.
+fn results(gives: bool) -> [String; 7] {
+    let kept = if gives { "AND shared = 0" } else { "" };
+    let still = if gives { "shared" } else { "0" };
+    [
+        format!("DELETE FROM result WHERE account = $1 {kept}"),
+        format!("DELETE FROM failure WHERE account = $1 {kept}"),
+        "UPDATE result SET account = NULL WHERE account = $1".to_owned(),
+        "UPDATE failure SET account = NULL WHERE account = $1".to_owned(),
+        format!(
+            "DELETE FROM build WHERE account = $1 {kept}
+             AND NOT EXISTS (SELECT 1 FROM result WHERE result.build = build.id)
+             AND NOT EXISTS (SELECT 1 FROM failure WHERE failure.build = build.id)"
+        ),
+        format!("UPDATE build SET account = NULL, shared = {still} WHERE account = $1"),
+        "DELETE FROM account WHERE id = $1".to_owned(),
+    ]
 }
 
 fn decode(row: &impl Row) -> Result<(AccountId, Gives), DatabaseError> {

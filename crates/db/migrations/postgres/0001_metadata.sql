@@ -132,24 +132,39 @@ CREATE TABLE open_signature (
 );
 CREATE INDEX open_signature_name ON open_signature (key_name, id);
 
+-- Every run that succeeded, and every one that failed by its builder's own doing.
 CREATE TABLE build (
     id            BYTEA            NOT NULL PRIMARY KEY,                      -- UUID
     account       BIGINT           REFERENCES account (id) ON DELETE CASCADE, -- whom it was run for; null when that account was removed
+    shared        BIGINT           NOT NULL, -- whether others may know of it while its account gives results
+    state         TEXT             NOT NULL, -- built, failed, rejected or timed-out
     key           BYTEA            NOT NULL,
     drv_path      TEXT COLLATE "C" NOT NULL,
+    drv           BYTEA            NOT NULL, -- digest of the derivation without its inputs
     started       BIGINT           NOT NULL,
     stopped       BIGINT           NOT NULL,
     wall_ms       BIGINT           NOT NULL,
     cpu_user_us   BIGINT           NOT NULL,
-    cpu_system_us BIGINT           NOT NULL
+    cpu_system_us BIGINT           NOT NULL,
+    output_bytes  BIGINT           NOT NULL, -- sum of the outputs' NARs
+    failure       TEXT             NOT NULL, -- as the client was told; empty when built
+    inputs        BYTEA            NOT NULL  -- numbers of objects; src/inputs.rs has the format
 );
 CREATE INDEX build_account ON build (account);
+CREATE INDEX build_drv ON build (drv, started, id);
+CREATE INDEX build_key ON build (key, started, id);
 
 CREATE TABLE build_output (
     build  BYTEA            NOT NULL REFERENCES build (id) ON DELETE CASCADE,
     name   TEXT COLLATE "C" NOT NULL,
     object BIGINT           NOT NULL REFERENCES object (id),
     PRIMARY KEY (build, name)
+);
+CREATE INDEX build_output_object ON build_output (object);
+
+-- Build keys that had runs with different outputs. Some of those runs may have been forgotten since.
+CREATE TABLE differing (
+    key BYTEA NOT NULL PRIMARY KEY
 );
 
 -- The builds that answer requests for a key.
@@ -165,6 +180,19 @@ CREATE INDEX result_shared ON result (key, seq) WHERE shared = 1;
 CREATE INDEX result_build ON result (build);
 CREATE INDEX result_account ON result (account);
 
+-- The latest failures that answer requests for a key.
+CREATE TABLE failure (
+    seq     BIGINT PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    key     BYTEA  NOT NULL,
+    build   BYTEA  NOT NULL REFERENCES build (id) ON DELETE CASCADE,
+    account BIGINT REFERENCES account (id) ON DELETE CASCADE, -- whose it is; null when that account was removed
+    shared  BIGINT NOT NULL,
+    UNIQUE (key, account)
+);
+CREATE INDEX failure_shared ON failure (key, seq) WHERE shared = 1;
+CREATE INDEX failure_build ON failure (build);
+CREATE INDEX failure_account ON failure (account);
+
 CREATE TABLE request (
     id       BIGINT           PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     account  BIGINT           NOT NULL REFERENCES account (id) ON DELETE CASCADE,
@@ -176,6 +204,9 @@ CREATE TABLE request (
     wall_ms  BIGINT           NOT NULL
 );
 CREATE INDEX request_account ON request (account, time, id);
+CREATE INDEX request_drv ON request (account, drv_path, time, id) WHERE build IS NOT NULL;
+CREATE INDEX request_build ON request (build, account) WHERE build IS NOT NULL;
+CREATE INDEX request_time ON request (time);
 
 -- "epoch" grows with every change of a decision and when evidence is taken away; "signed" is the last signed.seq, and who changes
 -- signatures locks it.

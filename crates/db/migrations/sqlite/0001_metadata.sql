@@ -132,24 +132,39 @@ CREATE TABLE open_signature (
 ) STRICT;
 CREATE INDEX open_signature_name ON open_signature (key_name, id);
 
+-- Every run that succeeded, and every one that failed by its builder's own doing.
 CREATE TABLE build (
     id            BLOB    NOT NULL PRIMARY KEY,        -- UUID
     account       INTEGER REFERENCES account (id) ON DELETE CASCADE, -- whom it was run for; null when that account was removed
+    shared        INTEGER NOT NULL,                    -- whether others may know of it while its account gives results
+    state         TEXT    NOT NULL,                    -- built, failed, rejected or timed-out
     key           BLOB    NOT NULL,
     drv_path      TEXT    NOT NULL,
+    drv           BLOB    NOT NULL,                    -- digest of the derivation without its inputs
     started       INTEGER NOT NULL,
     stopped       INTEGER NOT NULL,
     wall_ms       INTEGER NOT NULL,
     cpu_user_us   INTEGER NOT NULL,
-    cpu_system_us INTEGER NOT NULL
+    cpu_system_us INTEGER NOT NULL,
+    output_bytes  INTEGER NOT NULL,                    -- sum of the outputs' NARs
+    failure       TEXT    NOT NULL,                    -- as the client was told; empty when built
+    inputs        BLOB    NOT NULL                     -- numbers of objects; src/inputs.rs has the format
 ) STRICT;
 CREATE INDEX build_account ON build (account);
+CREATE INDEX build_drv ON build (drv, started, id);
+CREATE INDEX build_key ON build (key, started, id);
 
 CREATE TABLE build_output (
     build  BLOB    NOT NULL REFERENCES build (id) ON DELETE CASCADE,
     name   TEXT    NOT NULL,
     object INTEGER NOT NULL REFERENCES object (id),
     PRIMARY KEY (build, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX build_output_object ON build_output (object);
+
+-- Build keys that had runs with different outputs. Some of those runs may have been forgotten since.
+CREATE TABLE differing (
+    key BLOB NOT NULL PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
 
 -- The builds that answer requests for a key.
@@ -165,6 +180,19 @@ CREATE INDEX result_shared ON result (key, seq) WHERE shared = 1;
 CREATE INDEX result_build ON result (build);
 CREATE INDEX result_account ON result (account);
 
+-- The latest failures that answer requests for a key.
+CREATE TABLE failure (
+    seq     INTEGER PRIMARY KEY AUTOINCREMENT,
+    key     BLOB    NOT NULL,
+    build   BLOB    NOT NULL REFERENCES build (id) ON DELETE CASCADE,
+    account INTEGER REFERENCES account (id) ON DELETE CASCADE, -- whose it is; null when that account was removed
+    shared  INTEGER NOT NULL,
+    UNIQUE (key, account)
+) STRICT;
+CREATE INDEX failure_shared ON failure (key, seq) WHERE shared = 1;
+CREATE INDEX failure_build ON failure (build);
+CREATE INDEX failure_account ON failure (account);
+
 CREATE TABLE request (
     id       INTEGER PRIMARY KEY,
     account  INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
@@ -176,6 +204,9 @@ CREATE TABLE request (
     wall_ms  INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX request_account ON request (account, time, id);
+CREATE INDEX request_drv ON request (account, drv_path, time, id) WHERE build IS NOT NULL;
+CREATE INDEX request_build ON request (build, account) WHERE build IS NOT NULL;
+CREATE INDEX request_time ON request (time);
 
 -- "epoch" grows with every change of a decision and when evidence is taken away; "signed" is the last signed.seq, and who changes
 -- signatures locks it.

@@ -1,7 +1,8 @@
 //! That the hot queries search and never scan, so that they cost the same however many rows there are.
 
-use firn_core::{AccountId, BuildKey, KeyId, Policy, Trust};
+use firn_core::{AccountId, BuildId, BuildKey, KeyId, ObjectId, Policy, Trust};
 use firn_nix::StorePath;
+use firn_service::ports::DerivationDigest;
 use sqlx::SqliteConnection;
 
 use super::SqliteDatabase;
@@ -9,7 +10,10 @@ use crate::dialect::{Connection as _, Row as _};
 use crate::driver::Driver as _;
 use crate::query::Query;
 use crate::shared::{self, Objects};
-use crate::{claim_batch, counter, evidence, objects, public_keys, relations, results, settings, views};
+use crate::{
+    claim_batch, counter, evidence, failures, objects, public_keys, recording, relations, requests, results,
+    runs, settings, usage, views,
+};
 
 /// What SQLite says it will do, one step a line.
 async fn plan(db: &SqliteDatabase, mut query: Query) -> Vec<String> {
@@ -35,6 +39,9 @@ async fn hot_queries_use_indices() {
     let paths = "SEARCH claim USING PRIMARY KEY (account=? AND path=?)";
     let object = "SEARCH object USING INTEGER PRIMARY KEY (rowid=?)";
     let claims = "SEARCH claim USING INDEX claim_object (object=?)";
+    let build = "SEARCH build USING INDEX sqlite_autoindex_build_1 (id=?)";
+    let run = "SEARCH build USING INDEX sqlite_autoindex_build_1 (id=?) LEFT-JOIN";
+    let group = "USE TEMP B-TREE FOR GROUP BY";
     let order = "USE TEMP B-TREE FOR ORDER BY";
     let these = Objects::These(vec![1]);
     let cases = [
@@ -62,9 +69,12 @@ async fn hot_queries_use_indices() {
             vec!["SEARCH object USING COVERING INDEX sqlite_autoindex_object_1 (digest=?)"],
         ),
         (
-            Query::new("SELECT id FROM request WHERE account = $1 ORDER BY time DESC, id DESC LIMIT 5")
-                .int(1),
-            vec!["SEARCH request USING COVERING INDEX request_account (account=?)"],
+            requests::latest(account, 5),
+            vec!["SEARCH request USING INDEX request_account (account=?)"],
+        ),
+        (
+            requests::latest_of(account, &path),
+            vec!["SEARCH request USING INDEX request_drv (account=? AND drv_path=?)"],
         ),
         (views::derivers::<SqliteConnection>(&policy, &path), vec![paths]),
         (
@@ -87,7 +97,78 @@ async fn hot_queries_use_indices() {
         (public_keys::open_signatures("x", 1, 1), vec![object]),
         (
             results::result_query(&BuildKey([0; 32]), account, true),
-            vec!["SEARCH build USING INDEX sqlite_autoindex_build_1 (id=?)"],
+            vec![build],
+        ),
+        (
+            failures::failure_query(&BuildKey([0; 32]), account, true),
+            vec![build],
+        ),
+        (
+            runs::of_derivation(&DerivationDigest([0; 32]), account, true, 5),
+            vec!["SEARCH one USING INDEX build_drv (drv=?)", build, order],
+        ),
+        (
+            runs::producers::<SqliteConnection>(&[ObjectId(1)].into(), account, true),
+            vec![
+                "SEARCH made USING COVERING INDEX build_output_object (object=?)",
+                build,
+                order,
+            ],
+        ),
+        (
+            runs::of_request(BuildId([0; 16]), account),
+            vec![
+                "SEARCH request EXISTS USING COVERING INDEX request_build (build=? AND account=?)",
+                build,
+            ],
+        ),
+        (
+            runs::irreproducible(account, true, 5),
+            vec![
+                "SCAN differing",
+                "SEARCH build USING INDEX build_key (key=?)",
+                "SEARCH request USING COVERING INDEX request_build (build=? AND account=?)",
+                group,
+                "USE TEMP B-TREE FOR count(DISTINCT)",
+                order,
+                "SCAN latest",
+                "USE TEMP B-TREE FOR LAST 2 TERMS OF ORDER BY",
+            ],
+        ),
+        (
+            recording::differs(&BuildId([0; 16]), &BuildKey([0; 32])),
+            vec!["SEARCH build USING COVERING INDEX build_key (key=?)"],
+        ),
+        (
+            objects::of_ids::<SqliteConnection>(&[ObjectId(1)].into()),
+            vec![object],
+        ),
+        (
+            usage::of_requests(Some(account), 1, 2),
+            vec![
+                "SEARCH request USING INDEX request_account (account=? AND time>? AND time<?)",
+                run,
+                group,
+                "SCAN asked",
+            ],
+        ),
+        (
+            usage::of_requests(None, 1, 2),
+            vec![
+                "SEARCH request USING INDEX request_time (time>? AND time<?)",
+                run,
+                group,
+                "SCAN asked",
+            ],
+        ),
+        (
+            usage::of_origins(Some(account), 1, 2),
+            vec![
+                "SEARCH claim USING PRIMARY KEY (account=?)",
+                object,
+                group,
+                "SCAN came",
+            ],
         ),
         (
             shared::raise::<SqliteConnection>(&these, 1),

@@ -4,7 +4,9 @@ use firn_core::{AccountId, Trust};
 use firn_service::ports::{Database, DatabaseError};
 
 use crate::backend::Bench;
-use crate::sample::{GIVES, Short as _, account, build, claim, key, login, name, path, request, ssh_key};
+use crate::sample::{
+    GIVES, Short as _, account, build, claim, failed, key, login, name, path, request, ssh_key,
+};
 
 pub async fn names_are_unique<D: Database>(Bench { db, .. }: Bench<D>) {
     let made = db.create_account(&name("alice"), "secret", 1_234).await.unwrap();
@@ -128,6 +130,10 @@ pub async fn unknown_accounts_are_named<D: Database>(Bench { db, .. }: Bench<D>)
     assert!(is_77(db.add_signing_key(nobody, "secret", 1).await.err()));
     assert!(is_77(
         db.record_build(&build(1, 1, &[1]), nobody, true).await.err()
+    ));
+    assert!(is_77(db.record_failure(&failed(2, 1), nobody, true).await.err()));
+    assert!(is_77(
+        db.record_check(&build(3, 1, &[1]), nobody, true).await.err()
     ));
     let removed = db.remove_account(&name("bob")).await;
     assert!(matches!(removed, Err(DatabaseError::NoAccount(n)) if n == "bob"));

@@ -5,11 +5,12 @@ use firn_service::ports::{Database, DatabaseError};
 
 use crate::backend::Bench;
 use crate::sample::{
-    Short as _, account, alone, build, claim, key, name, path, policy, public_key, request, ssh_key,
+    Short as _, account, alone, build, claim, drv, failed, key, name, path, policy, public_key, request,
+    ssh_key,
 };
 
 /// A change from outside, and what must be said of it: table, and a piece of the text.
-const CHANGES: [(&str, &str, &str); 29] = [
+const CHANGES: [(&str, &str, &str); 36] = [
     ("UPDATE claim SET origin = 'rumour'", "claim", "rumour"),
     ("UPDATE claim SET deriver = 'nonsense'", "claim", "deriver of "),
     ("UPDATE claim SET signatures = '[1]'", "claim", "signatures of "),
@@ -40,6 +41,29 @@ const CHANGES: [(&str, &str, &str); 29] = [
         "build",
         "4 bytes, not 32",
     ),
+    ("UPDATE build SET state = 'gone'", "build", "state of "),
+    ("UPDATE build SET state = 'failed'", "result", "which failed"),
+    (
+        "UPDATE build SET state = 'built'",
+        "failure",
+        "which did not fail",
+    ),
+    (
+        "UPDATE build SET drv = substr(drv, 1, 5)",
+        "build",
+        "5 bytes, not 32",
+    ),
+    (
+        "UPDATE build SET inputs = substr(inputs, 1, 2)",
+        "build",
+        "ends within a number",
+    ),
+    (
+        "UPDATE build SET inputs = substr(key, 1, 32)",
+        "build",
+        "inputs of ",
+    ),
+    ("UPDATE build SET wall_ms = -3", "build", "-3 is negative"),
     ("UPDATE claim SET shareable = 2", "claim", "shareable of "),
     ("UPDATE signed SET registered = -1", "signed", "-1 is negative"),
     (
@@ -88,6 +112,7 @@ pub async fn named_by_table_and_row<D: Database>(bench: Bench<D>) {
         db.trust(alice, bob, Some(Trust::Builds)).await.unwrap();
         db.let_read(bob, alice, Some(Trust::Builds)).await.unwrap();
         db.record_build(&build(1, 1, &[1]), alice, true).await.unwrap();
+        db.record_failure(&failed(9, 9), alice, true).await.unwrap();
         db.record_request(&request(alice, 1, 1)).await.unwrap();
         db.requests(alice, 1).await.unwrap();
         assert!(bench.execute(change).await > 0, "{change}");
@@ -115,7 +140,13 @@ pub async fn named_by_table_and_row<D: Database>(bench: Bench<D>) {
             db.relations(alice).await.err(),
             db.signing_keys(alice).await.err(),
             db.epoch().await.err(),
-            db.usage(alice).await.err(),
+            db.failure(&key(9), alice, true).await.err(),
+            db.runs_of(&drv(1), alice, true, 9).await.err(),
+            db.latest_request(alice, &request(alice, 1, 1).drv_path)
+                .await
+                .err(),
+            db.usage(Some(alice), 0, 9_999).await.err(),
+            db.usage(None, 0, 9_999).await.err(),
         ];
         let mut named = 0;
         for error in errors.into_iter().flatten() {
@@ -128,7 +159,7 @@ pub async fn named_by_table_and_row<D: Database>(bench: Bench<D>) {
         }
         assert!(named > 0, "{change} was not noticed");
         bench
-            .execute("DELETE FROM result; DELETE FROM build; DELETE FROM signed; DELETE FROM public_key; DELETE FROM claim; DELETE FROM account; DELETE FROM object; UPDATE counter SET value = 1")
+            .execute("DELETE FROM result; DELETE FROM failure; DELETE FROM build; DELETE FROM signed; DELETE FROM public_key; DELETE FROM claim; DELETE FROM account; DELETE FROM object; UPDATE counter SET value = 1")
             .await;
         assert_eq!(db.account(&name("alice")).await.unwrap(), None);
     }

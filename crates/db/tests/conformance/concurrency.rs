@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 
 use crate::backend::Bench;
 use crate::sample::{
-    GIVES, Short as _, account, alone, build, claim, key, login, name, path, policy, proof, public_key,
-    signed_claim, texts,
+    GIVES, Short as _, account, alone, build, claim, drv, failed, key, login, name, path, policy, proof,
+    public_key, signed_claim, texts,
 };
 
 pub async fn first_result_wins<D: Database>(Bench { db, .. }: Bench<D>) {
@@ -127,11 +127,14 @@ pub async fn forgetting_against_recording<D: Database>(Bench { db, .. }: Bench<D
             for n in 0..20u8 {
                 if task < 2 {
                     if let Some(shared) = db.result(&key(1), alice, true).await.unwrap() {
-                        db.forget_result(shared.id).await.unwrap();
+                        db.forget_result(shared.run.id).await.unwrap();
                     }
                 } else {
                     let record = build(task * 20 + n, 1, &[u32::from(n)]);
-                    assert_eq!(db.record_build(&record, alice, true).await.unwrap().key, key(1));
+                    assert_eq!(
+                        db.record_build(&record, alice, true).await.unwrap().run.key,
+                        key(1)
+                    );
                 }
                 if let Some(shared) = db.result(&key(1), alice, true).await.unwrap() {
                     assert_eq!(shared.outputs.len(), 1);
@@ -140,6 +143,109 @@ pub async fn forgetting_against_recording<D: Database>(Bench { db, .. }: Bench<D
         });
     }
     tasks.join_all().await;
+}
+
+pub async fn failures_at_once<D: Database>(Bench { db, .. }: Bench<D>) {
+    let (alice, bob, carol) = (
+        account(&db, "alice").await,
+        account(&db, "bob").await,
+        account(&db, "carol").await,
+    );
+    let mut tasks = JoinSet::new();
+    for task in 0..8u8 {
+        let db = db.clone();
+        let account = [alice, bob][usize::from(task % 2)];
+        tasks.spawn(async move {
+            for n in 0..12u8 {
+                let record = failed(task * 12 + n + 1, u32::from(n % 3));
+                let shares = n % 4 != 3;
+                db.record_failure(&record, account, shares).await.unwrap();
+                let own = db.failure(&record.run.key, account, false).await.unwrap();
+                // Another task may have forgotten it since.
+                assert!(own.is_none_or(|own| own.run.key == record.run.key));
+                match n % 5 {
+                    // The same again, and away with it.
+                    0 => db.record_failure(&record, account, shares).await.unwrap(),
+                    1 => db.forget_result(record.run.id).await.unwrap(),
+                    2 => {
+                        let built = build(100 + task * 12 + n, u32::from(n % 3), &[u32::from(task)]);
+                        db.record_check(&built, account, shares).await.unwrap();
+                    }
+                    _ => {}
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+    for n in 0..3 {
+        let (last, later) = (failed(250, n), failed(251, n));
+        db.record_failure(&last, alice, true).await.unwrap();
+        db.record_failure(&later, bob, true).await.unwrap();
+        for (account, expected) in [(alice, &last), (bob, &later), (carol, &later)] {
+            let answer = db.failure(&key(n), account, true).await.unwrap();
+            assert_eq!(answer.as_ref(), Some(expected));
+        }
+        db.forget_result(later.run.id).await.unwrap();
+        db.forget_result(last.run.id).await.unwrap();
+        // One of each account at a time: nothing comes to light.
+        assert_eq!(db.failure(&key(n), carol, true).await.unwrap(), None);
+    }
+}
+
+pub async fn differences_are_never_missed<D: Database>(Bench { db, .. }: Bench<D>) {
+    let alice = account(&db, "alice").await;
+    for round in 0..10u8 {
+        let start = Arc::new(Barrier::new(2));
+        let mut tasks = JoinSet::new();
+        for n in 0..2u8 {
+            let (db, start) = (db.clone(), Arc::clone(&start));
+            tasks.spawn(async move {
+                let record = build(round * 2 + n + 1, u32::from(round), &[u32::from(n)]);
+                start.wait().await;
+                match n {
+                    0 => db.record_build(&record, alice, true).await.map(|_| ()).unwrap(),
+                    _ => db.record_check(&record, alice, true).await.unwrap(),
+                }
+            });
+        }
+        tasks.join_all().await;
+    }
+    assert_eq!(db.irreproducible(alice, true, 100).await.unwrap().len(), 20);
+}
+
+pub async fn failures_against_removal<D: Database>(Bench { db, .. }: Bench<D>) {
+    let bob = account(&db, "bob").await;
+    for round in 0..8u8 {
+        let alice = account(&db, "alice").await;
+        let mut tasks = JoinSet::new();
+        for n in 0..4u8 {
+            let db = db.clone();
+            tasks.spawn(async move {
+                let record = failed(round * 4 + n + 1, u32::from(round));
+                let done = db.record_failure(&record, alice, n % 2 == 0).await;
+                assert!(
+                    matches!(done, Ok(()) | Err(DatabaseError::NoAccount(_))),
+                    "{done:?}"
+                );
+                let built = build(100 + round * 4 + n, u32::from(round), &[1]);
+                let done = db.record_check(&built, alice, n % 2 == 0).await;
+                assert!(
+                    matches!(done, Ok(()) | Err(DatabaseError::NoAccount(_))),
+                    "{done:?}"
+                );
+            });
+        }
+        db.remove_account(&name("alice")).await.unwrap();
+        tasks.join_all().await;
+        assert_eq!(db.failure(&key(round.into()), alice, false).await.unwrap(), None);
+        let left = db.runs_of(&drv(round.into()), bob, true, 100).await.unwrap();
+        // Failures have odd numbers when they are shared, and checks even ones.
+        for past in left {
+            let number = past.run.id.0[0];
+            assert_eq!(number % 2, u8::from(number < 100), "{past:?}");
+            assert!(!past.own);
+        }
+    }
 }
 
 pub async fn sharing_against_taking_back<D: Database>(Bench { db, .. }: Bench<D>) {

@@ -7,11 +7,14 @@ mod backend;
 mod bad_rows;
 mod builds;
 mod concurrency;
+mod failures;
 mod isolation;
 mod policies;
+mod runs;
 mod sample;
 mod sharing;
 mod signed;
+mod usage;
 mod views;
 
 macro_rules! conformance {
@@ -51,13 +54,19 @@ conformance! {
     builds: round_trip, without_outputs, first_recorded_stays, recording_again_changes_nothing, forgotten_then_recorded,
         forgetting_nothing, wrong_key_for_a_run, requests_newest_first, requests_of_one_account, forgotten_contents_are_not_kept;
     concurrency: first_result_wins, read_then_write, overlapping_batches, removal_against_recording, one_name_once,
-        forgetting_against_recording, sharing_against_taking_back, a_signature_is_never_missed, decisions_against_removal;
+        forgetting_against_recording, sharing_against_taking_back, a_signature_is_never_missed, decisions_against_removal,
+        failures_at_once, differences_are_never_missed, failures_against_removal;
     policies: keys_that_one_account_makes_known_are_limited, settings_of_account_and_key, settings_need_a_key_of_the_account, trust_needs_consent, trust_is_in_order,
         relations_of_both_sides, logins_by_host, signing_keys_active_first, public_keys_have_numbers, epochs;
     signed: trusted_accounts_by_level, seen_by_those_who_trust_the_key, what_is_not_shared, privacy_takes_effect_at_once,
         forgetting_takes_what_was_ones_own, removal_leaves_what_was_shared, in_the_order_of_becoming_visible,
         two_signatures_of_one_key, signatures_are_compared_whole, a_claim_that_becomes_shareable_shares,
         open_signatures_are_proven_later, newer_keys_are_noticed, many_signatures;
-    sharing: own_before_shared, giving_can_be_taken_back, removal_leaves_shared_results, usage_in_sum;
+    sharing: own_before_shared, giving_can_be_taken_back, removal_leaves_shared_results;
+    failures: round_trip, newest_stands, own_before_shared, giving_can_be_taken_back, removal_leaves_shared_failures, only_some_are_kept,
+        a_run_is_one_or_the_other;
+    runs: round_trip, newest_first, known_to_whom, after_removal, checks_are_no_results, of_objects, of_requests, objects_by_number,
+        differing_outputs, differing_for_whom, latest_request_of_a_derivation, forgotten_runs, strange_inputs;
+    usage: in_sum, in_time, of_all;
     bad_rows: named_by_table_and_row;
 }

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use firn_core::{
-    AccountId, AccountName, BuildId, BuildKey, Claim, Evidence, KeyId, Object, Origin, Policy, Rung, Trust,
-    Witness,
+    AccountId, AccountName, BuildId, BuildKey, Claim, Evidence, KeyId, Object, ObjectId, Origin, Policy,
+    Rung, Trust, Witness,
 };
 use firn_nix::signature::{PublicKey, SecretKey};
 use firn_nix::{ContentAddress, Hash, NarHash, StorePath};
 use firn_service::ports::{
-    Accounts, BuildRecord, Database, DatabaseError, Gives, Login, OutputRecord, Proof, RequestRecord, SshKey,
+    Accounts, BuildRecord, Database, DatabaseError, DerivationDigest, FailureRecord, Gives, Login,
+    OutputRecord, PastRun, Proof, RequestRecord, RunFailure, RunRecord, SshKey,
 };
 
 pub fn name(text: &str) -> AccountName {
@@ -73,6 +74,26 @@ pub fn key(n: u32) -> BuildKey {
     BuildKey(*content(n).bytes())
 }
 
+pub fn drv(n: u32) -> DerivationDigest {
+    DerivationDigest(*content(1_000_000 + n).bytes())
+}
+
+/// A run of `key(n)`, made of some objects; the later, the larger the number.
+pub fn run(id: u8, n: u32) -> RunRecord {
+    RunRecord {
+        id: BuildId([id; 16]),
+        key: key(n),
+        drv_path: named_path(n, "thing.drv"),
+        drv: drv(n),
+        inputs: (1..=i64::from(n) + 2).map(|o| ObjectId(o * o * 50)).collect(),
+        started: 10 + u64::from(id),
+        stopped: 12 + u64::from(id),
+        wall_ms: 2_000,
+        cpu_user_us: 1_500_000 + u64::from(id),
+        cpu_system_us: 30,
+    }
+}
+
 pub fn build(id: u8, key_number: u32, contents: &[u32]) -> BuildRecord {
     let outputs: BTreeMap<String, OutputRecord> = contents
         .iter()
@@ -83,16 +104,41 @@ pub fn build(id: u8, key_number: u32, contents: &[u32]) -> BuildRecord {
         })
         .collect();
     BuildRecord {
-        id: BuildId([id; 16]),
-        key: key(key_number),
-        drv_path: named_path(key_number, "thing.drv"),
+        run: run(id, key_number),
         outputs,
-        started: 10,
-        stopped: 12,
-        wall_ms: 2_000,
-        cpu_user_us: 1_500_000 + u64::from(id),
-        cpu_system_us: 30,
     }
+}
+
+pub fn failed(id: u8, key_number: u32) -> FailureRecord {
+    FailureRecord {
+        run: run(id, key_number),
+        failure: RunFailure::Builder(format!("builder failed with exit code {id}")),
+    }
+}
+
+/// What is known of some runs, without the numbers of the outputs.
+pub fn told(runs: Vec<PastRun>) -> Vec<(BuildRecord, bool)> {
+    let without = |(name, (id, object)): (String, (ObjectId, Object))| {
+        assert!(id.0 > 0);
+        (name, OutputRecord { object })
+    };
+    runs.into_iter()
+        .map(|past| {
+            let outputs = past.outputs.into_iter().map(without).collect();
+            (
+                BuildRecord {
+                    run: past.run,
+                    outputs,
+                },
+                past.own,
+            )
+        })
+        .collect()
+}
+
+/// First bytes of the numbers of some runs, in their order.
+pub fn numbers(runs: &[PastRun]) -> Vec<u8> {
+    runs.iter().map(|past| past.run.id.0[0]).collect()
 }
 
 pub fn request(account: AccountId, n: u32, time: u64) -> RequestRecord {

@@ -1,12 +1,9 @@
-//! Whose results answer whom, and what accounts used.
+//! Whose results answer whom.
 
-use std::collections::BTreeMap;
-
-use firn_core::{BuildId, Claim, Rung};
-use firn_service::ports::{Database, Gives, Usage};
+use firn_service::ports::{Database, Gives};
 
 use crate::backend::Bench;
-use crate::sample::{GIVES, KEEPS, Short as _, account, build, claim, content, key, name, path, request};
+use crate::sample::{GIVES, KEEPS, account, build, content, key, name};
 
 pub async fn own_before_shared<D: Database>(Bench { db, .. }: Bench<D>) {
     let (alice, bob, carol) = (
@@ -46,12 +43,12 @@ pub async fn own_before_shared<D: Database>(Bench { db, .. }: Bench<D>) {
         third
     );
     // A withdrawn result makes room.
-    db.forget_result(third.id).await.unwrap();
+    db.forget_result(third.run.id).await.unwrap();
     assert_eq!(
         db.result(&key(1), dave, true).await.unwrap(),
         Some(shared.clone())
     );
-    db.forget_result(shared.id).await.unwrap();
+    db.forget_result(shared.run.id).await.unwrap();
     assert_eq!(db.result(&key(1), dave, true).await.unwrap(), None);
     assert_eq!(db.result(&key(1), alice, true).await.unwrap(), Some(kept));
 }
@@ -106,9 +103,10 @@ pub async fn removal_leaves_shared_results<D: Database>(Bench { db, .. }: Bench<
     assert_eq!(db.result(&key(4), bob, true).await.unwrap(), None);
     // A run that answers somebody else as well is not only theirs.
     assert_eq!(db.result(&key(5), bob, false).await.unwrap(), Some(both));
+    // Of the shared runs, the one that is no result stays as well.
     assert_eq!(
         db.contents().await.unwrap(),
-        [1, 5].map(content).into_iter().collect()
+        [1, 3, 5].map(content).into_iter().collect()
     );
     let alice = account(&db, "alice").await;
     assert_eq!(db.result(&key(2), alice, true).await.unwrap(), None);
@@ -117,51 +115,4 @@ pub async fn removal_leaves_shared_results<D: Database>(Bench { db, .. }: Bench<
         db.record_build(&build(6, 1, &[6]), alice, true).await.unwrap(),
         shared
     );
-}
-
-pub async fn usage_in_sum<D: Database>(Bench { db, .. }: Bench<D>) {
-    let (alice, bob) = (account(&db, "alice").await, account(&db, "bob").await);
-    assert_eq!(db.usage(alice).await.unwrap(), Usage::default());
-    for n in 1..=4 {
-        db.record_build(&build(n, u32::from(n), &[1]), bob, true)
-            .await
-            .unwrap();
-    }
-    let all = Rung::ALL.map(Some).into_iter().chain([None]);
-    for (n, rung) in all.enumerate() {
-        let mut asked = request(alice, 1, 1);
-        asked.rung = rung;
-        asked.build = Some(BuildId([u8::try_from(n % 4).unwrap() + 1; 16]));
-        db.record_request(&asked).await.unwrap();
-    }
-    // A run that is forgotten, and none.
-    for build in [Some(BuildId([99; 16])), None] {
-        let mut asked = request(alice, 2, 2);
-        asked.rung = Some(Rung::Built);
-        asked.build = build;
-        db.record_request(&asked).await.unwrap();
-    }
-    db.record_request(&request(bob, 1, 1)).await.unwrap();
-    let mut same_content: Claim = claim(2, 1);
-    same_content.origin = firn_core::Origin::Built;
-    db.record(alice, &[claim(1, 1), same_content, claim(1, 2), claim(3, 3)])
-        .await
-        .unwrap();
-
-    let mut requests: BTreeMap<Option<Rung>, u64> = Rung::ALL.map(|rung| (Some(rung), 1)).into();
-    requests.insert(None, 1);
-    requests.insert(Some(Rung::Built), 3);
-    let cpu = |n: u64| 1_500_000 + n + 30;
-    // `already-valid` has build 1, `substituted` 2, `trusted` 3, `reused` 4, `joined` 1, `built` 2.
-    let expected = Usage {
-        requests,
-        cpu_us: cpu(2),
-        saved_cpu_us: cpu(3) + cpu(4) + cpu(1),
-        paths: 3,
-        bytes: 1_001 + 1_002 + 1_003,
-    };
-    assert_eq!(db.usage(alice).await.unwrap(), expected);
-    db.forget(alice, &[path(1)]).await.unwrap();
-    let after = db.usage(alice).await.unwrap();
-    assert_eq!((after.paths, after.bytes), (2, 1_001 + 1_003));
 }

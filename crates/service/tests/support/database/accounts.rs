@@ -1,11 +1,33 @@
 //! Accounts and their SSH keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use firn_core::{AccountId, AccountName};
+use firn_core::{AccountId, AccountName, BuildId};
 use firn_service::ports::{Account, Accounts, DatabaseError, Gives, SigningKey, SshKey};
 
-use super::{AccountRow, MemoryDatabase};
+use super::{AccountRow, MemoryDatabase, State};
+
+impl State {
+    /// Takes results, failures and runs away, but for those that are shared and those that answer others.
+    fn leave_runs(&mut self, account: AccountId) {
+        let gave = self.gives(account).results;
+        for answers in [&mut self.results, &mut self.failures] {
+            answers.retain(|answer| answer.owner != Some(account) || gave && answer.shares);
+            for answer in answers {
+                answer.owner = answer.owner.filter(|owner| *owner != account);
+            }
+        }
+        let answers = self.results.iter().chain(&self.failures);
+        let answering: BTreeSet<BuildId> = answers.map(|answer| answer.build).collect();
+        self.runs.retain(|row| {
+            row.owner != Some(account) || gave && row.shares || answering.contains(&row.run.id)
+        });
+        for row in self.runs.iter_mut().filter(|row| row.owner == Some(account)) {
+            row.owner = None;
+            row.shares &= gave;
+        }
+    }
+}
 
 impl Accounts for MemoryDatabase {
     async fn create_account(
@@ -62,13 +84,7 @@ impl Accounts for MemoryDatabase {
         let id = found.map(|row| row.account.id);
         let id = id.ok_or_else(|| DatabaseError::NoAccount(name.to_string()))?;
         state.leave_signatures(id);
-        let gave = state.gives(id).results;
-        state
-            .results
-            .retain(|row| row.owner != Some(id) || (gave && row.shares));
-        for row in &mut state.results {
-            row.owner = row.owner.filter(|owner| *owner != id);
-        }
+        state.leave_runs(id);
         state.accounts.remove(&id);
         state.trust.retain(|(a, b, _)| *a != id && *b != id);
         state.readers.retain(|(a, b), _| *a != id && *b != id);

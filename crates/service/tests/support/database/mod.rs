@@ -4,16 +4,18 @@ mod accounts;
 mod builds;
 mod policies;
 mod signatures;
+mod usage;
 mod views;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use firn_core::{AccountId, Claim, KeyId, Object, ObjectId, Trust};
+use firn_core::{AccountId, BuildId, BuildKey, Claim, KeyId, Object, ObjectId, Trust};
 use firn_nix::NarHash;
 use firn_nix::signature::PublicKey;
 use firn_service::ports::{
-    Account, BuildRecord, DatabaseError, Gives, Login, RequestRecord, SigningKey, SshKey,
+    Account, DatabaseError, Gives, Login, OutputRecord, RequestRecord, RunFailure, RunRecord, SigningKey,
+    SshKey,
 };
 
 use signatures::SignatureRow;
@@ -47,8 +49,12 @@ struct State {
     /// Oldest first.
     claims: Vec<ClaimRow>,
     signatures: Vec<SignatureRow>,
-    /// Oldest first.
-    results: Vec<ResultRow>,
+    /// Every run that is remembered.
+    runs: Vec<RunRow>,
+    /// The runs that answer for a key; oldest first.
+    results: Vec<Answer>,
+    /// The failures that do; oldest first.
+    failures: Vec<Answer>,
     requests: Vec<RequestRecord>,
 }
 
@@ -71,11 +77,32 @@ struct ClaimRow {
     signed: BTreeMap<String, u64>,
 }
 
-struct ResultRow {
+struct RunRow {
     /// `None` when the account is gone.
     owner: Option<AccountId>,
     shares: bool,
-    record: BuildRecord,
+    run: RunRecord,
+    /// By output name.
+    outcome: Result<BTreeMap<String, OutputRecord>, RunFailure>,
+}
+
+struct Answer {
+    key: BuildKey,
+    build: BuildId,
+    /// `None` when the account is gone.
+    owner: Option<AccountId>,
+    shares: bool,
+}
+
+impl Answer {
+    fn new(run: &RunRecord, owner: AccountId, shares: bool) -> Self {
+        Self {
+            key: run.key,
+            build: run.id,
+            owner: Some(owner),
+            shares,
+        }
+    }
 }
 
 impl MemoryDatabase {

@@ -193,7 +193,8 @@ impl Views for MemoryDatabase {
         let state = self.open("contents")?;
         let claimed = state.claims.iter().map(|row| row.claim.object.content);
         let signed = state.signatures.iter().map(|row| state.object(row.id).content);
-        let built = state.results.iter().flat_map(|row| row.record.outputs.values());
+        let outcomes = state.runs.iter().flat_map(|row| &row.outcome);
+        let built = outcomes.flat_map(BTreeMap::values);
         let built = built.map(|output| output.object.content);
         Ok(claimed.chain(signed).chain(built).collect())
     }
