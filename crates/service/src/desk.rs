@@ -617,7 +617,11 @@ impl<P: Ports> Desk<P> {
     /// # Errors
     /// When the database fails.
     pub async fn usage(&self) -> Result<Usage, StoreError> {
-        self.house.db.usage(Some(self.account.id), 0, u64::MAX >> 1).await.map_err(failed)
+        self.house
+            .db
+            .usage(Some(self.account.id), 0, u64::MAX >> 1)
+            .await
+            .map_err(failed)
     }
 
     /// Takes back the account's own evidence for paths: what it uploaded, fetched or had built. How many pieces there were.

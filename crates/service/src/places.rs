@@ -44,7 +44,9 @@ pub(crate) fn shown(difference: &Difference) -> String {
     let Difference { path, change } = difference;
     match (path.is_empty(), change) {
         (true, change) => format!("the file itself ({change})"),
-        (false, Change::Bytes { .. } | Change::Length { .. }) => format!("{} ({change})", path.escape_ascii()),
+        (false, Change::Bytes { .. } | Change::Length { .. }) => {
+            format!("{} ({change})", path.escape_ascii())
+        }
         (false, change) => format!("{}: {change}", path.escape_ascii()),
     }
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use firn_core::{AccountId, BuildId, BuildKey, ObjectId, derivation_digest};
+use firn_nix::DerivationOutput;
 use tokio::sync::mpsc;
 
 use crate::House;
 use crate::log::{self, LogWriter};
 use crate::ports::{
-    BuildRecord, Builder as _, Builds as _, DatabaseError, DerivationDigest, FailureRecord, Job, OutputRecord, Ports, RunFailure, RunRecord,
+    BuildRecord, Builder as _, Builds as _, DatabaseError, DerivationDigest, FailureRecord, Job,
+    OutputRecord, Ports, RunFailure, RunRecord,
 };
 use crate::running::{Finished, Lead};
 use crate::terms::Sharing;
@@ -50,31 +52,34 @@ pub(crate) struct Asked {
 }
 
 /// Runs a job for everybody who waits for its key, and records how it ended before anybody is told.
-pub(crate) async fn lead<P: Ports>(
-    house: Arc<House<P>>,
-    asked: Asked,
-    job: Job,
-    duty: Lead,
-    log: LogWriter,
-) {
+pub(crate) async fn lead<P: Ports>(house: Arc<House<P>>, asked: Asked, job: Job, duty: Lead, log: LogWriter) {
     let id = job.id;
     let Asked { key, sharing, .. } = asked;
+    let fixed = job
+        .drv
+        .outputs
+        .values()
+        .any(|output| matches!(output, DerivationOutput::Fixed { .. }));
     // Between the requester's look and the start of this run another one may have ended.
     let finished = match house.stored_result(&key, sharing).await {
-        Ok(Some(record)) => Finished::Stored(Arc::new(record)),
+        Ok(Some(_)) => Finished::Stored,
         Ok(None) => {
             let (run, ended) = run(&house, &asked, job, &duty, log).await;
             // Whoever left runs of this key before their end may be waiting for one that turns out as wished.
             let shares = sharing.gives && !house.running.was_left(&key, sharing.account);
             match ended {
+                // Nobody waits: however it came out, it is no answer.
+                _ if duty.cancel.is_cancelled() => Finished::Failed(RunFailure::Cancelled, None),
                 Ok(outputs) => {
                     let record = BuildRecord { run, outputs };
                     match house.db.record_build(&record, sharing.account, shares).await {
                         Ok(shared) if shared.run.id == id => Finished::Ran(Arc::new(shared)),
-                        Ok(shared) => Finished::Stored(Arc::new(shared)),
+                        Ok(_) => Finished::Stored,
                         Err(e) => database_failed(&e),
                     }
                 }
+                // What a fixed output is fetched from is not in the key: the next try may find it.
+                Err(failure) if fixed => Finished::Failed(failure, None),
                 Err(failure) => remember_failure(&house, run, failure, sharing.account, shares).await,
             }
         }
@@ -108,7 +113,10 @@ async fn remember_failure<P: Ports>(
         Ok(()) => Finished::Failed(failure, Some(id)),
         Err(error) => {
             // The failure stands without being remembered.
-            tracing::error!(error = &error as &dyn std::error::Error, "a failure is not remembered");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "a failure is not remembered"
+            );
             Finished::Failed(failure, None)
         }
     }
@@ -142,7 +150,7 @@ fn end<P: Ports>(house: &House<P>, id: BuildId, duty: Lead, finished: Finished) 
     // Nobody will ask for the log of a run that did not end, or was none.
     if matches!(
         &finished,
-        Finished::Stored(_) | Finished::Failed(RunFailure::Cancelled, _)
+        Finished::Stored | Finished::Failed(RunFailure::Cancelled, _)
     ) {
         log::remove(&house.settings.log_dir, id);
     }
@@ -204,14 +212,18 @@ async fn run<P: Ports>(
         );
         return (run, Err(failure));
     }
-    let outputs = outputs.into_iter().map(|(name, object)| (name, OutputRecord { object }));
+    let outputs = outputs
+        .into_iter()
+        .map(|(name, object)| (name, OutputRecord { object }));
     (run, Ok(outputs.collect()))
 }
 
 fn database_failed(error: &DatabaseError) -> Finished {
     tracing::error!(error = error as &dyn std::error::Error, "database");
     Finished::Failed(
-        RunFailure::Infrastructure("the service's database failed; the operator's log has the details".into()),
+        RunFailure::Infrastructure(
+            "the service's database failed; the operator's log has the details".into(),
+        ),
         None,
     )
 }

@@ -3,7 +3,7 @@
 //! A run belongs to nobody: it goes on while at least one requester holds an [`Interest`] in it, and is cancelled when the last one
 //! is dropped, unless one of them wished it to go on.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,8 +18,8 @@ use crate::ports::{BuildRecord, RunFailure};
 /// How a run ended, for everybody who waits.
 #[derive(Clone, Debug)]
 pub(crate) enum Finished {
-    /// The result was stored in the meantime; nothing was run.
-    Stored(Arc<BuildRecord>),
+    /// There is a stored result for the account that leads the run; whether there is one for the others is theirs to see.
+    Stored,
     /// It was run and recorded.
     Ran(Arc<BuildRecord>),
     /// It gave no outputs. With the run that is remembered for it, if any.
@@ -59,12 +59,13 @@ pub(crate) struct Running {
 #[derive(Clone, Default)]
 pub(crate) struct Registry {
     runs: Arc<Mutex<HashMap<RunKey, Arc<Running>>>>,
-    /// Who left a run that had begun, so that it was cancelled; the oldest are forgotten.
-    left: Arc<Mutex<VecDeque<(BuildKey, AccountId)>>>,
+    /// The keys of which an account left a run that had begun, so that it was cancelled.
+    left: Arc<Mutex<HashMap<AccountId, HashSet<BuildKey>>>>,
 }
 
-/// Cancelled runs that are remembered.
-const MAX_LEFT: usize = 1 << 16;
+/// Keys that are remembered of each account. One that left runs of so many is taken to have left a run of every key: to forget the oldest
+/// would let it make the service forget.
+const MAX_LEFT: usize = 1 << 13;
 
 /// The duties of whoever starts a run.
 pub(crate) struct Lead {
@@ -122,7 +123,8 @@ impl Registry {
     /// Whether the account took part in a run of that key that began and was then left by everybody.
     pub(crate) fn was_left(&self, key: &BuildKey, account: AccountId) -> bool {
         let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        left.contains(&(*key, account))
+        left.get(&account)
+            .is_some_and(|keys| keys.len() >= MAX_LEFT || keys.contains(key))
     }
 
     /// Starts a run that nobody can join.
@@ -259,12 +261,10 @@ impl Interest {
         let took_part = self.run.took_part.lock().unwrap_or_else(PoisonError::into_inner);
         let mut left = self.registry.left.lock().unwrap_or_else(PoisonError::into_inner);
         for account in took_part.iter() {
-            if !left.contains(&(key, *account)) {
-                left.push_back((key, *account));
+            let keys = left.entry(*account).or_default();
+            if keys.len() < MAX_LEFT {
+                keys.insert(key);
             }
-        }
-        while left.len() > MAX_LEFT {
-            left.pop_front();
         }
     }
 }
