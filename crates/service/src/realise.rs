@@ -323,14 +323,16 @@ impl<P: Ports> AccountStore<P> {
         job: &mut Option<Job>,
     ) -> Result<(Interest, bool), StoreError> {
         let account = asked.sharing.account;
-        // Who left a run of this key may be waiting for one that turns out as wished: nobody else is to take part in that.
-        let left = self.house.running.was_left(&asked.key, account);
-        let owner = asked.sharing.owner().or(left.then_some(account));
+        let mut keys = vec![(asked.key, asked.sharing.owner())];
+        // Who left a run of this key may be waiting for one that turns out as wished: nobody else is to join what it starts.
+        if self.house.running.was_left(&asked.key, account) {
+            keys.push((asked.key, Some(account)));
+        }
         let mut writer = None;
         let (interest, started) = self
             .house
             .running
-            .join_or_start((asked.key, owner), account, &request.drv_path, || {
+            .join_or_start(&keys, account, &request.drv_path, || {
                 let id = job.as_ref().map_or_else(new_build_id, |job| job.id);
                 let (write, read) = log::create(&self.house.settings.log_dir, id)?;
                 writer = Some(write);

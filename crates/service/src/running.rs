@@ -88,35 +88,28 @@ impl Registry {
         self.lock().len()
     }
 
-    /// Joins the run of that key; when there is none, starts one with the log that `log` makes.
+    /// Joins the first of these keys that has a run; when there is none, starts one under the last, with the log that `log` makes.
     pub(crate) fn join_or_start<E>(
         &self,
-        key: RunKey,
+        keys: &[RunKey],
         account: AccountId,
         drv_path: &StorePath,
         log: impl FnOnce() -> Result<Log, E>,
     ) -> Result<(Interest, Option<Lead>), E> {
         let mut runs = self.lock();
-        if let Some(run) = runs.get(&key) {
-            let mut interested = run.interested.lock().unwrap_or_else(PoisonError::into_inner);
-            // At zero it is being cancelled and is nobody's to join, unless it goes on by itself.
-            if *interested > 0 || run.keep.load(Ordering::Relaxed) {
-                *interested += 1;
-                run.took_part
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(account);
-                return Ok((
-                    Interest {
-                        registry: self.clone(),
-                        run: Arc::clone(run),
-                    },
-                    None,
-                ));
-            }
+        if let Some(run) = keys
+            .iter()
+            .filter_map(|key| runs.get(key))
+            .find(|run| run.joined_by(account))
+        {
+            let interest = Interest {
+                registry: self.clone(),
+                run: Arc::clone(run),
+            };
+            return Ok((interest, None));
         }
-        let (interest, lead) = self.begin(Some(key), account, drv_path, log()?);
-        runs.insert(key, Arc::clone(&interest.run));
+        let (interest, lead) = self.begin(keys.last().copied(), account, drv_path, log()?);
+        runs.extend(keys.last().map(|key| (*key, Arc::clone(&interest.run))));
         Ok((interest, Some(lead)))
     }
 
@@ -176,6 +169,20 @@ impl Registry {
         if runs.get(&key).is_some_and(|r| Arc::ptr_eq(r, run)) {
             runs.remove(&key);
         }
+    }
+}
+
+impl Running {
+    /// One more who waits, under the registry's lock. At zero it is being cancelled and is nobody's to join, unless it goes on by itself.
+    fn joined_by(&self, account: AccountId) -> bool {
+        let mut interested = self.interested.lock().unwrap_or_else(PoisonError::into_inner);
+        let goes_on = *interested > 0 || self.keep.load(Ordering::Relaxed);
+        if goes_on {
+            *interested += 1;
+            let mut took_part = self.took_part.lock().unwrap_or_else(PoisonError::into_inner);
+            took_part.insert(account);
+        }
+        goes_on
     }
 }
 

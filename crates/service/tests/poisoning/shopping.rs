@@ -242,3 +242,20 @@ async fn alices_run_is_left() {
     build(&bob, &drv).await.done();
     assert_eq!(stage.runs(), 1);
 }
+
+/// Who left a run may join one that somebody else started: that one is not shopped for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_left_joins_the_run_of_another() {
+    let stage = Stage::new().await;
+    let drv = chance();
+    left(&stage, &drv).await;
+    let mut hers = Asked::plain(&stage.alice, &drv);
+    hers.saw("as it turns out").await;
+    let mut his = Asked::plain(&stage.mallory, &drv);
+    his.saw("as it turns out").await;
+    stage.world.builder.release(1);
+    assert_eq!(hers.answer().await.done().status, BuildStatus::Built);
+    his.answer().await.done();
+    assert_eq!(stage.world.rungs("mallory").await, [Some(Rung::Joined)]);
+    assert_eq!(stage.runs(), 2);
+}
