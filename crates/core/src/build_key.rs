@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use firn_nix::{BasicDerivation, DerivationOutput, NarHash, StorePath};
 use sha2::{Digest as _, Sha256};
@@ -49,18 +50,19 @@ pub struct EnvironmentClass {
 
 /// The whole input closure of a build with the content that the requester's view has for each path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct InputMapping(BTreeMap<StorePath, Object>);
+pub struct InputMapping(BTreeMap<StorePath, Arc<Object>>);
 
 impl InputMapping {
     /// From the objects of a closure.
     #[must_use]
-    pub fn new(objects: impl IntoIterator<Item = Object>) -> Self {
-        Self(objects.into_iter().map(|o| (o.path.clone(), o)).collect())
+    pub fn new<O: Into<Arc<Object>>>(objects: impl IntoIterator<Item = O>) -> Self {
+        let objects = objects.into_iter().map(Into::into);
+        Self(objects.map(|o: Arc<Object>| (o.path.clone(), o)).collect())
     }
 
     /// The objects, sorted by path.
     pub fn objects(&self) -> impl Iterator<Item = &Object> {
-        self.0.values()
+        self.0.values().map(Arc::as_ref)
     }
 
     /// Number of paths.

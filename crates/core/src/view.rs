@@ -1,6 +1,7 @@
 //! Views: what one account sees, as a function of its policy and the evidence that the policy admits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use firn_nix::StorePath;
 
@@ -68,7 +69,7 @@ pub struct Candidate {
     /// The object's number.
     pub id: ObjectId,
     /// The object.
-    pub object: Object,
+    pub object: Arc<Object>,
     /// The best reason.
     pub why: Why,
     /// The derivation that it is said to come from, by the account itself or by one that it trusts.
@@ -116,6 +117,9 @@ pub struct Choice {
     pub candidate: Candidate,
     /// How many different contents the evidence admitted.
     pub contents: usize,
+    /// Whether it is the best of all that the evidence admits, so that nothing but new evidence for this very path can change it. Otherwise
+    /// something better waits for a reference.
+    pub firm: bool,
 }
 
 impl Choice {
@@ -205,7 +209,7 @@ impl<'p> Draft<'p> {
                 cache: None,
                 rank,
                 deriver_rank: None,
-                object: claim.object,
+                object: Arc::new(claim.object),
             };
             candidate.tell(rank, told);
             if let Some(told) = self.fetched.get(&id) {
@@ -251,6 +255,10 @@ impl<'p> Draft<'p> {
     #[must_use]
     pub fn decide(self) -> View {
         let mut candidates = self.candidates;
+        let best: BTreeMap<StorePath, Rank> = candidates
+            .iter()
+            .filter_map(|(path, of_path)| Some((path.clone(), of_path.iter().map(|c| c.rank).min()?)))
+            .collect();
         // Paths that have lost their last candidate, or never had one.
         let mut lost: Vec<StorePath> = Vec::new();
         let mut needed_by: BTreeMap<StorePath, BTreeSet<StorePath>> = BTreeMap::new();
@@ -285,7 +293,13 @@ impl<'p> Draft<'p> {
                 let contents: BTreeSet<_> = of_path.iter().map(|c| c.object.content).collect();
                 let contents = contents.len();
                 let candidate = of_path.into_iter().min_by_key(|c| c.rank)?;
-                Some((path, Choice { candidate, contents }))
+                let firm = best.get(&path) == Some(&candidate.rank);
+                let choice = Choice {
+                    candidate,
+                    contents,
+                    firm,
+                };
+                Some((path, Arc::new(choice)))
             })
             .collect();
         View { choices }
@@ -295,14 +309,19 @@ impl<'p> Draft<'p> {
 /// Part of one account's view: path → content. Closed: the references of what it has are in the whole view.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    choices: BTreeMap<StorePath, Choice>,
+    choices: BTreeMap<StorePath, Arc<Choice>>,
 }
 
 impl View {
     /// What the view has for a path.
     #[must_use]
     pub fn get(&self, path: &StorePath) -> Option<&Choice> {
-        self.choices.get(path)
+        self.choices.get(path).map(Arc::as_ref)
+    }
+
+    /// Adds what is known of one path of the same account's view.
+    pub fn insert(&mut self, path: StorePath, choice: Arc<Choice>) {
+        self.choices.insert(path, choice);
     }
 
     /// Adds what another part of the same account's view has.
@@ -312,11 +331,18 @@ impl View {
 
     /// The objects, by path.
     pub fn objects(&self) -> impl Iterator<Item = &Object> {
-        self.choices.values().map(Choice::object)
+        self.choices.values().map(|choice| choice.object())
+    }
+
+    /// The objects, to keep.
+    pub fn shared_objects(&self) -> impl Iterator<Item = Arc<Object>> {
+        self.choices
+            .values()
+            .map(|choice| Arc::clone(&choice.candidate.object))
     }
 
     /// The choices, by path.
-    pub fn choices(&self) -> impl Iterator<Item = (&StorePath, &Choice)> {
+    pub fn choices(&self) -> impl Iterator<Item = (&StorePath, &Arc<Choice>)> {
         self.choices.iter()
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::desk::Desk;
 use crate::ports::{Account, Accounts as _, DatabaseError, JobLimits, Policies as _, Ports};
-use crate::resolve::{ClosedObjects, failed};
+use crate::resolve::{Choices, ClosedObjects, failed};
 use crate::running::Registry;
 use crate::signing;
 use crate::single_flight::SingleFlight;
@@ -71,6 +71,7 @@ pub struct House<P: Ports> {
     pub(crate) running: Registry,
     pub(crate) slots: Semaphore,
     pub(crate) closed: ClosedObjects,
+    pub(crate) choices: Choices,
     pub(crate) fetching: SingleFlight,
     /// Held while an account's lists are changed: read, then written.
     pub(crate) deciding: tokio::sync::Mutex<()>,
@@ -97,6 +98,7 @@ impl<P: Ports> House<P> {
             running: Registry::default(),
             slots,
             closed: ClosedObjects::default(),
+            choices: Choices::default(),
             fetching: SingleFlight::default(),
             deciding: tokio::sync::Mutex::default(),
         })

@@ -1,12 +1,14 @@
 //! Making staged contents valid: bytes first, rows second, so that a row never speaks of bytes that power loss could take.
 
+use std::sync::Arc;
+
 use firn_content::Staged;
 use firn_core::Claim;
 use firn_protocol::StoreError;
 
 use crate::AccountStore;
 use crate::known_keys::prove;
-use crate::ports::{DatabaseError, Ports, Views as _};
+use crate::ports::{DatabaseError, Ports};
 use crate::resolve::failed;
 
 impl<P: Ports> AccountStore<P> {
@@ -24,11 +26,11 @@ impl<P: Ports> AccountStore<P> {
         let (mut proofs, mut registry) = prove(&self.house.db, claims, trusted).await?;
         self.house.content.publish(staged).await.map_err(disk)?;
         self.house.content.sync().await.map_err(disk)?;
+        let kept: Arc<[Claim]> = claims.into();
         loop {
             let recorded = self
                 .house
-                .db
-                .record_claims(self.account.id, claims, &proofs, registry)
+                .record_claims(self.account.id, &kept, proofs, registry)
                 .await;
             match recorded {
                 // Somebody began to trust a key a moment ago: it may be the one of an open signature.

@@ -15,7 +15,7 @@ use crate::lines::{Lines, event};
 use crate::log::{self, Log};
 use crate::patience::Patience;
 use crate::ports::{
-    Accounts as _, BuildRecord, Builds as _, FailureRecord, Job, Ports, RequestRecord, RunFailure, Views as _,
+    Accounts as _, BuildRecord, Builds as _, FailureRecord, Job, Ports, RequestRecord, RunFailure,
 };
 use crate::resolve::{ClosureError, failed};
 use crate::run::{Asked, lead, lead_check};
@@ -134,7 +134,7 @@ impl<P: Ports> AccountStore<P> {
         };
         // The platform is one of the settings' systems: everything else was refused above.
         let class = self.house.class(&drv.platform.escape_ascii().to_string());
-        let mapping = InputMapping::new(inputs.objects().cloned());
+        let mapping = InputMapping::new(inputs.shared_objects());
         let key = BuildKey::new(&drv, &mapping, &class);
         let asked = Asked {
             key,
@@ -411,8 +411,7 @@ impl<P: Ports> AccountStore<P> {
             .collect();
         // The account's own signature is for its clients; it makes nothing known to others (no proof goes with it).
         self.house
-            .db
-            .record_claims(self.account.id, &claims, &[], KeyId(0))
+            .record_claims(self.account.id, &claims.into(), Vec::new(), KeyId(0))
             .await
             .map_err(failed)?;
         let name = shown(&request.drv_path);

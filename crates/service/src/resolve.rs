@@ -1,14 +1,15 @@
 //! From evidence to an account's view of some paths, and to their closure.
 
-use std::collections::{BTreeSet, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use firn_core::{Draft, ObjectId, View};
+use firn_core::{AccountId, Choice, Claim, Draft, KeyId, ObjectId, View};
 use firn_nix::StorePath;
 use firn_protocol::StoreError;
 
 use crate::House;
-use crate::ports::{DatabaseError, Ports, Views as _};
+use crate::ports::{DatabaseError, Ports, Proof, Views as _};
 use crate::terms::Terms;
 
 /// Most paths that one closure may have.
@@ -37,6 +38,73 @@ impl ClosedObjects {
     }
 }
 
+/// Choices of views that were made a while ago, by path and the tag of their terms: for looking up closures without the database.
+///
+/// Only firm ones: nothing but new evidence for the path itself can change them, and whoever records that takes them out.
+#[derive(Debug, Default)]
+pub(crate) struct Choices {
+    known: Mutex<Known>,
+    /// Times that evidence was recorded. What was read before the latest time may be out of date.
+    changes: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    by_path: HashMap<StorePath, Vec<(u64, Arc<Choice>)>>,
+    entries: usize,
+}
+
+/// Choices that are remembered; about 1 KiB each.
+const MAX_CHOICES: usize = 1 << 17;
+
+impl Choices {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts what is known of these paths into `view`; the others.
+    fn look_up(&self, tag: u64, paths: &[StorePath], view: &mut View) -> Vec<StorePath> {
+        let known = self.lock();
+        let mut unknown = Vec::new();
+        for path in paths {
+            let choices = known.by_path.get(path).map(Vec::as_slice).unwrap_or_default();
+            match choices.iter().find(|(of, _)| *of == tag) {
+                Some((_, choice)) => view.insert(path.clone(), Arc::clone(choice)),
+                None => unknown.push(path.clone()),
+            }
+        }
+        unknown
+    }
+
+    /// Remembers what was read when `changes` was counted.
+    fn note(&self, tag: u64, view: &View, changes: u64) {
+        let mut known = self.lock();
+        if self.changes.load(Ordering::Acquire) != changes {
+            return;
+        }
+        if known.entries > MAX_CHOICES {
+            *known = Known::default();
+        }
+        for (path, choice) in view.choices().filter(|(_, choice)| choice.firm) {
+            let of_path = known.by_path.entry(path.clone()).or_default();
+            if of_path.iter().all(|(of, _)| *of != tag) {
+                of_path.push((tag, Arc::clone(choice)));
+                known.entries += 1;
+            }
+        }
+    }
+
+    /// Forgets these paths: there is new evidence for them.
+    fn changed<'p>(&self, paths: impl Iterator<Item = &'p StorePath>) {
+        let mut known = self.lock();
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        for path in paths {
+            let gone = known.by_path.remove(path).map_or(0, |choices| choices.len());
+            known.entries = known.entries.saturating_sub(gone);
+        }
+    }
+}
+
 /// Why there is no view of a closure.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClosureError {
@@ -60,9 +128,43 @@ impl From<ClosureError> for StoreError {
 impl<P: Ports> House<P> {
     /// The view of `paths`, and of as much of their closure as had to be looked at.
     pub(crate) async fn view(&self, terms: &Terms, paths: &[StorePath]) -> Result<View, ClosureError> {
-        let view = self.draft(terms, paths).await?.decide();
-        self.closed.note(terms.tag, &view);
+        let changes = self.choices.changes.load(Ordering::Acquire);
+        let mut view = View::default();
+        // Where others write to the database too, there is no telling what is new.
+        let unknown = match self.db.alone() {
+            true => self.choices.look_up(terms.tag, paths, &mut view),
+            false => paths.to_vec(),
+        };
+        if unknown.is_empty() {
+            return Ok(view);
+        }
+        let found = self.draft(terms, &unknown).await?.decide();
+        self.closed.note(terms.tag, &found);
+        if self.db.alone() {
+            self.choices.note(terms.tag, &found, changes);
+        }
+        view.extend(found);
         Ok(view)
+    }
+
+    /// Records claims, durably, and forgets what was known of their paths before anybody is told. Once begun it goes on to its end, also
+    /// when nobody waits any more: what is known must not outlive what is recorded.
+    pub(crate) async fn record_claims(
+        self: &Arc<Self>,
+        account: AccountId,
+        claims: &Arc<[Claim]>,
+        proofs: Vec<Proof>,
+        registry: KeyId,
+    ) -> Result<(), DatabaseError> {
+        let (house, claims) = (Arc::clone(self), Arc::clone(claims));
+        let recording = tokio::spawn(async move {
+            let recorded = house.db.record_claims(account, &claims, &proofs, registry).await;
+            house.choices.changed(claims.iter().map(|c| &c.object.path));
+            recorded
+        });
+        recording
+            .await
+            .unwrap_or_else(|e| Err(DatabaseError::Backend(Box::new(e))))
     }
 
     /// All evidence that bears on `paths`.

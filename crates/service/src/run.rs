@@ -68,7 +68,7 @@ pub(crate) async fn lead<P: Ports>(house: Arc<House<P>>, asked: Asked, job: Job,
             // Whoever left runs of this key before their end may be waiting for one that turns out as wished.
             let shares = sharing.gives && !house.running.was_left(&key, sharing.account);
             match ended {
-                // Nobody waits: however it came out, it is no answer.
+                // It came to its end all the same, but nobody waited: whoever left may have seen what would come out.
                 _ if duty.cancel.is_cancelled() => Finished::Failed(RunFailure::Cancelled, None),
                 Ok(outputs) => {
                     let record = BuildRecord { run, outputs };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use firn_content::{FlatOptions, IngestOptions};
-use firn_core::{Choice, Claim, Effective, Origin, View, Witness};
+use firn_core::{Choice, Claim, Effective, Object, Origin, View, Witness};
 use firn_nix::{
     BasicDerivation, CaMethod, ContentAddress, Derivation, DerivationOutput, HashAlgo, PathInfo, StorePath,
 };
@@ -481,7 +481,7 @@ fn with_known_paths(drv_path: &StorePath, mut drv: BasicDerivation) -> BasicDeri
 
 fn info(choice: &Choice) -> PathInfo {
     let candidate = &choice.candidate;
-    let object = candidate.object.clone();
+    let object = Object::clone(&candidate.object);
     PathInfo {
         path: object.path,
         deriver: candidate.deriver.clone(),

@@ -36,6 +36,9 @@ pub struct OpenSignature {
 
 /// The evidence of all accounts. A method answers for one account, and reads no more than that account's policy lets it.
 pub trait Views: Send + Sync + 'static {
+    /// Whether nobody else writes to the database while this value is there, so that what it has recorded is all that is new.
+    fn alone(&self) -> bool;
+
     /// Everything that the policy lets its account see for these paths (any number of them): its own claims, those of the policy's
     /// accounts as far as their level covers, and objects signed by the policy's keys that somebody shares or the account has itself.
     fn evidence(
