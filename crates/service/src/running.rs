@@ -275,3 +275,37 @@ impl Interest {
         }
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaving_many_runs_makes_nothing_forgotten() {
+        let registry = Registry::default();
+        let key = |n: usize| {
+            let mut key = [0; 32];
+            key[..8].copy_from_slice(&n.to_le_bytes());
+            BuildKey(key)
+        };
+        let (one, other) = (AccountId(1), AccountId(2));
+        let leave = |n| {
+            drop(
+                registry
+                    .left
+                    .lock()
+                    .unwrap()
+                    .entry(one)
+                    .or_default()
+                    .insert(key(n)),
+            )
+        };
+        (0..MAX_LEFT - 1).for_each(leave);
+        assert!(registry.was_left(&key(0), one));
+        assert!(!registry.was_left(&key(MAX_LEFT), one));
+        leave(MAX_LEFT - 1);
+        assert!(registry.was_left(&key(0), one) && registry.was_left(&key(MAX_LEFT), one));
+        assert!(!registry.was_left(&key(0), other));
+    }
+}

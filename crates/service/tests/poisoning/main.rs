@@ -61,7 +61,10 @@ impl Stage {
             .map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec()));
         let account = self.world.named(account).await;
         let session = self.world.house.session(account, None, variables.collect()).await;
-        session.ok().expect("the environment is refused")
+        let Ok(session) = session else {
+            panic!("the environment is refused")
+        };
+        session
     }
 
     async fn set(&self, account: &str, name: &str, value: &str) {
