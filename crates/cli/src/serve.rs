@@ -26,8 +26,15 @@ use crate::live::House;
 use crate::options::ServeArgs;
 use crate::{admin, banner};
 
-/// Name and version of what the sandbox shows to a build; part of every build key.
-const SANDBOX: &str = "linux-namespaces-1";
+/// Name and version of what the sandbox shows to a build; part of every build key. An ordinary user's builds own their inputs, as they
+/// see it, root's do not.
+fn sandbox() -> &'static str {
+    if rustix::process::geteuid().is_root() {
+        "linux-namespaces-1"
+    } else {
+        "linux-namespaces-user-1"
+    }
+}
 
 /// How long cancelled runs may take to end when the service stops.
 const END_OF_RUNS: Duration = Duration::from_secs(15);
@@ -197,7 +204,7 @@ fn settings(config: &Config, extra: BTreeMap<String, NarHash>, defaults: Effecti
             output_bytes: build.max_output_size,
         },
         max_nar_size: config.upload.max_nar_size,
-        sandbox: SANDBOX.to_owned(),
+        sandbox: sandbox().to_owned(),
         extra,
         defaults,
         log_dir: config.data_dir.join("logs"),

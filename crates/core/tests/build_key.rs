@@ -415,3 +415,99 @@ fn the_key_of_a_fixed_example() {
         "the stored format of build keys has changed"
     );
 }
+
+/// What a string would have to hold to be taken for itself and its successor: the successor's length before its bytes.
+fn continued(first: &[u8], rest: &[&[u8]]) -> Vec<u8> {
+    let mut all = first.to_vec();
+    for next in rest {
+        all.extend((next.len() as u64).to_le_bytes());
+        all.extend_from_slice(next);
+    }
+    all
+}
+
+/// Strings that hold the encoding of those after them, counts included: a length in front of each keeps them apart.
+#[test]
+fn strings_that_continue_as_the_encoding_would() {
+    let drv = |args: &[&[u8]], env: &[(&[u8], &[u8])]| Build {
+        drv: BasicDerivation {
+            args: args.iter().map(|a| a.to_vec()).collect(),
+            env: env.iter().map(|(n, v)| (n.to_vec(), v.to_vec())).collect(),
+            ..BasicDerivation::default()
+        },
+        inputs: BTreeMap::new(),
+        class: EnvironmentClass {
+            system: "s".into(),
+            sandbox: "b".into(),
+            extra: BTreeMap::new(),
+            cores: 1,
+        },
+    };
+    let one = 1_u64.to_le_bytes();
+    let honest = drv(&[b"a", b"b"], &[(b"n", b"v"), (b"o", b"w")]);
+    let swallowed = [
+        drv(&[&continued(b"a", &[b"b"])], &[(b"n", b"v"), (b"o", b"w")]),
+        drv(&[b"a", b"b"], &[(b"n", &continued(b"v", &[b"o", b"w"]))]),
+        drv(&[b"a", b"b"], &[(&continued(b"n", &[b"v", b"o"]), b"w")]),
+        drv(
+            &[b"a", &[&b"b"[..], &one, &continued(b"", &[b"n", b"v"])].concat()],
+            &[(b"o", b"w")],
+        ),
+        drv(&[b"a", b"b", b"n", b"v"], &[(b"o", b"w")]),
+        honest
+            .with(|b| b.class.system = "sb".into())
+            .with(|b| b.class.sandbox = String::new()),
+    ];
+    for other in swallowed {
+        assert_ne!(other.key(), honest.key(), "{other:?}");
+    }
+}
+
+/// A reference that becomes an input, and an input that becomes a reference.
+#[test]
+fn references_are_no_inputs() {
+    let with = |objects: Vec<Object>| InputMapping::new(objects);
+    let class = EnvironmentClass {
+        system: String::new(),
+        sandbox: String::new(),
+        extra: BTreeMap::new(),
+        cores: 0,
+    };
+    let key = |inputs: Vec<Object>| BuildKey::new(&BasicDerivation::default(), &with(inputs), &class);
+    let keys = BTreeSet::from([
+        key(vec![
+            object(1, 1, BTreeSet::from([2]), None),
+            object(2, 2, BTreeSet::new(), None),
+        ]),
+        key(vec![
+            object(1, 1, BTreeSet::new(), None),
+            object(2, 2, BTreeSet::new(), None),
+        ]),
+        key(vec![
+            object(1, 1, BTreeSet::new(), None),
+            object(2, 2, BTreeSet::from([1]), None),
+        ]),
+        key(vec![object(1, 1, BTreeSet::from([2]), None)]),
+        key(vec![
+            object(1, 2, BTreeSet::from([2]), None),
+            object(2, 1, BTreeSet::new(), None),
+        ]),
+    ]);
+    assert_eq!(keys.len(), 5);
+}
+
+/// The length of an archive and the registered size add nothing: the content says both.
+#[test]
+fn what_follows_from_the_content_is_not_in_the_key() {
+    let class = EnvironmentClass {
+        system: String::new(),
+        sandbox: String::new(),
+        extra: BTreeMap::new(),
+        cores: 0,
+    };
+    let one = object(1, 1, BTreeSet::new(), None);
+    let mut other = one.clone();
+    other.nar_size = 77;
+    let key = |o: Object| BuildKey::new(&BasicDerivation::default(), &InputMapping::new([o]), &class);
+    assert_eq!(key(one), key(other));
+}

@@ -286,37 +286,66 @@ impl<P: Ports> AccountStore<P> {
         settings: &Effective,
         job: Job,
     ) -> Result<Answer, StoreError> {
+        let mut job = Some(job);
+        loop {
+            let (interest, joined) = self.join_or_lead(request, &asked, &mut job)?;
+            if settings.keep_builds_running {
+                interest.keep_running();
+            }
+            match self.follow(request, &interest).await {
+                Finished::Stored => {
+                    // What was stored for whoever leads the run may be that account's own.
+                    let stored = self.house.stored_result(&asked.key, asked.sharing).await;
+                    match stored.map_err(failed)? {
+                        Some(record) => return self.succeed(request, Rung::Shared, &record).await,
+                        None if job.is_some() => {}
+                        None => return Ok(lost(request, &interest)),
+                    }
+                }
+                Finished::Ran(record) => {
+                    let rung = if joined { Rung::Joined } else { Rung::Built };
+                    return self.succeed(request, rung, &record).await;
+                }
+                Finished::Failed(failure, run) => {
+                    let mut answer = failed_run(request, interest.drv_path(), &failure);
+                    answer.build = run;
+                    return Ok(answer);
+                }
+            }
+        }
+    }
+
+    /// A share in the run of this key, and whether somebody else leads it. Else the job is taken.
+    fn join_or_lead(
+        &self,
+        request: &Request,
+        asked: &Asked,
+        job: &mut Option<Job>,
+    ) -> Result<(Interest, bool), StoreError> {
+        let account = asked.sharing.account;
+        let mut keys = vec![(asked.key, asked.sharing.owner())];
+        // Who left a run of this key may be waiting for one that turns out as wished: nobody else is to join what it starts.
+        if self.house.running.was_left(&asked.key, account) {
+            keys.push((asked.key, Some(account)));
+        }
         let mut writer = None;
-        let Sharing { account, .. } = asked.sharing;
-        let run_key = (asked.key, asked.sharing.owner());
         let (interest, started) = self
             .house
             .running
-            .join_or_start(run_key, account, &request.drv_path, || {
-                let (write, read) = log::create(&self.house.settings.log_dir, job.id)?;
+            .join_or_start(&keys, account, &request.drv_path, || {
+                let id = job.as_ref().map_or_else(new_build_id, |job| job.id);
+                let (write, read) = log::create(&self.house.settings.log_dir, id)?;
                 writer = Some(write);
                 Ok::<_, std::io::Error>(read)
             })
             .map_err(|e| StoreError::new(format!("internal error: cannot write a build log: {e}")))?;
-        if settings.keep_builds_running {
-            interest.keep_running();
-        }
         let joined = started.is_none();
-        if let (Some(duty), Some(writer)) = (started, writer) {
-            tokio::spawn(lead(Arc::clone(&self.house), asked, job, duty, writer));
+        if let (Some(duty), Some(writer)) = (started, writer)
+            && let Some(job) = job.take()
+        {
+            tokio::spawn(lead(Arc::clone(&self.house), asked.clone(), job, duty, writer));
         }
-        match self.follow(request, &interest).await {
-            Finished::Stored(record) => self.succeed(request, Rung::Shared, &record).await,
-            Finished::Ran(record) => {
-                let rung = if joined { Rung::Joined } else { Rung::Built };
-                self.succeed(request, rung, &record).await
-            }
-            Finished::Failed(failure, run) => {
-                let mut answer = failed_run(request, interest.drv_path(), &failure);
-                answer.build = run;
-                Ok(answer)
-            }
-        }
+        Ok((interest, joined))
     }
 
     /// Passes the log on until the run has ended. The requester's own limits end its waiting, never the run.
@@ -426,7 +455,8 @@ impl<P: Ports> AccountStore<P> {
             .start_alone(self.account.id, &request.drv_path, read);
         tokio::spawn(lead_check(Arc::clone(&self.house), asked, job, duty, write));
         let record = match self.follow(request, &interest).await {
-            Finished::Ran(record) | Finished::Stored(record) => record,
+            Finished::Ran(record) => record,
+            Finished::Stored => return Ok(lost(request, &interest)),
             Finished::Failed(failure, _) => {
                 return Ok(failed_run(request, interest.drv_path(), &failure));
             }
@@ -506,6 +536,12 @@ fn failed_run(request: &Request, named: &StorePath, failure: &RunFailure) -> Ans
         result: BuildResult::new(status, text),
         build: None,
     }
+}
+
+/// The result was there and is gone again.
+fn lost(request: &Request, interest: &Interest) -> Answer {
+    let failure = RunFailure::Infrastructure("the result of the build was lost; try again".into());
+    failed_run(request, interest.drv_path(), &failure)
 }
 
 /// The derivation's name as a person knows it.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use firn_core::{AccountId, BuildId, BuildKey, ObjectId, derivation_digest};
+use firn_nix::DerivationOutput;
 use tokio::sync::mpsc;
 
 use crate::House;
@@ -54,9 +55,14 @@ pub(crate) struct Asked {
 pub(crate) async fn lead<P: Ports>(house: Arc<House<P>>, asked: Asked, job: Job, duty: Lead, log: LogWriter) {
     let id = job.id;
     let Asked { key, sharing, .. } = asked;
+    let fixed = job
+        .drv
+        .outputs
+        .values()
+        .any(|output| matches!(output, DerivationOutput::Fixed { .. }));
     // Between the requester's look and the start of this run another one may have ended.
     let finished = match house.stored_result(&key, sharing).await {
-        Ok(Some(record)) => Finished::Stored(Arc::new(record)),
+        Ok(Some(_)) => Finished::Stored,
         Ok(None) => {
             let (run, ended) = run(&house, &asked, job, &duty, log).await;
             // Whoever left runs of this key before their end may be waiting for one that turns out as wished.
@@ -68,10 +74,12 @@ pub(crate) async fn lead<P: Ports>(house: Arc<House<P>>, asked: Asked, job: Job,
                     let record = BuildRecord { run, outputs };
                     match house.db.record_build(&record, sharing.account, shares).await {
                         Ok(shared) if shared.run.id == id => Finished::Ran(Arc::new(shared)),
-                        Ok(shared) => Finished::Stored(Arc::new(shared)),
+                        Ok(_) => Finished::Stored,
                         Err(e) => database_failed(&e),
                     }
                 }
+                // What a fixed output is fetched from is not in the key: the next try may find it.
+                Err(failure) if fixed => Finished::Failed(failure, None),
                 Err(failure) => remember_failure(&house, run, failure, sharing.account, shares).await,
             }
         }
@@ -142,7 +150,7 @@ fn end<P: Ports>(house: &House<P>, id: BuildId, duty: Lead, finished: Finished) 
     // Nobody will ask for the log of a run that did not end, or was none.
     if matches!(
         &finished,
-        Finished::Stored(_) | Finished::Failed(RunFailure::Cancelled, _)
+        Finished::Stored | Finished::Failed(RunFailure::Cancelled, _)
     ) {
         log::remove(&house.settings.log_dir, id);
     }

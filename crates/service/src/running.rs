@@ -3,7 +3,7 @@
 //! A run belongs to nobody: it goes on while at least one requester holds an [`Interest`] in it, and is cancelled when the last one
 //! is dropped, unless one of them wished it to go on.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,8 +18,8 @@ use crate::ports::{BuildRecord, RunFailure};
 /// How a run ended, for everybody who waits.
 #[derive(Clone, Debug)]
 pub(crate) enum Finished {
-    /// The result was stored in the meantime; nothing was run.
-    Stored(Arc<BuildRecord>),
+    /// There is a stored result for the account that leads the run; whether there is one for the others is theirs to see.
+    Stored,
     /// It was run and recorded.
     Ran(Arc<BuildRecord>),
     /// It gave no outputs. With the run that is remembered for it, if any.
@@ -59,12 +59,13 @@ pub(crate) struct Running {
 #[derive(Clone, Default)]
 pub(crate) struct Registry {
     runs: Arc<Mutex<HashMap<RunKey, Arc<Running>>>>,
-    /// Who left a run that had begun, so that it was cancelled; the oldest are forgotten.
-    left: Arc<Mutex<VecDeque<(BuildKey, AccountId)>>>,
+    /// The keys of which an account left a run that had begun, so that it was cancelled.
+    left: Arc<Mutex<HashMap<AccountId, HashSet<BuildKey>>>>,
 }
 
-/// Cancelled runs that are remembered.
-const MAX_LEFT: usize = 1 << 16;
+/// Keys that are remembered of each account. One that left runs of so many is taken to have left a run of every key: to forget the oldest
+/// would let it make the service forget.
+const MAX_LEFT: usize = 1 << 13;
 
 /// The duties of whoever starts a run.
 pub(crate) struct Lead {
@@ -87,42 +88,36 @@ impl Registry {
         self.lock().len()
     }
 
-    /// Joins the run of that key; when there is none, starts one with the log that `log` makes.
+    /// Joins the first of these keys that has a run; when there is none, starts one under the last, with the log that `log` makes.
     pub(crate) fn join_or_start<E>(
         &self,
-        key: RunKey,
+        keys: &[RunKey],
         account: AccountId,
         drv_path: &StorePath,
         log: impl FnOnce() -> Result<Log, E>,
     ) -> Result<(Interest, Option<Lead>), E> {
         let mut runs = self.lock();
-        if let Some(run) = runs.get(&key) {
-            let mut interested = run.interested.lock().unwrap_or_else(PoisonError::into_inner);
-            // At zero it is being cancelled and is nobody's to join, unless it goes on by itself.
-            if *interested > 0 || run.keep.load(Ordering::Relaxed) {
-                *interested += 1;
-                run.took_part
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(account);
-                return Ok((
-                    Interest {
-                        registry: self.clone(),
-                        run: Arc::clone(run),
-                    },
-                    None,
-                ));
-            }
+        if let Some(run) = keys
+            .iter()
+            .filter_map(|key| runs.get(key))
+            .find(|run| run.joined_by(account))
+        {
+            let interest = Interest {
+                registry: self.clone(),
+                run: Arc::clone(run),
+            };
+            return Ok((interest, None));
         }
-        let (interest, lead) = self.begin(Some(key), account, drv_path, log()?);
-        runs.insert(key, Arc::clone(&interest.run));
+        let (interest, lead) = self.begin(keys.last().copied(), account, drv_path, log()?);
+        runs.extend(keys.last().map(|key| (*key, Arc::clone(&interest.run))));
         Ok((interest, Some(lead)))
     }
 
     /// Whether the account took part in a run of that key that began and was then left by everybody.
     pub(crate) fn was_left(&self, key: &BuildKey, account: AccountId) -> bool {
         let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        left.contains(&(*key, account))
+        left.get(&account)
+            .is_some_and(|keys| keys.len() >= MAX_LEFT || keys.contains(key))
     }
 
     /// Starts a run that nobody can join.
@@ -174,6 +169,20 @@ impl Registry {
         if runs.get(&key).is_some_and(|r| Arc::ptr_eq(r, run)) {
             runs.remove(&key);
         }
+    }
+}
+
+impl Running {
+    /// One more who waits, under the registry's lock. At zero it is being cancelled and is nobody's to join, unless it goes on by itself.
+    fn joined_by(&self, account: AccountId) -> bool {
+        let mut interested = self.interested.lock().unwrap_or_else(PoisonError::into_inner);
+        let goes_on = *interested > 0 || self.keep.load(Ordering::Relaxed);
+        if goes_on {
+            *interested += 1;
+            let mut took_part = self.took_part.lock().unwrap_or_else(PoisonError::into_inner);
+            took_part.insert(account);
+        }
+        goes_on
     }
 }
 
@@ -259,12 +268,44 @@ impl Interest {
         let took_part = self.run.took_part.lock().unwrap_or_else(PoisonError::into_inner);
         let mut left = self.registry.left.lock().unwrap_or_else(PoisonError::into_inner);
         for account in took_part.iter() {
-            if !left.contains(&(key, *account)) {
-                left.push_back((key, *account));
+            let keys = left.entry(*account).or_default();
+            if keys.len() < MAX_LEFT {
+                keys.insert(key);
             }
         }
-        while left.len() > MAX_LEFT {
-            left.pop_front();
-        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaving_many_runs_makes_nothing_forgotten() {
+        let registry = Registry::default();
+        let key = |n: usize| {
+            let mut key = [0; 32];
+            key[..8].copy_from_slice(&n.to_le_bytes());
+            BuildKey(key)
+        };
+        let (one, other) = (AccountId(1), AccountId(2));
+        let leave = |n| {
+            drop(
+                registry
+                    .left
+                    .lock()
+                    .unwrap()
+                    .entry(one)
+                    .or_default()
+                    .insert(key(n)),
+            )
+        };
+        (0..MAX_LEFT - 1).for_each(leave);
+        assert!(registry.was_left(&key(0), one));
+        assert!(!registry.was_left(&key(MAX_LEFT), one));
+        leave(MAX_LEFT - 1);
+        assert!(registry.was_left(&key(0), one) && registry.was_left(&key(MAX_LEFT), one));
+        assert!(!registry.was_left(&key(0), other));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! `log:<text>` writes to the log; `wait` waits at the gate and gives up when cancelled; `stubborn` waits at the gate even then, and
 //! then gives up; `nap` takes a millisecond; `deaf` waits at the gate and never hears a cancellation; `random` makes the outputs differ from every other run's;
-//! `close-log` closes the log; `fail:<text>`, `break:<text>` and `panic` end the run. Without these, outputs are made of what the
+//! `close-log` closes the log; `fail:<text>`, `break:<text>` and `panic` end the run, `fail-first:<text>`, `fail-second:<text>` and
+//! `break-first:<text>` only the first or second one of all. Without these, outputs are made of what the
 //! sandbox shows: arguments, environment, and inputs with their contents. They refer to the paths in the variable `references`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -164,6 +165,10 @@ impl StubBuilder {
                         job.drv_path
                     )));
                 }
+                "fail-first" | "break-first" if self.counts().started != 1 => {}
+                "fail-second" if self.counts().started != 2 => {}
+                "fail-first" | "fail-second" => return Err(RunFailure::Builder(text.to_owned())),
+                "break-first" => return Err(RunFailure::Infrastructure(text.to_owned())),
                 "break" => return Err(RunFailure::Infrastructure(text.to_owned())),
                 "panic" => panic!("as the derivation says"),
                 other => panic!("unknown step {other}"),
