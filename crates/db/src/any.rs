@@ -54,8 +54,10 @@ impl AnyDatabase {
 }
 
 macro_rules! delegate {
-    ($port:ident: $($method:ident($($argument:ident: $type:ty),*) -> $answer:ty;)+) => {
+    ($port:ident $({ $($plain:item)+ })?: $($method:ident($($argument:ident: $type:ty),*) -> $answer:ty;)+) => {
         impl $port for AnyDatabase {
+            $($($plain)+)?
+
             $(async fn $method(&self $(, $argument: $type)*) -> Result<$answer, DatabaseError> {
                 match self {
                     Self::Sqlite(database) => database.$method($($argument),*).await,
@@ -99,7 +101,14 @@ delegate! {
 }
 
 delegate! {
-    Views:
+    Views {
+        fn alone(&self) -> bool {
+            match self {
+                Self::Sqlite(database) => database.alone(),
+                Self::Postgres(database) => database.alone(),
+            }
+        }
+    }:
     evidence(policy: &Policy, paths: &[StorePath]) -> Vec<Evidence>;
     paths_by_hash_part(policy: &Policy, hash_part: &str) -> BTreeSet<StorePath>;
     paths(policy: &Policy) -> BTreeSet<StorePath>;

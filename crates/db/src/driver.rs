@@ -21,6 +21,9 @@ pub trait Driver: Clone + Send + Sync + 'static {
     /// A connection for one read.
     type Reader: DerefMut<Target = Self::Connection> + Send;
 
+    /// Whether nobody else writes to the database while this value is there.
+    fn alone(&self) -> bool;
+
     /// A connection for one read; it sees everything that was answered before.
     fn reader(&self) -> impl Future<Output = Result<Self::Reader, DatabaseError>> + Send;
 

@@ -81,6 +81,10 @@ impl Driver for Postgres {
     type Connection = PgConnection;
     type Reader = PoolConnection<sqlx::Postgres>;
 
+    fn alone(&self) -> bool {
+        false
+    }
+
     async fn reader(&self) -> Result<Self::Reader, DatabaseError> {
         self.pool.acquire().await.map_err(backend)
     }

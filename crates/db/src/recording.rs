@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use firn_core::{AccountId, BuildId, BuildKey};
 use firn_service::ports::{BuildRecord, DatabaseError, FailureRecord, RunRecord};
 
+use crate::claim_batch;
+use crate::decode::Fields;
 use crate::dialect::Connection;
 use crate::error::{WriteError, backend, of_account, stored};
 use crate::inputs;
@@ -99,7 +101,6 @@ impl NewRun {
     /// Records it, unless it is there, and keeps it there until the end of the transaction, during which no other one records a run of
     /// the key.
     pub async fn record<C: Connection>(&mut self, connection: &mut C) -> Result<(), DatabaseError> {
-        let mut found = false;
         for _ in 0..ATTEMPTS {
             let insert = self.insert.clone();
             let inserted = connection.fetch(insert).await.map_err(of_account(self.account))?;
@@ -107,16 +108,13 @@ impl NewRun {
                 self.record_outputs(connection).await?;
                 return self.compare(connection).await;
             }
+            // Accounts are locked before builds, as the insert does when there is something to insert.
+            claim_batch::lock(connection, self.account).await?;
             if self.find(connection).await? {
-                found = true;
-                break;
+                return self.lock(connection).await;
             }
         }
-        if found {
-            self.lock(connection).await
-        } else {
-            Err(self.mismatch())
-        }
+        Err(self.mismatch())
     }
 
     /// Whether the same run is there. It stays there.
@@ -129,7 +127,7 @@ impl NewRun {
         let Some(row) = rows.first() else {
             return Ok(false);
         };
-        let mut fields = crate::decode::Fields::new("build", row);
+        let mut fields = Fields::new("build", row);
         let (key, state) = (fields.array("key")?, fields.text("state")?);
         if key != self.key.0 || state != self.state {
             return Err(self.mismatch());

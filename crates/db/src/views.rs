@@ -47,6 +47,10 @@ pub fn derivers<C: Connection>(policy: &Policy, path: &StorePath) -> Query {
 }
 
 impl<D: Driver> Views for Repository<D> {
+    fn alone(&self) -> bool {
+        self.driver.alone()
+    }
+
     async fn evidence(&self, policy: &Policy, paths: &[StorePath]) -> Result<Vec<Evidence>, DatabaseError> {
         if paths.is_empty() {
             return Ok(Vec::new());

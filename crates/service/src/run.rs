@@ -62,6 +62,8 @@ pub(crate) async fn lead<P: Ports>(house: Arc<House<P>>, asked: Asked, job: Job,
             // Whoever left runs of this key before their end may be waiting for one that turns out as wished.
             let shares = sharing.gives && !house.running.was_left(&key, sharing.account);
             match ended {
+                // It came to its end all the same, but nobody waited: whoever left may have seen what would come out.
+                _ if duty.cancel.is_cancelled() => Finished::Failed(RunFailure::Cancelled, None),
                 Ok(outputs) => {
                     let record = BuildRecord { run, outputs };
                     match house.db.record_build(&record, sharing.account, shares).await {

@@ -35,6 +35,8 @@ const READERS: u32 = 4;
 pub struct Sqlite {
     readers: SqlitePool,
     writer: Writer,
+    /// Holds the lock of the file.
+    alone: bool,
 }
 
 /// The metadata ports on SQLite.
@@ -82,9 +84,14 @@ impl SqliteDatabase {
             .connect_with(options(path).pragma("query_only", "ON"))
             .await
             .map_err(backend)?;
+        let alone = lock.is_some();
         let writer = Writer::start(connection, lock);
         Ok(Self {
-            driver: Sqlite { readers, writer },
+            driver: Sqlite {
+                readers,
+                writer,
+                alone,
+            },
         })
     }
 
@@ -127,6 +134,11 @@ async fn version(connection: &mut SqliteConnection) -> Result<i64, DatabaseError
 impl Driver for Sqlite {
     type Connection = SqliteConnection;
     type Reader = PoolConnection<sqlx::Sqlite>;
+
+    /// A server is; an administrator's command that is attached beside it writes no evidence.
+    fn alone(&self) -> bool {
+        self.alone
+    }
 
     async fn reader(&self) -> Result<Self::Reader, DatabaseError> {
         self.readers.acquire().await.map_err(backend)

@@ -126,7 +126,7 @@ async fn a_run_that_waits_for_a_slot_can_be_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everybody_is_told_of_a_failure_and_the_next_request_runs_again() {
+async fn everybody_is_told_of_a_failure_and_only_the_builders_own_is_remembered() {
     for (step, status, says) in [
         ("fail:status 3", BuildStatus::PermanentFailure, "status 3"),
         ("break:no disk", BuildStatus::TransientFailure, "no disk"),
@@ -164,8 +164,14 @@ async fn everybody_is_told_of_a_failure_and_the_next_request_runs_again() {
         assert_eq!(world.db.results(), 0);
         assert_eq!(world.logs(), 1, "who failed wants to know why");
         world.builder.release(1);
-        assert_eq!(build(&alice, &drv).await.done().status, status);
-        assert_eq!(world.builder.counts().started, 2);
+        let again = build(&alice, &drv).await;
+        let lines = again.lines();
+        assert_eq!(lines[0], "one", "{step}");
+        assert_eq!(again.done().status, status);
+        let replayed = step.starts_with("fail");
+        assert_eq!(world.builder.counts().started, if replayed { 1 } else { 2 });
+        let rung = replayed.then_some(firn_core::Rung::Failed);
+        assert!(world.rungs("alice").await.contains(&rung), "{step}");
     }
 }
 

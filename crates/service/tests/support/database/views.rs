@@ -105,6 +105,10 @@ impl State {
 }
 
 impl Views for MemoryDatabase {
+    fn alone(&self) -> bool {
+        true
+    }
+
     async fn evidence(&self, policy: &Policy, paths: &[StorePath]) -> Result<Vec<Evidence>, DatabaseError> {
         let paths: BTreeSet<&StorePath> = paths.iter().collect();
         Ok(self
