@@ -142,7 +142,8 @@ impl Walk {
                 self.note(at, change);
             }
         } else if a.is_symlink() && b.is_symlink() {
-            let target = |link: &Path| Ok::<_, io::Error>(std::fs::read_link(link)?.into_os_string().into_vec());
+            let target =
+                |link: &Path| Ok::<_, io::Error>(std::fs::read_link(link)?.into_os_string().into_vec());
             let (first, second) = (target(first)?, target(second)?);
             if first != second {
                 self.note(at, Change::Target { first, second });

@@ -114,15 +114,18 @@ pub fn step(first: &[Made<'_>], second: &[Made<'_>]) -> Step {
     }
     let pairs = || {
         let all = first.iter().enumerate();
-        all.flat_map(|(a, one)| second.iter().enumerate().map(move |(b, other)| (a, one, b, other)))
+        all.flat_map(|(a, one)| {
+            second
+                .iter()
+                .enumerate()
+                .map(move |(b, other)| (a, one, b, other))
+        })
     };
     if pairs().any(|(_, one, _, other)| one.key == other.key) {
         return Step::Irreproducible;
     }
     let alike = pairs().filter(|(_, one, _, other)| one.drv == other.drv);
-    let nearest = alike
-        .map(|(a, one, b, other)| (one.distance(other), a, b))
-        .min();
+    let nearest = alike.map(|(a, one, b, other)| (one.distance(other), a, b)).min();
     match nearest {
         None => Step::Derivation,
         Some((0, ..)) => Step::Environment,
@@ -172,7 +175,12 @@ mod tests {
     #[test]
     fn the_nearest_runs_are_compared() {
         let (a, near, far) = (set(&[1, 2, 3]), set(&[1, 2, 4]), set(&[7, 8, 9]));
-        let runs = [made(2, 1, &far), made(3, 1, &near), made(4, 1, &near), made(5, 2, &a)];
+        let runs = [
+            made(2, 1, &far),
+            made(3, 1, &near),
+            made(4, 1, &near),
+            made(5, 2, &a),
+        ];
         assert_eq!(nearest(&made(1, 1, &a), &runs), Some(1));
         assert_eq!(nearest(&made(1, 3, &a), &runs), None);
         assert_eq!(step(&[made(1, 1, &a)], &runs), Step::Inputs(0, 1));

@@ -60,10 +60,15 @@ impl<P: Ports> Desk<P> {
                 let mut meant = contents.iter().filter(|content| {
                     !digits.is_empty()
                         && (content.hex().starts_with(&digits)
-                            || content.to_string().trim_start_matches("sha256:").starts_with(&digits))
+                            || content
+                                .to_string()
+                                .trim_start_matches("sha256:")
+                                .starts_with(&digits))
                 });
                 match (meant.next(), meant.next()) {
-                    (Some(_), Some(_)) => return refused(format!("more than one content begins with '{digits}'")),
+                    (Some(_), Some(_)) => {
+                        return refused(format!("more than one content begins with '{digits}'"));
+                    }
                     (one, _) => one.copied(),
                 }
             }
@@ -103,13 +108,28 @@ impl<P: Ports> Desk<P> {
         let mut contents = Vec::new();
         let view = draft.clone().decide();
         contents.extend(view.get(path).map(|choice| choice.object().content));
-        contents.extend(draft.candidates(path).iter().map(|candidate| candidate.object.content));
+        contents.extend(
+            draft
+                .candidates(path)
+                .iter()
+                .map(|candidate| candidate.object.content),
+        );
         // What the account fetched itself, whether or not it believes it.
         let evidence = self.house.db.evidence(&terms.policy, std::slice::from_ref(path));
-        contents.extend(evidence.await.map_err(failed)?.into_iter().map(|e| e.claim.object.content));
+        contents.extend(
+            evidence
+                .await
+                .map_err(failed)?
+                .into_iter()
+                .map(|e| e.claim.object.content),
+        );
         let takes = terms.sharing().takes;
         let runs = self.house.db.irreproducible(self.account.id, takes, MAX_KEYS);
-        let outputs = runs.await.map_err(failed)?.into_iter().flat_map(|past| past.outputs.into_values());
+        let outputs = runs
+            .await
+            .map_err(failed)?
+            .into_iter()
+            .flat_map(|past| past.outputs.into_values());
         contents.extend(outputs.filter(|(_, o)| o.path == *path).map(|(_, o)| o.content));
         let mut seen = BTreeSet::new();
         contents.retain(|content| seen.insert(*content));

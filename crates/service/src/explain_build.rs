@@ -117,7 +117,10 @@ impl<P: Ports> Desk<P> {
         let mut request = requests.await.map_err(failed)?.into_iter().find(meant);
         let mut answered = request.clone().filter(|request| request.build.is_some());
         if let (None, Some(drv_path)) = (&answered, &drv_path) {
-            answered = db.latest_request(self.account.id, drv_path).await.map_err(failed)?;
+            answered = db
+                .latest_request(self.account.id, drv_path)
+                .await
+                .map_err(failed)?;
             request = request.or_else(|| answered.clone());
         }
         let Some(request) = request else { return Ok(None) };
@@ -154,7 +157,10 @@ impl<P: Ports> Desk<P> {
         let store = self.house.store(self.account.clone());
         let terms = store.terms().await?;
         let takes = terms.sharing().takes;
-        let runs = self.house.db.runs_of(&now.run.drv, self.account.id, takes, MAX_RUNS);
+        let runs = self
+            .house
+            .db
+            .runs_of(&now.run.drv, self.account.id, takes, MAX_RUNS);
         let mut earlier = runs.await.map_err(failed)?;
         earlier.retain(|past| {
             (past.run.started, past.run.id) < (now.run.started, now.run.id) && past.run.id != now.run.id
@@ -170,8 +176,12 @@ impl<P: Ports> Desk<P> {
         all.retain(|input| mine.1 || input.first.is_some());
         let inputs_of_others = inputs_of_others - all.len();
         let told = all.iter().take(MAX_INPUTS);
-        let objects = self.objects(told.clone().flat_map(|i| i.first.into_iter().chain(i.second))).await?;
-        let origins = self.origins(&terms, &told.clone().map(|i| i.path.clone()).collect()).await?;
+        let objects = self
+            .objects(told.clone().flat_map(|i| i.first.into_iter().chain(i.second)))
+            .await?;
+        let origins = self
+            .origins(&terms, &told.clone().map(|i| i.path.clone()).collect())
+            .await?;
         let origin = |id: Option<ObjectId>, mine| Some(origins.of(id?, objects.get(&id?)?.content, mine));
         let inputs = told
             .map(|input| DifferingInput {
@@ -207,7 +217,11 @@ impl<P: Ports> Desk<P> {
         self.house.db.objects(&ids.collect()).await.map_err(failed)
     }
 
-    async fn inputs_that_differ(&self, now: &PastRun, before: &PastRun) -> Result<Vec<Differing>, StoreError> {
+    async fn inputs_that_differ(
+        &self,
+        now: &PastRun,
+        before: &PastRun,
+    ) -> Result<Vec<Differing>, StoreError> {
         let (now, before) = (&now.run.inputs, &before.run.inputs);
         let objects = self.objects(now.symmetric_difference(before).copied()).await?;
         let paths = objects.into_iter().map(|(id, object)| (id, object.path));
@@ -239,7 +253,9 @@ impl<P: Ports> Desk<P> {
         ends.truncate(MAX_CAUSES);
         let paths = ends.iter().map(|(pair, _)| pair.path.clone()).collect();
         let origins = self.origins(terms, &paths).await?;
-        let objects = self.objects(ends.iter().flat_map(|(pair, _)| [pair.now, pair.before])).await?;
+        let objects = self
+            .objects(ends.iter().flat_map(|(pair, _)| [pair.now, pair.before]))
+            .await?;
         let causes = ends.into_iter();
         let causes = causes.filter_map(|(pair, step)| cause(pair, step, &origins, &objects));
         Ok((causes.collect(), complete))

@@ -93,7 +93,10 @@ impl<P: Ports> Desk<P> {
         let terms = store.terms().await?;
         let takes = terms.sharing().takes;
         let db = &self.house.db;
-        let runs = db.irreproducible(self.account.id, takes, MAX_KEYS).await.map_err(failed)?;
+        let runs = db
+            .irreproducible(self.account.id, takes, MAX_KEYS)
+            .await
+            .map_err(failed)?;
         let requests = db.requests(self.account.id, MAX_REQUESTS).await.map_err(failed)?;
         // The newest first, and what another account called it is not this one's business.
         let mut named: BTreeMap<BuildId, StorePath> = BTreeMap::new();
@@ -154,7 +157,12 @@ impl<P: Ports> Desk<P> {
         let mut found: BTreeMap<(StorePath, NarHash, NarHash), (Option<String>, Option<String>)> =
             BTreeMap::new();
         for batch in paths.chunks(BATCH) {
-            let evidence = self.house.db.evidence(&terms.policy, batch).await.map_err(failed)?;
+            let evidence = self
+                .house
+                .db
+                .evidence(&terms.policy, batch)
+                .await
+                .map_err(failed)?;
             for evidence in evidence {
                 let key = match evidence.witness {
                     Witness::Key(id) => {

@@ -104,7 +104,12 @@ impl<P: Ports> Desk<P> {
         let paths: Vec<StorePath> = paths.iter().cloned().collect();
         let mut origins = Origins::default();
         for batch in paths.chunks(BATCH) {
-            let evidence = self.house.db.evidence(&terms.policy, batch).await.map_err(failed)?;
+            let evidence = self
+                .house
+                .db
+                .evidence(&terms.policy, batch)
+                .await
+                .map_err(failed)?;
             let mut draft = Draft::new(&terms.policy);
             draft.add(batch.iter().cloned(), evidence, |_| true);
             for candidate in batch.iter().flat_map(|path| draft.candidates(path)) {

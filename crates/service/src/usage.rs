@@ -113,6 +113,9 @@ mod tests {
         assert_eq!(span(5, 5).days(), [span(5, 5)]);
         assert_eq!(span(DAY, 0).days(), []);
         let many = span(0, 10_000 * DAY).days();
-        assert_eq!((many.len() as u64, many.last().unwrap().until), (MAX_DAYS, 10_000 * DAY));
+        assert_eq!(
+            (many.len() as u64, many.last().unwrap().until),
+            (MAX_DAYS, 10_000 * DAY)
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Why a build was run: which input differs, who brought it, and where that begins.
 
 use firn_core::Step;
-use firn_service::{BuildExplanation, Brought, Cause};
+use firn_service::{Brought, BuildExplanation, Cause};
 
 use crate::support::{Client, Drv, World, build, check, item, path, upload};
 
@@ -71,11 +71,20 @@ async fn one_upload_explains_every_build_above_it() {
     assert!(first.compared.is_none());
     // By number, too; and nobody else's.
     let desk = world.desk("carol").await;
-    let id = explain(&world, "carol", &drvs[3]).await.build.unwrap().to_string();
+    let id = explain(&world, "carol", &drvs[3])
+        .await
+        .build
+        .unwrap()
+        .to_string();
     assert!(desk.explain_build(&id).await.unwrap().is_some());
     let others = world.desk("alice").await;
     assert!(others.explain_build(&id).await.unwrap().is_none());
-    assert!(desk.explain_build(&drvs[0].path.to_string()).await.unwrap().is_none());
+    assert!(
+        desk.explain_build(&drvs[0].path.to_string())
+            .await
+            .unwrap()
+            .is_none()
+    );
     desk.explain_build("nonsense").await.unwrap_err();
 }
 
@@ -92,7 +101,12 @@ async fn a_derivation_that_does_not_build_reproducibly_is_named() {
     desk.forget(&outputs).await.unwrap();
     desk.set(None, "share-builds", Some("false")).await.unwrap();
     let bob = world.account("bob").await;
-    world.desk("bob").await.set(None, "share-builds", Some("false")).await.unwrap();
+    world
+        .desk("bob")
+        .await
+        .set(None, "share-builds", Some("false"))
+        .await
+        .unwrap();
     build_all(&bob, &drvs).await;
     // Bob neither gives nor takes: he knows of his own runs only.
     assert!(explain(&world, "bob", &drvs[3]).await.compared.is_none());
@@ -114,7 +128,9 @@ async fn a_source_that_the_account_changed_itself() {
     upload(&alice, &[&old]).await.unwrap();
     build(&alice, &drv).await.done();
     let desk = world.desk("alice").await;
-    desk.forget(&[source.to_string(), drv.out().to_string()]).await.unwrap();
+    desk.forget(&[source.to_string(), drv.out().to_string()])
+        .await
+        .unwrap();
     upload(&alice, &[&new]).await.unwrap();
     build(&alice, &drv).await.done();
     let explanation = explain(&world, "alice", &drv).await;

@@ -12,7 +12,16 @@ async fn a_check_that_differs_stands_in_the_ledger() {
     let (drv, same) = (Drv::new("thing", &["random"], &[]), Drv::new("same", &[], &[]));
     build(&alice, &drv).await.done();
     build(&alice, &same).await.done();
-    assert!(world.desk("alice").await.reproducibility().await.unwrap().builds.is_empty());
+    assert!(
+        world
+            .desk("alice")
+            .await
+            .reproducibility()
+            .await
+            .unwrap()
+            .builds
+            .is_empty()
+    );
     let first = bytes(&alice, &drv.out()).await.unwrap();
     for _ in 0..2 {
         let result = check(&alice, &drv).await.done();
@@ -28,10 +37,22 @@ async fn a_check_that_differs_stands_in_the_ledger() {
     assert_eq!((row.drv_path.as_ref(), &row.path), (Some(&drv.path), &drv.out()));
     assert_eq!(row.contents.len(), 3);
     assert!(row.contents.iter().all(|content| content.runs == 1));
-    assert!(matches!(row.differences[0].change, Change::Bytes { .. }), "{row:?}");
+    assert!(
+        matches!(row.differences[0].change, Change::Bytes { .. }),
+        "{row:?}"
+    );
 
     // A shared result is never replaced, and who asked for nothing is told nothing.
-    assert!(world.desk("bob").await.reproducibility().await.unwrap().builds.is_empty());
+    assert!(
+        world
+            .desk("bob")
+            .await
+            .reproducibility()
+            .await
+            .unwrap()
+            .builds
+            .is_empty()
+    );
     build(&bob, &drv).await.done();
     assert_eq!(bytes(&bob, &drv.out()).await.unwrap(), first);
     let his = world.desk("bob").await.reproducibility().await.unwrap();
@@ -43,7 +64,10 @@ async fn a_check_that_differs_stands_in_the_ledger() {
     assert_eq!(found.contents.len(), 3);
     assert_eq!(found.differences.len(), 1);
     let third = found.contents[2].hex();
-    let found = compared.compare_contents(&path, Some(&third[..20]), 10).await.unwrap();
+    let found = compared
+        .compare_contents(&path, Some(&third[..20]), 10)
+        .await
+        .unwrap();
     assert_eq!(found.second.hex(), third);
     for (path, other) in [
         (path.as_str(), Some("sha256:00")),
