@@ -44,6 +44,8 @@ pub enum Request {
         command: commands::Command,
         secret: Option<String>,
     },
+    /// What all accounts used and were spared.
+    Usage(commands::Usage),
     /// What runs.
     Status,
     /// Become a session of an account.
@@ -221,6 +223,7 @@ async fn handle(house: &Arc<House>, request: Request) -> Result<Reply, StoreErro
             let desk = house.desk(find(house, &account).await?);
             commands::run(&desk, &Caller::Operator, command, secret).await
         }
+        Request::Usage(usage) => usage.of_all(house).await,
         Request::Status => Ok(Reply::facts(json!({ "running_builds": house.running_builds() }))),
         Request::Session { .. } => Err(StoreError::new("a session cannot be part of a request")),
     }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
 use crate::admin::{Request, Response};
-use crate::commands::{Command, SshKeys};
+use crate::commands::{Command, SshKeys, Usage};
 use crate::config::Config;
 use crate::options::AccountCommand;
 use crate::secret;
@@ -77,6 +77,11 @@ pub async fn of_account(
         secret,
     };
     ask(config, &request, json).await
+}
+
+/// `firn usage` of all accounts
+pub async fn usage(config: &Config, usage: Usage, json: bool) -> anyhow::Result<ExitCode> {
+    ask(config, &Request::Usage(usage), json).await
 }
 
 /// `firn status`

@@ -48,6 +48,8 @@ fn run(options: Options) -> anyhow::Result<ExitCode> {
     let config = config::load(&options)?;
     let json = options.json;
     let account = match (&options.command, options.account) {
+        // Of all accounts.
+        (Command::OfAccount(commands::Command::Usage(_)), None) => String::new(),
         (Command::OfAccount(_) | Command::Stdio { .. }, None) => {
             bail!("say for which account: --account NAME (`firn account list` has them)")
         }
@@ -60,6 +62,9 @@ fn run(options: Options) -> anyhow::Result<ExitCode> {
         match options.command {
             Command::Serve(args) => serve::serve(config, &args).await.map(|()| ExitCode::SUCCESS),
             Command::Account(command) => client::account(&config, command, json).await,
+            Command::OfAccount(commands::Command::Usage(usage)) if account.is_empty() => {
+                client::usage(&config, usage, json).await
+            }
             Command::OfAccount(command) => client::of_account(&config, account, command, json).await,
             Command::Status => client::status(&config, json).await,
             Command::Stdio { exec } => stdio::stdio(&config, account, exec).await,

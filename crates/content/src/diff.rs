@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ const CHUNK: usize = 128 * 1024;
 const MAX_DEPTH: usize = 4096;
 
 /// What is different at one place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Only the first has it.
     OnlyFirst,
@@ -29,15 +29,25 @@ pub enum Change {
     /// A file, a folder or a link in one is something else in the other.
     Kind,
     /// Executable in one and not in the other.
-    Executable,
+    Executable {
+        /// In the first.
+        first: bool,
+    },
     /// Links to different places.
-    Target,
+    Target {
+        /// Where the first goes. Bytes, as file names are.
+        first: Vec<u8>,
+        /// Where the second goes.
+        second: Vec<u8>,
+    },
     /// Files of different lengths, in bytes.
     Length {
         /// Of the first.
         first: u64,
         /// Of the second.
         second: u64,
+        /// The first byte that differs, counted from 0; the end of the shorter one counts.
+        offset: u64,
     },
     /// Files of one length that differ from this byte on, counted from 0.
     Bytes {
@@ -52,9 +62,22 @@ impl fmt::Display for Change {
             Self::OnlyFirst => f.write_str("only in the first"),
             Self::OnlySecond => f.write_str("only in the second"),
             Self::Kind => f.write_str("file, folder or link in one, something else in the other"),
-            Self::Executable => f.write_str("executable in one only"),
-            Self::Target => f.write_str("links to different places"),
-            Self::Length { first, second } => write!(f, "{first} bytes in the first, {second} in the second"),
+            Self::Executable { first: true } => f.write_str("executable in the first only"),
+            Self::Executable { first: false } => f.write_str("executable in the second only"),
+            Self::Target { first, second } => write!(
+                f,
+                "links to {} in the first, to {} in the second",
+                first.escape_ascii(),
+                second.escape_ascii()
+            ),
+            Self::Length {
+                first,
+                second,
+                offset,
+            } => write!(
+                f,
+                "{first} bytes in the first, {second} in the second, differs from byte {offset} on"
+            ),
             Self::Bytes { offset } => write!(f, "differs from byte {offset} on"),
         }
     }
@@ -110,15 +133,23 @@ impl Walk {
         if a.is_dir() && b.is_dir() {
             return self.folders(first, second, at, depth);
         }
-        let change = match (a.is_file() && b.is_file(), a.is_symlink() && b.is_symlink()) {
-            (true, _) if executable(&a) != executable(&b) => Some(Change::Executable),
-            (true, _) => files(first, second, &a, &b)?,
-            (_, true) if std::fs::read_link(first)? != std::fs::read_link(second)? => Some(Change::Target),
-            (_, true) => None,
-            _ => Some(Change::Kind),
-        };
-        if let Some(change) = change {
-            self.note(at, change);
+        if a.is_file() && b.is_file() {
+            if executable(&a) != executable(&b) {
+                let first = executable(&a);
+                self.note(at, Change::Executable { first });
+            }
+            if let Some(change) = files(first, second, &a, &b)? {
+                self.note(at, change);
+            }
+        } else if a.is_symlink() && b.is_symlink() {
+            let target =
+                |link: &Path| Ok::<_, io::Error>(std::fs::read_link(link)?.into_os_string().into_vec());
+            let (first, second) = (target(first)?, target(second)?);
+            if first != second {
+                self.note(at, Change::Target { first, second });
+            }
+        } else {
+            self.note(at, Change::Kind);
         }
         Ok(())
     }
@@ -150,13 +181,24 @@ fn executable(metadata: &Metadata) -> bool {
 }
 
 fn files(first: &Path, second: &Path, a: &Metadata, b: &Metadata) -> io::Result<Option<Change>> {
-    if a.len() != b.len() {
-        return Ok(Some(Change::Length {
+    let shorter = a.len().min(b.len());
+    let offset = match first_difference(first, second, shorter)? {
+        None if a.len() == b.len() => return Ok(None),
+        offset => offset.unwrap_or(shorter),
+    };
+    Ok(Some(match a.len() == b.len() {
+        true => Change::Bytes { offset },
+        false => Change::Length {
             first: a.len(),
             second: b.len(),
-        }));
-    }
-    let (mut first, mut second) = (File::open(first)?, File::open(second)?);
+            offset,
+        },
+    }))
+}
+
+/// The first byte that differs among the first `length` of two files.
+fn first_difference(first: &Path, second: &Path, length: u64) -> io::Result<Option<u64>> {
+    let (mut first, mut second) = (File::open(first)?.take(length), File::open(second)?);
     let (mut a, mut b) = (vec![0; CHUNK], vec![0; CHUNK]);
     let mut offset = 0_u64;
     loop {
@@ -169,9 +211,7 @@ fn files(first: &Path, second: &Path, a: &Metadata, b: &Metadata) -> io::Result<
         }
         second.read_exact(b)?;
         if let Some(at) = a.iter().zip(b.iter()).position(|(x, y)| x != y) {
-            return Ok(Some(Change::Bytes {
-                offset: offset + at as u64,
-            }));
+            return Ok(Some(offset + at as u64));
         }
         offset += read as u64;
     }

@@ -13,6 +13,7 @@
 mod account;
 mod build_key;
 mod cache_url;
+mod difference;
 mod evidence;
 mod reuse;
 mod settings;
@@ -21,6 +22,7 @@ mod view;
 pub use account::{AccountId, AccountName, AccountNameError, BuildId};
 pub use build_key::{BuildKey, EnvironmentClass, InputMapping, derivation_digest};
 pub use cache_url::{CacheUrl, CacheUrlError};
+pub use difference::{Differing, Made, Step, differing, nearest, step};
 pub use evidence::{Claim, Evidence, KeyId, Object, ObjectId, Origin, Policy, Trust, Witness};
 pub use reuse::{Facts, Reuse, Rung, decide};
 pub use settings::{Definition, Effective, Kind, Layer, Level, SETTINGS, SettingError, definition, layered};

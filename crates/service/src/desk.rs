@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use firn_core::{AccountName, CacheUrl, Layer, Level, SETTINGS, Trust, Why, layered};
+use firn_core::{AccountName, CacheUrl, Layer, Level, SETTINGS, Trust, layered};
 use firn_nix::StorePath;
 use firn_nix::signature::{PublicKey, SecretKey};
 use firn_protocol::StoreError;
 
 use crate::ports::{
     Account, Accounts as _, Builds as _, DatabaseError, Login, Policies as _, Ports, Relation, RequestRecord,
-    SshKey, Stored, Usage, Views as _,
+    SshKey, Stored, Views as _,
 };
 use crate::resolve::failed;
 use crate::terms::{gives, layer};
@@ -545,14 +545,11 @@ impl<P: Ports> Desk<P> {
                 .into_iter()
                 .filter(|r| *r != path && seen.get(r).is_none())
                 .collect();
-            let why = self.words(&terms.settings, &terms.policy, candidate.why).await?;
+            let origin = self.origin(&terms, candidate).await?;
             candidates.push(ExplainedCandidate {
                 content: object.content.to_string(),
                 nar_size: object.nar_size,
-                why: match &candidate.cache {
-                    Some(cache) => format!("{why}; fetched from {cache}"),
-                    None => why,
-                },
+                why: origin.to_string(),
                 chosen: chosen == Some(candidate.id),
                 missing,
             });
@@ -564,45 +561,6 @@ impl<P: Ports> Desk<P> {
         })
     }
 
-    async fn words(
-        &self,
-        settings: &firn_core::Effective,
-        policy: &firn_core::Policy,
-        why: Why,
-    ) -> Result<String, StoreError> {
-        Ok(match why {
-            Why::ContentAddressed => "content-addressed: the path commits to these bytes".into(),
-            Why::Signed(id) => {
-                // The policy's keys are the setting's, in the same order.
-                let place = policy.keys.iter().position(|k| *k == id);
-                let key = place.and_then(|at| settings.trusted_public_keys.get(at));
-                format!(
-                    "signed by the key '{}', which you trust",
-                    key.map_or("?", |k| k.name())
-                )
-            }
-            Why::Built => "built or reused for you".into(),
-            Why::Uploaded => "uploaded by you".into(),
-            Why::TrustedBuild(other) | Why::TrustedUpload(other) => {
-                let accounts = self.house.db.accounts().await.map_err(failed)?;
-                let name = accounts
-                    .into_iter()
-                    .find(|a| a.id == other)
-                    .map(|a| a.name.to_string());
-                let verb = if matches!(why, Why::TrustedBuild(_)) {
-                    "built"
-                } else {
-                    "uploaded"
-                };
-                let of = if verb == "built" { "for" } else { "by" };
-                format!(
-                    "{verb} {of} account '{}', which you trust",
-                    name.unwrap_or_default()
-                )
-            }
-        })
-    }
-
     /// The account's latest requests, newest first.
     ///
     /// # Errors
@@ -610,18 +568,6 @@ impl<P: Ports> Desk<P> {
     pub async fn builds(&self, limit: u32) -> Result<Vec<RequestRecord>, StoreError> {
         let requests = self.house.db.requests(self.account.id, limit.min(10_000));
         requests.await.map_err(failed)
-    }
-
-    /// What the account used and was spared.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn usage(&self) -> Result<Usage, StoreError> {
-        self.house
-            .db
-            .usage(Some(self.account.id), 0, u64::MAX >> 1)
-            .await
-            .map_err(failed)
     }
 
     /// Takes back the account's own evidence for paths: what it uploaded, fetched or had built. How many pieces there were.
@@ -641,7 +587,7 @@ impl<P: Ports> Desk<P> {
     }
 }
 
-fn parse_path(text: &str) -> Result<StorePath, StoreError> {
+pub(crate) fn parse_path(text: &str) -> Result<StorePath, StoreError> {
     StorePath::parse(text.as_bytes())
         .map_err(|e| refused(format!("'{}' is not a store path: {e}", text.escape_debug())))
 }

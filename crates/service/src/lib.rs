@@ -7,13 +7,17 @@
 //! The order of events that every use case keeps: bytes are on disk before rows speak of them, rows are committed before a client is
 //! told.
 
+mod compare_contents;
 mod content_address;
 mod desk;
+mod explain_build;
 mod house;
 mod keep;
 mod known_keys;
+mod ledger;
 mod lines;
 mod log;
+mod origin;
 mod patience;
 mod places;
 pub mod ports;
@@ -30,10 +34,17 @@ mod substitute;
 mod sweep;
 mod terms;
 mod upload;
+mod usage;
 
+pub use compare_contents::Compared;
 pub use desk::{Desk, ExplainedCandidate, Explanation, SettingRow, SigningKeyRow};
+pub use explain_build::{BuildExplanation, Cause, Comparison, DifferingInput};
 pub use firn_protocol::StoreError;
 pub use house::{Clock, House, Settings, SystemClock};
+pub use ledger::{Irreproducible, OtherBytes, Outcome, Reproducibility};
+pub use origin::{Brought, Origin};
+pub use places::shown as shown_difference;
 pub use store::AccountStore;
 pub use sweep::Swept;
 pub use upload::AccountUpload;
+pub use usage::Span;

@@ -40,7 +40,8 @@ impl<P: Ports> House<P> {
 }
 
 /// `lib/libz.a (differs from byte 64 on)`
-pub(crate) fn shown(difference: &Difference) -> String {
+#[must_use]
+pub fn shown(difference: &Difference) -> String {
     let Difference { path, change } = difference;
     match (path.is_empty(), change) {
         (true, change) => format!("the file itself ({change})"),

@@ -482,7 +482,7 @@ impl<P: Ports> AccountStore<P> {
                     rung: None,
                     reason: text.clone(),
                     result: BuildResult::new(BuildStatus::NotDeterministic, text),
-                    build: None,
+                    build: Some(record.run.id),
                 })
             }
         }

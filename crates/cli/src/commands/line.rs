@@ -149,7 +149,10 @@ mod tests {
             "signing-key import",
             "builds --limit 3",
             "usage",
+            "usage --since 7d --by-day",
+            "reproducibility",
             "explain /nix/store/x",
+            "explain --diff /nix/store/x sha256:0 --limit 3",
             "forget /nix/store/x /nix/store/y",
             "whoami",
         ] {

@@ -3,7 +3,9 @@
 //! One file a group: its arguments, and what it does at the account's [`Desk`].
 
 mod caches;
+mod explain;
 mod history;
+mod ledger;
 mod line;
 mod paths;
 mod relations;
@@ -11,6 +13,7 @@ mod reply;
 mod settings;
 mod signing;
 mod ssh_keys;
+mod usage;
 
 use clap::Subcommand;
 use firn_service::ports::Ports;
@@ -21,6 +24,7 @@ use serde_json::json;
 pub use line::{Line, complete, parse};
 pub use reply::{Reply, plain};
 pub use ssh_keys::{SshKeys, read as read_ssh_key};
+pub use usage::Usage;
 
 /// A command of an account.
 #[derive(Clone, Debug, Subcommand, Serialize, Deserialize)]
@@ -51,10 +55,12 @@ pub enum Command {
     SigningKey(signing::SigningKey),
     /// Latest requests, and how each was answered
     Builds(history::Builds),
-    /// What the account used and was spared
-    Usage,
-    /// Why a store path is valid for the account, or is not
-    Explain(paths::Explain),
+    /// What the account used and was spared, by rung of the reuse ladder
+    Usage(Usage),
+    /// Why a store path is valid for the account or is not, or why a build was run
+    Explain(explain::Explain),
+    /// What is known not to build reproducibly
+    Reproducibility,
     /// Take back the account's own evidence for store paths
     Forget(paths::Forget),
     /// Whose commands these are
@@ -101,7 +107,8 @@ pub async fn run<P: Ports>(
         Command::Logins(command) => command.run(desk, secret).await,
         Command::SigningKey(command) => command.run(desk, secret).await,
         Command::Builds(command) => command.run(desk).await,
-        Command::Usage => history::usage(desk).await,
+        Command::Usage(command) => command.run(desk).await,
+        Command::Reproducibility => ledger::reproducibility(desk).await,
         Command::Explain(command) => command.run(desk).await,
         Command::Forget(command) => command.run(desk).await,
         Command::Whoami => Ok(whoami(desk, caller)),

@@ -1,5 +1,6 @@
 //! What a command answers: a JSON value for programs, and the same for a person.
 
+use firn_content::{Change, Difference};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -88,6 +89,42 @@ fn cell(row: &Value, column: &str) -> String {
         (Some(other), _) => other.to_string(),
     };
     plain(&text).replace('\n', "\\n")
+}
+
+/// Seconds since 1970, as a person reads them.
+pub fn moment_text(time: u64) -> String {
+    moment(&json!(time)).unwrap_or_else(|| time.to_string())
+}
+
+/// One place where two contents differ.
+pub fn difference(difference: &Difference) -> Value {
+    let mut value = json!({
+        "file": difference.path.escape_ascii().to_string(),
+        "change": difference.change.to_string(),
+    });
+    let more = match &difference.change {
+        Change::OnlyFirst => json!({ "kind": "only-first" }),
+        Change::OnlySecond => json!({ "kind": "only-second" }),
+        Change::Kind => json!({ "kind": "type" }),
+        Change::Executable { first } => json!({ "kind": "executable", "first": first, "second": !first }),
+        Change::Target { first, second } => json!({
+            "kind": "target",
+            "first": first.escape_ascii().to_string(),
+            "second": second.escape_ascii().to_string(),
+        }),
+        Change::Length {
+            first,
+            second,
+            offset,
+        } => {
+            json!({ "kind": "bytes", "first_size": first, "second_size": second, "first_difference": offset })
+        }
+        Change::Bytes { offset } => json!({ "kind": "bytes", "first_difference": offset }),
+    };
+    if let (Some(value), Value::Object(more)) = (value.as_object_mut(), more) {
+        value.extend(more);
+    }
+    value
 }
 
 /// Seconds since 1970.

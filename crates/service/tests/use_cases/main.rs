@@ -7,7 +7,9 @@
     reason = "a test may panic"
 )]
 
+mod explain;
 mod ladder;
+mod ledger;
 mod logs;
 mod non_interference;
 mod results;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use firn_core::Trust;
 use firn_nix::{CaMethod, HashAlgo};
 use firn_protocol::{BuildMode, BuildOptions, DerivedPath, OutputsSpec, Store as _, StoreError, Upload as _};
-use firn_service::{Desk, SigningKeyRow};
+use firn_service::{Desk, SigningKeyRow, Span};
 use tokio::sync::mpsc;
 
 use crate::methods::DESK;
@@ -254,7 +254,22 @@ async fn of_desk(method: &str, setting: &Setting) -> String {
             }
         }
         "builds" => answers.push(told(desk.builds(u32::MAX).await)),
-        "usage" => answers.push(told(desk.usage().await)),
+        "usage" => answers.push(told(desk.usage(Span::ALWAYS).await)),
+        "usage_by_day" => {
+            setting.world.clock.set(5000);
+            answers.push(told(desk.usage_by_day(Span::ALWAYS).await));
+        }
+        "reproducibility" => answers.push(told(desk.reproducibility().await)),
+        "explain_build" => {
+            for path in names.paths() {
+                answers.push(told(desk.explain_build(&path.to_string()).await));
+            }
+        }
+        "compare_contents" => {
+            for path in names.paths() {
+                answers.push(told(desk.compare_contents(&path.to_string(), None, 10).await));
+            }
+        }
         "forget" => {
             let paths: Vec<String> = names.paths().iter().map(ToString::to_string).collect();
             answers.push(told(desk.forget(&paths).await));

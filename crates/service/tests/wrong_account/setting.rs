@@ -9,7 +9,9 @@ use firn_protocol::Store as _;
 use firn_service::Desk;
 use firn_service::ports::{Login, SshKey};
 
-use crate::support::{Client, Drv, Item, TestPorts, World, build, entry, item, key, path, text_item, upload};
+use crate::support::{
+    Client, Drv, Item, TestPorts, World, build, check, entry, item, key, path, text_item, upload,
+};
 
 /// How Alice and Bob stand to each other. None of it lets her see anything.
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +137,10 @@ pub async fn setting(standing: Standing, bob_has: bool) -> Setting {
             .await
             .unwrap();
         assert!(build(&bob, &names.drv).await.done().status.is_success());
+        // Something of his that is not reproducible.
+        let chance = Drv::new("chance", &["random"], &[]);
+        build(&bob, &chance).await.done();
+        check(&bob, &chance).await.done();
         world.clock.set(0);
         let out = bob
             .query_path_infos(vec![names.drv.out()])

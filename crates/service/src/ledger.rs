@@ -1,0 +1,243 @@
+//! The reproducibility ledger: equal builds that gave different outputs, and caches that have other bytes than Firn built.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use firn_content::Difference;
+use firn_core::{BuildId, BuildKey, Object, ObjectId, Origin, Witness};
+use firn_nix::{NarHash, StorePath};
+use firn_protocol::StoreError;
+
+use crate::Desk;
+use crate::ports::{Builds as _, PastRun, Ports, Views as _};
+use crate::resolve::failed;
+use crate::terms::Terms;
+
+/// Build keys that are told.
+const MAX_KEYS: u32 = 200;
+/// The account's requests that are looked at.
+const MAX_REQUESTS: u32 = 10_000;
+/// Runs whose outputs are compared with caches.
+const MAX_RUNS: usize = 2000;
+/// Paths that are looked up at once.
+const BATCH: usize = 500;
+/// Places that are told of each pair of contents.
+const MAX_PLACES: usize = 20;
+
+/// What is known not to be reproducible, as far as it concerns one account.
+#[derive(Clone, Debug, Default)]
+pub struct Reproducibility {
+    /// Outputs that equal builds gave with different contents.
+    pub builds: Vec<Irreproducible>,
+    /// Outputs of which a cache has other bytes.
+    pub caches: Vec<OtherBytes>,
+}
+
+/// One output of one build key, and what its runs gave.
+#[derive(Clone, Debug)]
+pub struct Irreproducible {
+    /// The build.
+    pub key: BuildKey,
+    /// The derivation as the account named it, if it did.
+    pub drv_path: Option<StorePath>,
+    /// Name of the output.
+    pub output: String,
+    /// Its path.
+    pub path: StorePath,
+    /// What runs gave, the first that was seen in front.
+    pub contents: Vec<Outcome>,
+    /// Where the second differs from the first; empty also when one of them is not kept any more.
+    pub differences: Vec<Difference>,
+    /// Whether there are more differences.
+    pub more: bool,
+}
+
+/// One content that runs of a build key gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The content.
+    pub content: NarHash,
+    /// How many runs gave it.
+    pub runs: usize,
+    /// When the first of them ended, in seconds since 1970.
+    pub first: u64,
+    /// When the last of them did.
+    pub last: u64,
+}
+
+/// A path of which a cache has other bytes than Firn built.
+#[derive(Clone, Debug)]
+pub struct OtherBytes {
+    /// The path.
+    pub path: StorePath,
+    /// What Firn built.
+    pub built: NarHash,
+    /// What the cache has.
+    pub cached: NarHash,
+    /// The trusted key that signed the cache's, if one did.
+    pub key: Option<String>,
+    /// The cache, if the account fetched from it.
+    pub cache: Option<String>,
+    /// Where the cache's differs from Firn's; empty also when one of them is not kept any more.
+    pub differences: Vec<Difference>,
+    /// Whether there are more differences.
+    pub more: bool,
+}
+
+impl<P: Ports> Desk<P> {
+    /// Build keys of the account's own requests whose runs gave different outputs, and outputs of which a signed cache has other bytes.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn reproducibility(&self) -> Result<Reproducibility, StoreError> {
+        let store = self.house.store(self.account.clone());
+        let terms = store.terms().await?;
+        let takes = terms.sharing().takes;
+        let db = &self.house.db;
+        let runs = db
+            .irreproducible(self.account.id, takes, MAX_KEYS)
+            .await
+            .map_err(failed)?;
+        let requests = db.requests(self.account.id, MAX_REQUESTS).await.map_err(failed)?;
+        // The newest first, and what another account called it is not this one's business.
+        let mut named: BTreeMap<BuildId, StorePath> = BTreeMap::new();
+        let mut asked = Vec::new();
+        for request in requests {
+            if let Some(build) = request.build
+                && named.insert(build, request.drv_path).is_none()
+            {
+                asked.push(build);
+            }
+        }
+        let mut found = Reproducibility::default();
+        for (key, path, output, contents) in outcomes(&runs) {
+            let of_key = runs.iter().filter(|past| past.run.key == key);
+            let drv_path = of_key.clone().find_map(|past| match named.get(&past.run.id) {
+                Some(name) => Some(name.clone()),
+                None => past.own.then(|| past.run.drv_path.clone()),
+            });
+            let (differences, more) = match contents.as_slice() {
+                [first, second, ..] => self.some_places(first.content, second.content).await,
+                _ => continue,
+            };
+            found.builds.push(Irreproducible {
+                key,
+                drv_path,
+                output,
+                path,
+                contents,
+                differences,
+                more,
+            });
+        }
+        asked.truncate(MAX_RUNS);
+        let mut built: BTreeMap<ObjectId, Object> = BTreeMap::new();
+        for build in asked {
+            let past = db.run_of_request(build, self.account.id).await.map_err(failed)?;
+            built.extend(past.into_iter().flat_map(|past| past.outputs.into_values()));
+        }
+        found.caches = self.other_bytes(&terms, &built).await?;
+        Ok(found)
+    }
+
+    async fn some_places(&self, first: NarHash, second: NarHash) -> (Vec<Difference>, bool) {
+        let mut places = self.house.differences(first, second).await;
+        let more = places.len() > MAX_PLACES;
+        places.truncate(MAX_PLACES);
+        (places, more)
+    }
+
+    /// Which of these objects a cache or a trusted key has otherwise.
+    async fn other_bytes(
+        &self,
+        terms: &Terms,
+        built: &BTreeMap<ObjectId, Object>,
+    ) -> Result<Vec<OtherBytes>, StoreError> {
+        let paths: BTreeSet<&StorePath> = built.values().map(|object| &object.path).collect();
+        let paths: Vec<StorePath> = paths.into_iter().cloned().collect();
+        let mut found: BTreeMap<(StorePath, NarHash, NarHash), (Option<String>, Option<String>)> =
+            BTreeMap::new();
+        for batch in paths.chunks(BATCH) {
+            let evidence = self
+                .house
+                .db
+                .evidence(&terms.policy, batch)
+                .await
+                .map_err(failed)?;
+            for evidence in evidence {
+                let key = match evidence.witness {
+                    Witness::Key(id) => {
+                        let place = terms.policy.keys.iter().position(|key| *key == id);
+                        let key = place.and_then(|at| terms.settings.trusted_public_keys.get(at));
+                        key.map(|key| key.name().to_owned())
+                    }
+                    Witness::Own if evidence.claim.origin == Origin::Substituted => None,
+                    Witness::Own | Witness::Account(_) => continue,
+                };
+                let object = evidence.claim.object;
+                let others = built.iter().filter(|(_, ours)| ours.path == object.path);
+                for (_, ours) in others.filter(|(_, ours)| ours.content != object.content) {
+                    let place = (object.path.clone(), ours.content, object.content);
+                    let (by, cache) = found.entry(place).or_default();
+                    *by = by.take().or_else(|| key.clone());
+                    *cache = cache.take().or_else(|| evidence.claim.cache.clone());
+                }
+            }
+        }
+        let mut all = Vec::new();
+        for ((path, built, cached), (key, cache)) in found {
+            let (differences, more) = self.some_places(built, cached).await;
+            all.push(OtherBytes {
+                path,
+                built,
+                cached,
+                key,
+                cache,
+                differences,
+                more,
+            });
+        }
+        Ok(all)
+    }
+}
+
+/// Of each key and output what its runs gave, where they did not give one content; in the order of the runs.
+fn outcomes(runs: &[PastRun]) -> Vec<(BuildKey, StorePath, String, Vec<Outcome>)> {
+    let mut all: Vec<(BuildKey, StorePath, String, Vec<Outcome>)> = Vec::new();
+    for past in runs {
+        for (name, (_, object)) in &past.outputs {
+            let place = all
+                .iter()
+                .position(|(key, _, output, _)| (key, output) == (&past.run.key, name));
+            let contents = match place.and_then(|at| all.get_mut(at)) {
+                Some((_, _, _, contents)) => contents,
+                None => {
+                    all.push((past.run.key, object.path.clone(), name.clone(), Vec::new()));
+                    match all.last_mut() {
+                        Some((_, _, _, contents)) => contents,
+                        None => continue,
+                    }
+                }
+            };
+            let ended = past.run.stopped;
+            match contents.iter_mut().find(|seen| seen.content == object.content) {
+                Some(seen) => {
+                    seen.runs += 1;
+                    (seen.first, seen.last) = (seen.first.min(ended), seen.last.max(ended));
+                }
+                None => contents.push(Outcome {
+                    content: object.content,
+                    runs: 1,
+                    first: ended,
+                    last: ended,
+                }),
+            }
+        }
+    }
+    all.retain(|(.., contents)| contents.len() > 1);
+    for (.., contents) in &mut all {
+        // Runs come newest first.
+        contents.reverse();
+        contents.sort_by_key(|seen| seen.first);
+    }
+    all
+}
