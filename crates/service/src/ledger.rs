@@ -83,6 +83,12 @@ pub struct OtherBytes {
     pub more: bool,
 }
 
+/// A path, what was built for it here, and what somebody else has.
+type Place = (StorePath, NarHash, NarHash);
+
+/// The key that signed it, and the cache that it came from.
+type Source = (Option<String>, Option<String>);
+
 impl<P: Ports> Desk<P> {
     /// Build keys of the account's own requests whose runs gave different outputs, and outputs of which a signed cache has other bytes.
     ///
@@ -154,8 +160,7 @@ impl<P: Ports> Desk<P> {
     ) -> Result<Vec<OtherBytes>, StoreError> {
         let paths: BTreeSet<&StorePath> = built.values().map(|object| &object.path).collect();
         let paths: Vec<StorePath> = paths.into_iter().cloned().collect();
-        let mut found: BTreeMap<(StorePath, NarHash, NarHash), (Option<String>, Option<String>)> =
-            BTreeMap::new();
+        let mut found: BTreeMap<Place, Source> = BTreeMap::new();
         for batch in paths.chunks(BATCH) {
             let evidence = self
                 .house
