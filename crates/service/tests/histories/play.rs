@@ -28,7 +28,8 @@ pub struct Looked {
 
 impl Play {
     pub async fn begin() -> Self {
-        let world = World::new();
+        // That a failure is answered with an earlier one is tested apart; here every request stands for itself.
+        let world = World::with(|s| s.defaults.reuse_build_failures = false);
         let mut play = Self {
             world,
             clients: Vec::new(),

@@ -165,8 +165,10 @@ async fn everybody_is_told_of_a_failure_and_only_the_builders_own_is_remembered(
         assert_eq!(world.logs(), 1, "who failed wants to know why");
         world.builder.release(1);
         let again = build(&alice, &drv).await;
-        let lines = again.lines();
-        assert_eq!(lines[0], "one", "{step}");
+        // A builder that panics may not have written its log.
+        if step != "panic" {
+            assert_eq!(again.lines()[0], "one", "{step}");
+        }
         assert_eq!(again.done().status, status);
         let replayed = step.starts_with("fail");
         assert_eq!(world.builder.counts().started, if replayed { 1 } else { 2 });
