@@ -199,15 +199,14 @@ impl Nix {
         store_paths: &[String],
         references: impl Fn(usize) -> Vec<usize>,
     ) -> anyhow::Result<()> {
+        let query = |what: &str| -> anyhow::Result<Vec<String>> {
+            let mut arguments = vec!["--query", what];
+            arguments.extend(store_paths.iter().map(String::as_str));
+            Ok(self.run("nix-store", &arguments)?.success()?.lines())
+        };
         let mut text = String::new();
-        for (at, path) in store_paths.iter().enumerate() {
-            let info = self
-                .run("nix-store", &["--query", "--hash", "--size", path])?
-                .success()?;
-            let lines = info.lines();
-            let [hash, size] = lines.as_slice() else {
-                anyhow::bail!("nix-store --query says: {}", info.stdout)
-            };
+        let facts = query("--hash")?.into_iter().zip(query("--size")?);
+        for ((at, path), (hash, size)) in store_paths.iter().enumerate().zip(facts) {
             let references = references(at);
             text.push_str(&format!("{path}\n{hash}\n{size}\n\n{}\n", references.len()));
             for to in references {
