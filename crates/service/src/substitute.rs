@@ -16,6 +16,7 @@ use crate::content_address::{check, check_path};
 use crate::ports::{CacheError, Caches as _, Login, Policies as _, Ports};
 use crate::resolve::{MAX_CLOSURE, failed};
 use crate::terms::Terms;
+use crate::upload::MAX_REFERENCES;
 
 /// Entries that are looked up at once, for one request.
 const LOOKUPS: usize = 64;
@@ -100,6 +101,8 @@ impl<P: Ports> AccountStore<P> {
         let mut seen = paths.clone();
         let mut to_look_up: VecDeque<StorePath> = paths.into_iter().collect();
         let mut references: BTreeSet<StorePath> = BTreeSet::new();
+        // Of all entries together, repeated ones too: a cache may say what it likes.
+        let mut all_references = 0_usize;
         let mut lookups = FuturesUnordered::new();
         loop {
             while lookups.len() < LOOKUPS
@@ -112,10 +115,15 @@ impl<P: Ports> AccountStore<P> {
                 Some((Some(offer), path)) => {
                     let new = offer.info.references.iter().filter(|r| !seen.contains(*r));
                     references.extend(new.cloned());
+                    all_references = all_references.saturating_add(offer.info.references.len());
                     found.insert(path, offer);
                 }
                 None if references.is_empty() => break,
                 Some((None, _)) | None => {}
+            }
+            if all_references > MAX_REFERENCES {
+                tracing::warn!(account = %self.account.name, "a closure with more than {MAX_REFERENCES} references is not fetched");
+                return Ok(Offers::default());
             }
             // The references of several entries are looked for in the view together.
             if references.len() >= LOOKUPS || (lookups.is_empty() && to_look_up.is_empty()) {

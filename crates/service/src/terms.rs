@@ -144,19 +144,12 @@ impl<P: Ports> House<P> {
         })
     }
 
-    /// The numbers of keys, in the same order. A key that is new here is made known first.
+    /// The numbers of keys, in the same order. One that is new here, or whose earlier signatures were not all looked at, is made known first.
     async fn key_ids(&self, account: AccountId, keys: &[PublicKey]) -> Result<Vec<KeyId>, DatabaseError> {
-        let names: Vec<String> = keys.iter().map(|k| k.name().to_owned()).collect();
-        let (known, _) = self.db.keys_named(&names).await?;
         let mut ids = Vec::with_capacity(keys.len());
         for key in keys {
-            ids.push(match known.iter().find(|(_, k)| k == key) {
-                Some((id, _)) => *id,
-                None => {
-                    let system = self.settings.defaults.trusted_public_keys.contains(key);
-                    known_keys::register(&self.db, (!system).then_some(account), key).await?
-                }
-            });
+            let system = self.settings.defaults.trusted_public_keys.contains(key);
+            ids.push(known_keys::register(&self.db, (!system).then_some(account), key).await?);
         }
         Ok(ids)
     }
