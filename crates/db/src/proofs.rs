@@ -127,7 +127,7 @@ pub async fn record<C: Connection>(
     for query in insert_rows::<C, _>(
         "INSERT INTO signed (key, path, object, signature, shared, seq, registered)",
         rows,
-        "ON CONFLICT (key, path, object, signature) DO UPDATE SET shared = 1, seq = excluded.seq
+        "ON CONFLICT (key, path, object, signature) DO UPDATE SET shared = 1, seq = excluded.seq, registered = excluded.registered
          WHERE signed.shared = 0 AND excluded.shared = 1",
     ) {
         connection.fetch(query).await.map_err(backend)?;

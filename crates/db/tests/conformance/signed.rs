@@ -534,3 +534,19 @@ pub async fn many_signatures<D: Database>(Bench { db, .. }: Bench<D>) {
     db.forget(alice, &paths).await.unwrap();
     assert_eq!(db.evidence(&bobs, &paths).await.unwrap(), []);
 }
+
+pub async fn who_kept_it_to_itself_shows_nobody_when<D: Database>(Bench { db, .. }: Bench<D>) {
+    let (alice, bob) = (account(&db, "alice").await, account(&db, "bob").await);
+    let reader = account(&db, "reader").await;
+    let key = db.key("k", 1).await;
+    db.set_account(alice, "private", Some("1"), KEEPS).await.unwrap();
+    let mut early = signed_claim(1, 1, "k:1");
+    early.registered = 10;
+    let mut late = early.clone();
+    late.registered = 20;
+    db.record_signed(alice, &early, key).await;
+    db.record_signed(bob, &late, key).await;
+    let seen = db.seen(&policy(reader, &[key], &[]), &early.object.path).await;
+    let times: Vec<u64> = seen.iter().map(|(_, claim)| claim.registered).collect();
+    assert_eq!(times, [20]);
+}
