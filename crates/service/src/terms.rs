@@ -52,11 +52,10 @@ pub(crate) struct Terms {
 impl Terms {
     /// Whether builds of this account may serve others, and whether it takes theirs.
     pub(crate) fn sharing(&self) -> Sharing {
-        let shares = self.settings.share_builds;
         Sharing {
             account: self.policy.account,
-            gives: shares && !self.settings.private,
-            takes: shares,
+            gives: self.settings.gives_results(),
+            takes: self.settings.takes_results(),
         }
     }
 }
@@ -64,8 +63,8 @@ impl Terms {
 /// What an account with these settings gives to others.
 pub(crate) fn gives(settings: &Effective) -> Gives {
     Gives {
-        evidence: !settings.private,
-        results: !settings.private && settings.share_builds,
+        evidence: settings.gives_evidence(),
+        results: settings.gives_results(),
     }
 }
 
