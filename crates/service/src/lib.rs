@@ -14,6 +14,7 @@ mod keep;
 mod known_keys;
 mod lines;
 mod log;
+mod offers;
 mod patience;
 pub mod ports;
 mod realise;
