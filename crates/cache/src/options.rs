@@ -39,9 +39,9 @@ pub struct Options {
     pub positive_ttl: Duration,
     /// Memory for remembered answers, in bytes. Default: 64 MiB.
     pub remembered: u64,
-    /// Most requests for small files to one cache at once. Default: 64.
+    /// Most requests for small files to one cache at once. Default: 25, as Nix's `http-connections`.
     pub small_at_once: usize,
-    /// Most NARs from one cache at once. Default: 16.
+    /// Most NARs from one cache at once. Default: 25, as Nix's `http-connections`.
     pub nars_at_once: usize,
 }
 
@@ -64,8 +64,8 @@ impl Default for Options {
             negative_ttl: Duration::from_secs(3600),
             positive_ttl: Duration::from_secs(3600),
             remembered: 64 << 20,
-            small_at_once: 64,
-            nars_at_once: 16,
+            small_at_once: 25,
+            nars_at_once: 25,
         }
     }
 }

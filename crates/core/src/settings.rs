@@ -384,6 +384,24 @@ impl Effective {
         Ok(())
     }
 
+    /// Whether what the account has may serve others: signed uploads those who trust the key, the rest its readers.
+    #[must_use]
+    pub fn gives_evidence(&self) -> bool {
+        !self.private
+    }
+
+    /// Whether its build results may serve everybody with the same build key.
+    #[must_use]
+    pub fn gives_results(&self) -> bool {
+        self.gives_evidence() && self.share_builds
+    }
+
+    /// Whether it is answered with results that others share.
+    #[must_use]
+    pub fn takes_results(&self) -> bool {
+        self.share_builds
+    }
+
     /// The value of a setting, in its text form.
     #[must_use]
     pub fn shown(&self, name: &str) -> String {

@@ -85,7 +85,7 @@ impl ClaimBatch {
 
     /// Adds them.
     pub async fn record<C: Connection>(
-        self,
+        mut self,
         connection: &mut C,
         account: AccountId,
     ) -> Result<(), DatabaseError> {
@@ -105,9 +105,12 @@ impl ClaimBatch {
 
         let mut rows: Vec<[Value; 10]> = Vec::with_capacity(self.claims.len());
         let mut opened = Vec::new();
+        let mut early = HashMap::new();
         for (seq, mut claim) in (first..).zip(self.claims) {
             let object = interned.id(&claim.object)?;
             if let Some(earlier) = present.remove(&(object, claim.origin)) {
+                claim.registered = earlier.registered;
+                early.insert((claim.object, claim.origin), earlier.registered);
                 let before = earlier.signatures.len();
                 claim.signatures.extend(earlier.signatures);
                 if claim.shareable && !earlier.shareable && gives && shared::may_share(claim.origin) {
@@ -139,6 +142,12 @@ impl ClaimBatch {
         ) {
             connection.fetch(query).await.map_err(backend)?;
         }
+        // A signature that comes later to a claim is as old as the claim.
+        for proof in &mut self.proofs {
+            if let Some(registered) = early.get(&proof.claim()) {
+                proof.registered = *registered;
+            }
+        }
         proofs::record(connection, &interned, self.proofs, gives).await?;
         // What a claim had from a place that wants a login is now known from one that wants none.
         shared::refresh(connection, &Objects::These(opened)).await
@@ -169,6 +178,7 @@ pub async fn lock<C: Connection>(connection: &mut C, account: AccountId) -> Resu
 
 struct Present {
     signatures: BTreeSet<String>,
+    registered: i64,
     shareable: bool,
 }
 
@@ -190,6 +200,7 @@ async fn present<C: Connection>(
             let key = (fields.int("object")?, fields.origin("origin")?);
             let present = Present {
                 signatures: fields.texts("signatures")?,
+                registered: fields.int("registered")?,
                 shareable: fields.bool("shareable")?,
             };
             Ok((key, present))
@@ -200,7 +211,7 @@ async fn present<C: Connection>(
 /// What is compared of the account's claims for some paths.
 pub fn present_of_paths<C: Connection>(account: AccountId, paths: Vec<String>) -> Query {
     let sql = format!(
-        "SELECT path, object, origin, signatures, shareable FROM claim WHERE account = $1 AND path {}",
+        "SELECT path, object, origin, signatures, registered, shareable FROM claim WHERE account = $1 AND path {}",
         C::in_texts(2)
     );
     Query::new(sql).int(account.0).bind(Value::Texts(paths))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use firn_core::{Claim, KeyId};
+use firn_core::{Claim, KeyId, Origin};
 use firn_service::ports::{DatabaseError, Proof};
 
 use crate::counter;
@@ -17,12 +17,20 @@ use crate::shared::may_share;
 #[derive(Debug)]
 pub struct Proven {
     object: Digest,
+    origin: Origin,
     path: String,
     key: Option<KeyId>,
     key_name: String,
     signature: String,
-    registered: i64,
+    pub registered: i64,
     shareable: bool,
+}
+
+impl Proven {
+    /// What tells its claim from the others of the account.
+    pub const fn claim(&self) -> (Digest, Origin) {
+        (self.object, self.origin)
+    }
 }
 
 /// Joins proofs and claims; `digests` are those of the claims' objects.
@@ -38,6 +46,7 @@ pub fn of_claims(
             let (claim, digest) = claim.ok_or_else(|| backend(WriteError::NoClaim(proof.claim)))?;
             Ok(Proven {
                 object: *digest,
+                origin: claim.origin,
                 path: claim.object.path.base_name().to_owned(),
                 key: proof.key,
                 key_name: proof.key_name.clone(),
@@ -127,7 +136,7 @@ pub async fn record<C: Connection>(
     for query in insert_rows::<C, _>(
         "INSERT INTO signed (key, path, object, signature, shared, seq, registered)",
         rows,
-        "ON CONFLICT (key, path, object, signature) DO UPDATE SET shared = 1, seq = excluded.seq
+        "ON CONFLICT (key, path, object, signature) DO UPDATE SET shared = 1, seq = excluded.seq, registered = excluded.registered
          WHERE signed.shared = 0 AND excluded.shared = 1",
     ) {
         connection.fetch(query).await.map_err(backend)?;

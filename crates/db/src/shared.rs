@@ -103,24 +103,25 @@ pub fn withdraw<C: Connection>(objects: &Objects) -> [Query; 3] {
     .map(|sql| objects.query(sql))
 }
 
-/// What is shared from now on, in the order in which it came; the first gets the number `next`.
+/// What is shared from now on, in the order in which those who share it had it; the first gets the number `next`. Who brought it before
+/// without sharing it shows nobody when.
 pub fn raise<C: Connection>(objects: &Objects, next: i64) -> Query {
-    // Who brought it before without sharing it shows nobody when.
     let carries = C::has_text("claim.signatures", "signed.signature");
-    let since = format!(
-        "SELECT min(claim.registered) FROM claim JOIN account ON account.id = claim.account
-         WHERE claim.object = signed.object AND claim.shareable = 1 AND claim.origin IN ('uploaded', 'substituted')
-           AND account.gives_evidence = 1 AND {carries}"
-    );
     let sql = format!(
-        "UPDATE signed SET shared = 1, seq = $2 - 1 + raised.place, registered = ({since})
-         FROM (SELECT key, path, object, signature, row_number() OVER (ORDER BY seq, object, key, signature) AS place
-               FROM signed WHERE {} AND shared = 0 AND {}) AS raised
+        "UPDATE signed SET shared = 1, seq = $2 - 1 + raised.place, registered = raised.registered
+         FROM (SELECT key, path, object, signature, registered,
+                      row_number() OVER (ORDER BY registered, digest, key, signature) AS place
+               FROM (SELECT signed.key, signed.path, signed.object, signed.signature, object.digest,
+                            min(claim.registered) AS registered
+                     FROM signed JOIN object ON object.id = signed.object JOIN claim ON claim.object = signed.object
+                     JOIN account ON account.id = claim.account
+                     WHERE {} AND signed.shared = 0 AND claim.shareable = 1 AND claim.origin IN ('uploaded', 'substituted')
+                       AND account.gives_evidence = 1 AND {carries}
+                     GROUP BY signed.key, signed.path, signed.object, signed.signature, object.digest) AS told) AS raised
          WHERE signed.key = raised.key AND signed.path = raised.path AND signed.object = raised.object
            AND signed.signature = raised.signature
          RETURNING seq",
         objects.condition::<C>("signed.object"),
-        backed::<C>("signed")
     );
     objects.query(sql).int(next)
 }

@@ -44,7 +44,7 @@ pub(crate) async fn register(
                 .collect()
         })
         .await
-        .unwrap_or_default();
+        .map_err(|e| DatabaseError::Backend(Box::new(e)))?;
         if !proven.is_empty() {
             db.prove(id, &proven).await?;
         }

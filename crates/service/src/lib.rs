@@ -17,6 +17,7 @@ mod known_keys;
 mod ledger;
 mod lines;
 mod log;
+mod offers;
 mod origin;
 mod patience;
 mod places;

@@ -1,53 +1,26 @@
-//! Fetching what an account's binary caches have: entries are looked up for a whole closure, contents come together, and what was
-//! checked becomes valid in batches whose references are valid.
+//! Fetching what an account's binary caches have: contents come together, and what was checked becomes valid once its references are.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use firn_content::IngestOptions;
-use firn_core::{CacheUrl, Claim, Object, Origin};
+use firn_core::{Claim, Object, Origin};
 use firn_nix::StorePath;
 use firn_nix::narinfo::NarInfo;
 use firn_protocol::StoreError;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::task::JoinSet;
 
 use crate::AccountStore;
-use crate::content_address::{check, check_path};
-use crate::ports::{CacheError, Caches as _, Login, Policies as _, Ports};
-use crate::resolve::{MAX_CLOSURE, failed};
+use crate::content_address::check;
+use crate::offers::{Offer, Source};
+use crate::ports::{Caches as _, Ports};
 use crate::terms::Terms;
 
-/// Entries that are looked up at once, for one request.
-const LOOKUPS: usize = 64;
-/// Contents that are fetched at once, for one request.
-const FETCHES: usize = 16;
-/// Paths that become valid together.
+/// Contents that are fetched at once, for one request; as many as Nix has connections.
+const FETCHES: usize = 25;
+/// Paths that become valid together, unless there are no more; each time costs writing to the disk.
 const BATCH: usize = 512;
-/// Bytes of NARs that become valid together, unless one alone has more.
-const BATCH_BYTES: u64 = 1 << 30;
-
-/// A cache of the account's, with what the account shows to it.
-#[derive(Clone)]
-pub(crate) struct Source {
-    cache: CacheUrl,
-    login: Option<Login>,
-}
-
-/// An entry that the account's policy accepts.
-#[derive(Clone)]
-pub(crate) struct Offer {
-    source: Source,
-    pub(crate) info: NarInfo,
-}
-
-/// What looking up a closure gave.
-#[derive(Default)]
-pub(crate) struct Offers {
-    /// What can be fetched, references included.
-    pub(crate) found: BTreeMap<StorePath, Offer>,
-    /// The caches, in the order of asking.
-    sources: Arc<[Source]>,
-}
 
 impl<P: Ports> AccountStore<P> {
     /// Makes as many of `paths` valid as the account's caches allow, with their closures. Whether anything became valid.
@@ -57,183 +30,51 @@ impl<P: Ports> AccountStore<P> {
     pub(crate) async fn substitute(&self, paths: BTreeSet<StorePath>) -> Result<bool, StoreError> {
         let terms = self.terms().await?;
         let offers = self.offers(&terms, paths).await?;
-        let mut queue = in_order(offers.found);
-        let mut lost: BTreeSet<StorePath> = BTreeSet::new();
+        let mut arrivals = Arrivals::of(offers.found);
+        // Each on its own: unpacking and hashing are work.
+        let mut fetches = JoinSet::new();
+        // At most one: what arrives meanwhile becomes valid together.
+        let mut keeping = FuturesUnordered::new();
         let mut any = false;
-        while !queue.is_empty() {
-            let batch = next_batch(&mut queue, &mut lost);
-            let fetched: Vec<(StorePath, Option<Claim>)> = futures_util::stream::iter(batch)
-                .map(|offer| self.fetch_any(&terms, &offers.sources, offer))
-                .buffer_unordered(FETCHES)
-                .collect()
-                .await;
-            let mut claims = Vec::with_capacity(fetched.len());
-            for (path, claim) in fetched {
-                match claim {
-                    Some(claim) => claims.push(claim),
-                    None => drop(lost.insert(path)),
-                }
-            }
-            drop_users(&mut claims, &mut lost);
-            if !claims.is_empty() {
-                any = true;
-                self.keep(Vec::new(), &claims).await?;
-            }
-        }
-        Ok(any)
-    }
-
-    /// What the account's caches have of `paths` and of the references that are not valid yet.
-    pub(crate) async fn offers(
-        &self,
-        terms: &Terms,
-        paths: BTreeSet<StorePath>,
-    ) -> Result<Offers, StoreError> {
-        if terms.settings.substituters.is_empty() {
-            return Ok(Offers::default());
-        }
-        let sources = self.sources(terms).await?;
-        if sources.is_empty() {
-            return Ok(Offers::default());
-        }
-        let mut found: BTreeMap<StorePath, Offer> = BTreeMap::new();
-        let mut seen = paths.clone();
-        let mut to_look_up: VecDeque<StorePath> = paths.into_iter().collect();
-        let mut references: BTreeSet<StorePath> = BTreeSet::new();
-        let mut lookups = FuturesUnordered::new();
         loop {
-            while lookups.len() < LOOKUPS
-                && let Some(path) = to_look_up.pop_front()
+            while fetches.len() < FETCHES
+                && let Some((place, offer)) = arrivals.next()
             {
-                let sources = &sources;
-                lookups.push(async move { (self.look_up(terms, sources, &path).await, path) });
+                let (store, terms, sources) = (self.clone(), Arc::clone(&terms), Arc::clone(&offers.sources));
+                fetches.spawn(async move { (place, store.fetch_any(&terms, &sources, offer).await) });
             }
-            match lookups.next().await {
-                Some((Some(offer), path)) => {
-                    let new = offer.info.references.iter().filter(|r| !seen.contains(*r));
-                    references.extend(new.cloned());
-                    found.insert(path, offer);
+            if keeping.is_empty() {
+                let batch = arrivals.batch(!fetches.is_empty());
+                if !batch.is_empty() {
+                    keeping.push(async move { self.keep(Vec::new(), &batch).await });
                 }
-                None if references.is_empty() => break,
-                Some((None, _)) | None => {}
             }
-            // The references of several entries are looked for in the view together.
-            if references.len() >= LOOKUPS || (lookups.is_empty() && to_look_up.is_empty()) {
-                let asked: Vec<StorePath> = std::mem::take(&mut references).into_iter().collect();
-                seen.extend(asked.iter().cloned());
-                if seen.len() > MAX_CLOSURE {
-                    tracing::warn!(account = %self.account.name, "a closure of more than {MAX_CLOSURE} paths is not fetched");
-                    return Ok(Offers::default());
+            tokio::select! {
+                Some(fetched) = fetches.join_next() => {
+                    let (place, claim) = fetched.map_err(|error| {
+                        tracing::error!(%error, "a fetch has failed");
+                        StoreError::new("internal error: a path cannot be fetched; the operator's log has the details")
+                    })?;
+                    arrivals.note(place, claim);
                 }
-                let view = self.house.view(terms, &asked).await?;
-                to_look_up.extend(asked.into_iter().filter(|p| view.get(p).is_none()));
+                Some(kept) = keeping.next() => {
+                    kept?;
+                    any = true;
+                }
+                else => return Ok(any),
             }
-        }
-        drop(lookups);
-        // What was asked about and is neither valid nor on offer makes its users useless. A reference that was not asked about is valid.
-        let absent: BTreeSet<StorePath> = self.absent(terms, &seen, &found).await?;
-        retain_closed(&mut found, absent);
-        Ok(Offers { found, sources })
-    }
-
-    async fn absent(
-        &self,
-        terms: &Terms,
-        seen: &BTreeSet<StorePath>,
-        found: &BTreeMap<StorePath, Offer>,
-    ) -> Result<BTreeSet<StorePath>, StoreError> {
-        let needed: BTreeSet<&StorePath> = found.values().flat_map(|o| &o.info.references).collect();
-        let open: Vec<StorePath> = needed
-            .into_iter()
-            .filter(|p| seen.contains(*p) && !found.contains_key(*p))
-            .cloned()
-            .collect();
-        let view = self.house.view(terms, &open).await?;
-        Ok(open.into_iter().filter(|p| view.get(p).is_none()).collect())
-    }
-
-    /// The account's caches that answer, the most preferred first.
-    async fn sources(&self, terms: &Terms) -> Result<Arc<[Source]>, StoreError> {
-        let logins = self.house.db.logins(self.account.id).await.map_err(failed)?;
-        let asked = terms.settings.substituters.iter().map(|cache| {
-            let source = Source {
-                cache: cache.clone(),
-                login: logins.get(cache.host()).cloned(),
-            };
-            async move {
-                let about = self
-                    .house
-                    .caches
-                    .about(&source.cache, source.login.as_ref())
-                    .await;
-                (source, about)
-            }
-        });
-        let mut ranked: Vec<(u32, Source)> = Vec::new();
-        for (source, about) in futures_util::future::join_all(asked).await {
-            match about {
-                Ok(about) => ranked.push((source.cache.priority().unwrap_or(about.priority), source)),
-                Err(error) => self.complain(&source, &error),
-            }
-        }
-        // Stable: equals stay in the order of the setting.
-        ranked.sort_by_key(|(priority, _)| *priority);
-        Ok(ranked.into_iter().map(|(_, source)| source).collect())
-    }
-
-    /// The first entry for a path that the policy accepts.
-    async fn look_up(&self, terms: &Terms, sources: &[Source], path: &StorePath) -> Option<Offer> {
-        for source in sources {
-            let (cache, login) = (&source.cache, source.login.as_ref());
-            match self.house.caches.narinfo(cache, login, path).await {
-                Ok(Some(mut info)) => match self.acceptable(terms, &mut info) {
-                    Ok(()) => {
-                        return Some(Offer {
-                            source: source.clone(),
-                            info,
-                        });
-                    }
-                    Err(why) => {
-                        tracing::info!(account = %self.account.name, cache = %cache.base(), %path, why, "an entry is not believed");
-                    }
-                },
-                Ok(None) => {}
-                Err(error) => self.complain(source, &error),
-            }
-        }
-        None
-    }
-
-    /// Whether the policy accepts an entry. Wrong signatures by trusted keys are dropped from it: a right one beside them counts.
-    fn acceptable(&self, terms: &Terms, info: &mut NarInfo) -> Result<(), &'static str> {
-        let trusted = &terms.settings.trusted_public_keys;
-        let fingerprint = info.fingerprint();
-        info.signatures.retain(|signature| {
-            let mut same_name = trusted.iter().filter(|k| k.name() == signature.key_name());
-            same_name.all(|key| key.verify(fingerprint.as_bytes(), signature))
-        });
-        if info.nar_size > self.house.settings.max_nar_size {
-            return Err("it is larger than what is taken here");
-        }
-        if info.ca.is_some() {
-            return check_path(&info.to_path_info())
-                .map_err(|_| "its content address belongs to another path");
-        }
-        match info.signed_by(trusted) {
-            Some(_) => Ok(()),
-            None => Err("no key that the account trusts has signed it"),
         }
     }
 
     /// Fetches from the cache of the offer, or else from the caches behind it.
-    async fn fetch_any(&self, terms: &Terms, sources: &[Source], offer: Offer) -> (StorePath, Option<Claim>) {
+    async fn fetch_any(&self, terms: &Terms, sources: &[Source], offer: Offer) -> Option<Claim> {
         let path = offer.info.path.clone();
         let first = offer.source.cache.clone();
         let mut behind = sources.iter().skip_while(|s| s.cache != first).skip(1);
         let mut next = Some(offer);
         while let Some(offer) = next {
             match self.fetch(&offer).await {
-                Ok(claim) => return (path, Some(claim)),
+                Ok(claim) => return Some(claim),
                 Err(error) => {
                     tracing::warn!(account = %self.account.name, cache = %offer.source.cache.base(), %path, %error, "cannot fetch a path");
                 }
@@ -248,7 +89,7 @@ impl<P: Ports> AccountStore<P> {
                 }
             }
         }
-        (path, None)
+        None
     }
 
     /// Fetches, checks and publishes one content; the claim is not recorded yet.
@@ -301,17 +142,125 @@ impl<P: Ports> AccountStore<P> {
             shareable: source.login.is_none(),
         })
     }
+}
 
-    fn complain(&self, source: &Source, error: &CacheError) {
-        match error {
-            // Said once, by the cache's client, when it becomes so.
-            CacheError::Unreachable(_) => {
-                tracing::debug!(account = %self.account.name, cache = %source.cache.base(), %error, "a binary cache is left out");
-            }
-            CacheError::Denied(_) | CacheError::Bad(_) => {
-                tracing::warn!(account = %self.account.name, cache = %source.cache.base(), %error, "a binary cache is left out");
+/// What is fetched, and in which order it may become valid.
+struct Arrivals {
+    /// References before what refers to them, each with its place in that order.
+    queue: VecDeque<(usize, Offer)>,
+    /// By place.
+    items: Vec<Item>,
+    /// What may become valid, in an order in which every beginning is closed.
+    ready: VecDeque<Claim>,
+}
+
+#[derive(Default)]
+struct Item {
+    /// How many of its references are fetched too and not ready yet.
+    waits_for: usize,
+    users: Vec<usize>,
+    /// From when it is fetched until it is ready.
+    claim: Option<Claim>,
+    /// It cannot be had.
+    lost: bool,
+}
+
+impl Item {
+    fn take(&mut self) -> Option<(Claim, Vec<usize>)> {
+        Some((self.claim.take()?, std::mem::take(&mut self.users)))
+    }
+}
+
+impl Arrivals {
+    fn of(found: BTreeMap<StorePath, Offer>) -> Self {
+        let queue: VecDeque<(usize, Offer)> = in_order(found).into_iter().enumerate().collect();
+        let places: BTreeMap<StorePath, usize> = queue
+            .iter()
+            .map(|(place, offer)| (offer.info.path.clone(), *place))
+            .collect();
+        let mut items: Vec<Item> = queue.iter().map(|_| Item::default()).collect();
+        for (place, offer) in &queue {
+            let references = offer.info.references.iter().filter_map(|r| places.get(r));
+            for reference in references.filter(|r| *r != place) {
+                if let Some(item) = items.get_mut(*reference) {
+                    item.users.push(*place);
+                }
+                if let Some(item) = items.get_mut(*place) {
+                    item.waits_for += 1;
+                }
             }
         }
+        Self {
+            queue,
+            items,
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// The next to fetch.
+    fn next(&mut self) -> Option<(usize, Offer)> {
+        loop {
+            let (place, offer) = self.queue.pop_front()?;
+            if !self.items.get(place)?.lost {
+                return Some((place, offer));
+            }
+        }
+    }
+
+    fn note(&mut self, place: usize, claim: Option<Claim>) {
+        match self.items.get_mut(place).filter(|item| !item.lost) {
+            None => {}
+            Some(_) if claim.is_none() => self.lose(place),
+            Some(item) => {
+                item.claim = claim;
+                self.settle(place);
+            }
+        }
+    }
+
+    /// Makes it ready if it is, and what waited for it alone.
+    fn settle(&mut self, place: usize) {
+        let mut open = vec![place];
+        while let Some(place) = open.pop() {
+            let item = self.items.get_mut(place).filter(|item| item.waits_for == 0);
+            let Some((claim, users)) = item.and_then(Item::take) else {
+                continue;
+            };
+            self.ready.push_back(claim);
+            for user in users {
+                if let Some(user) = self.items.get_mut(user) {
+                    user.waits_for -= 1;
+                }
+                open.push(user);
+            }
+        }
+    }
+
+    /// Gives it up, and all that needs it.
+    fn lose(&mut self, place: usize) {
+        let mut open = vec![place];
+        while let Some(item) = open.pop().and_then(|place| self.items.get_mut(place)) {
+            item.lost = true;
+            item.claim = None;
+            open.append(&mut item.users);
+        }
+    }
+
+    /// What becomes valid together next; more is to come if `waiting`.
+    fn batch(&mut self, waiting: bool) -> Vec<Claim> {
+        if !waiting && self.ready.is_empty() {
+            // All that is left waits for itself: references can go round in a circle.
+            return self
+                .items
+                .iter_mut()
+                .filter_map(|item| item.claim.take())
+                .collect();
+        }
+        let count = self.ready.len().min(BATCH);
+        if waiting && count < BATCH {
+            return Vec::new();
+        }
+        self.ready.drain(..count).collect()
     }
 }
 
@@ -337,57 +286,4 @@ fn in_order(found: BTreeMap<StorePath, Offer>) -> VecDeque<Offer> {
         }
     }
     ordered
-}
-
-/// The next offers whose references were not lost.
-fn next_batch(queue: &mut VecDeque<Offer>, lost: &mut BTreeSet<StorePath>) -> Vec<Offer> {
-    let mut batch = Vec::new();
-    let mut bytes = 0_u64;
-    while batch.len() < BATCH
-        && let Some(offer) = queue.front()
-    {
-        bytes = bytes.saturating_add(offer.info.nar_size);
-        if bytes > BATCH_BYTES && !batch.is_empty() {
-            break;
-        }
-        let Some(offer) = queue.pop_front() else { break };
-        if offer.info.references.is_disjoint(lost) {
-            batch.push(offer);
-        } else {
-            lost.insert(offer.info.path);
-        }
-    }
-    batch
-}
-
-/// Takes out of a batch what refers to lost paths, and what refers to that.
-fn drop_users(claims: &mut Vec<Claim>, lost: &mut BTreeSet<StorePath>) {
-    loop {
-        let before = claims.len();
-        claims.retain(|claim| {
-            let keeps = claim.object.references.is_disjoint(lost);
-            if !keeps {
-                lost.insert(claim.object.path.clone());
-            }
-            keeps
-        });
-        if claims.len() == before {
-            return;
-        }
-    }
-}
-
-/// Takes out of the offers what refers to absent paths, and what refers to that.
-fn retain_closed(found: &mut BTreeMap<StorePath, Offer>, mut absent: BTreeSet<StorePath>) {
-    while !absent.is_empty() {
-        let mut next = BTreeSet::new();
-        found.retain(|path, offer| {
-            let keeps = offer.info.references.is_disjoint(&absent);
-            if !keeps {
-                next.insert(path.clone());
-            }
-            keeps
-        });
-        absent = next;
-    }
 }

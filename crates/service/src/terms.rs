@@ -52,11 +52,10 @@ pub(crate) struct Terms {
 impl Terms {
     /// Whether builds of this account may serve others, and whether it takes theirs.
     pub(crate) fn sharing(&self) -> Sharing {
-        let shares = self.settings.share_builds;
         Sharing {
             account: self.policy.account,
-            gives: shares && !self.settings.private,
-            takes: shares,
+            gives: self.settings.gives_results(),
+            takes: self.settings.takes_results(),
         }
     }
 }
@@ -64,8 +63,8 @@ impl Terms {
 /// What an account with these settings gives to others.
 pub(crate) fn gives(settings: &Effective) -> Gives {
     Gives {
-        evidence: !settings.private,
-        results: !settings.private && settings.share_builds,
+        evidence: settings.gives_evidence(),
+        results: settings.gives_results(),
     }
 }
 
@@ -144,19 +143,12 @@ impl<P: Ports> House<P> {
         })
     }
 
-    /// The numbers of keys, in the same order. A key that is new here is made known first.
+    /// The numbers of keys, in the same order. One that is new here, or whose earlier signatures were not all looked at, is made known first.
     async fn key_ids(&self, account: AccountId, keys: &[PublicKey]) -> Result<Vec<KeyId>, DatabaseError> {
-        let names: Vec<String> = keys.iter().map(|k| k.name().to_owned()).collect();
-        let (known, _) = self.db.keys_named(&names).await?;
         let mut ids = Vec::with_capacity(keys.len());
         for key in keys {
-            ids.push(match known.iter().find(|(_, k)| k == key) {
-                Some((id, _)) => *id,
-                None => {
-                    let system = self.settings.defaults.trusted_public_keys.contains(key);
-                    known_keys::register(&self.db, (!system).then_some(account), key).await?
-                }
-            });
+            let system = self.settings.defaults.trusted_public_keys.contains(key);
+            ids.push(known_keys::register(&self.db, (!system).then_some(account), key).await?);
         }
         Ok(ids)
     }

@@ -15,7 +15,7 @@ use crate::{AccountStore, signatures};
 const MAX_PATHS: usize = 100_000;
 
 /// Most references of all paths of one upload together; each costs about 100 bytes of memory.
-const MAX_REFERENCES: usize = 1 << 20;
+pub(crate) const MAX_REFERENCES: usize = 1 << 20;
 
 /// Contents of one upload that are being written while the next is read; each costs up to 1 MiB.
 const MAX_ARRIVING: usize = 8;

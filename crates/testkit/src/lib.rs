@@ -13,6 +13,7 @@
 //! ```
 
 mod cache;
+mod file_server;
 mod layers;
 mod licences;
 mod nix;
@@ -22,6 +23,7 @@ mod server;
 use std::path::{Path, PathBuf};
 
 pub use cache::{CacheKey, WebServer};
+pub use file_server::FileServer;
 pub use layers::forbidden_arrows;
 pub use licences::forbidden_packages;
 pub use nix::{Nix, Run};

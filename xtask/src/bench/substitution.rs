@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use firn_testkit::{CacheKey, Nix, WebServer};
+use firn_testkit::{CacheKey, FileServer, Nix};
 
 use super::remote::{Remote, Side};
 use super::transfers;
@@ -18,7 +18,7 @@ pub const NAME: &str = "substitute a closure of 2000 paths of 16 KiB";
 
 /// A signed cache with one closure, and its web server.
 pub struct Cache {
-    server: WebServer,
+    server: FileServer,
     key: CacheKey,
     root: String,
     paths: Vec<String>,
@@ -35,7 +35,7 @@ impl Cache {
         let cache = dir.join("cache");
         nix.copy_to_cache(&cache, "xz", Some(&key), &paths)?;
         Ok(Self {
-            server: WebServer::start(&cache)?,
+            server: FileServer::start(&cache)?,
             key,
             root: paths.last().cloned().unwrap_or_default(),
             paths,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use firn_testkit::{CacheKey, Client, Server, WebServer};
 
-use crate::{api, build, build_locally, derivation, rungs, server};
+use crate::{api, build, build_locally, derivation, is_valid, rungs, server};
 
 const URL: &str = "ssh-ng://firn";
 
@@ -61,14 +61,6 @@ fn ensure(client: &Client, path: &str) -> bool {
         .unwrap()
         .status
         .success()
-}
-
-fn is_valid(client: &Client, path: &str) -> bool {
-    client
-        .nix
-        .run("nix", &["path-info", "--store", URL, path])
-        .unwrap()
-        .ok
 }
 
 fn nar_file(cache: &Path) -> PathBuf {

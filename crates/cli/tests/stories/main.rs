@@ -84,6 +84,12 @@ pub fn api(client: &Client, words: &[&str]) -> serde_json::Value {
     serde_json::from_str(&run.stdout).unwrap()
 }
 
+/// Whether a path is valid for an account.
+pub fn is_valid(client: &Client, path: &str) -> bool {
+    let arguments = ["path-info", "--store", "ssh-ng://firn", path];
+    client.nix.run("nix", &arguments).unwrap().ok
+}
+
 /// What `firn builds` says of an account, oldest first: (rung or "failed", reason).
 pub fn answers(server: &Server, account: &str) -> Vec<(String, String)> {
     let run = server

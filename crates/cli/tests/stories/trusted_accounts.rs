@@ -2,17 +2,9 @@
 
 use firn_testkit::Client;
 
-use crate::{api, build, build_locally, derivation, rungs, server};
+use crate::{api, build, build_locally, derivation, is_valid, rungs, server};
 
 const URL: &str = "ssh-ng://firn";
-
-fn is_valid(client: &Client, path: &str) -> bool {
-    client
-        .nix
-        .run("nix", &["path-info", "--store", URL, path])
-        .unwrap()
-        .ok
-}
 
 #[test]
 fn builds_and_uploads_are_two_levels_and_need_both_sides() {

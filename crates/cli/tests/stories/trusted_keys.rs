@@ -2,7 +2,7 @@
 
 use firn_testkit::{CacheKey, Client};
 
-use crate::{api, build_locally, derivation, server};
+use crate::{api, build_locally, derivation, is_valid, server};
 
 const URL: &str = "ssh-ng://firn";
 
@@ -25,14 +25,6 @@ fn copy_to_firn(client: &Client, path: &str) {
         .unwrap()
         .success()
         .unwrap();
-}
-
-fn is_valid(client: &Client, path: &str) -> bool {
-    client
-        .nix
-        .run("nix", &["path-info", "--store", URL, path])
-        .unwrap()
-        .ok
 }
 
 #[test]

@@ -58,8 +58,9 @@ conformance! {
         failures_at_once, differences_are_never_missed, failures_against_removal;
     policies: keys_that_one_account_makes_known_are_limited, settings_of_account_and_key, settings_need_a_key_of_the_account, trust_needs_consent, trust_is_in_order,
         relations_of_both_sides, logins_by_host, signing_keys_active_first, public_keys_have_numbers, epochs;
-    signed: trusted_accounts_by_level, seen_by_those_who_trust_the_key, what_is_not_shared, privacy_takes_effect_at_once,
+    signed: who_kept_it_to_itself_shows_nobody_when, trusted_accounts_by_level, seen_by_those_who_trust_the_key, what_is_not_shared, privacy_takes_effect_at_once,
         forgetting_takes_what_was_ones_own, removal_leaves_what_was_shared, in_the_order_of_becoming_visible,
+        others_see_when_sharers_had_it,
         two_signatures_of_one_key, signatures_are_compared_whole, a_claim_that_becomes_shareable_shares,
         open_signatures_are_proven_later, newer_keys_are_noticed, many_signatures;
     sharing: own_before_shared, giving_can_be_taken_back, removal_leaves_shared_results;

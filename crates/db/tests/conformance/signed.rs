@@ -323,6 +323,54 @@ pub async fn in_the_order_of_becoming_visible<D: Database>(Bench { db, .. }: Ben
     assert_eq!(contents(db.seen(&bobs, &path(1)).await), [2, 1, 3].map(content));
 }
 
+pub async fn others_see_when_sharers_had_it<D: Database>(Bench { db, .. }: Bench<D>) {
+    let (alice, bob, carol) = (
+        account(&db, "alice").await,
+        account(&db, "bob").await,
+        account(&db, "carol").await,
+    );
+    let key = db.key("k", 1).await;
+    let bobs = policy(bob, &[key], &[]);
+    let at = |p: u32, c: u32, registered: u64| {
+        let mut claim = signed_claim(p, c, &format!("k:{c}"));
+        claim.registered = registered;
+        claim
+    };
+    let seen = |p: u32| {
+        let (db, bobs) = (db.clone(), bobs.clone());
+        async move {
+            let seen = db.seen(&bobs, &path(p)).await;
+            let shown = seen.into_iter().map(|(_, c)| (c.object.content, c.registered));
+            shown.collect::<Vec<_>>()
+        }
+    };
+    db.private(alice, true).await;
+    db.private(carol, true).await;
+    // Carol keeps to herself what she had before Alice; both orders, since one of them is that of the numbers.
+    for (first, second) in [(1, 2), (2, 1)] {
+        db.record_signed(carol, &at(first, 11, 5), key).await;
+        db.record_signed(alice, &at(first, 12, 10), key).await;
+        db.record_signed(carol, &at(first, 12, 6), key).await;
+        db.record_signed(alice, &at(first, 11, 20), key).await;
+        db.record_signed(carol, &at(second, 12, 7), key).await;
+    }
+    db.private(alice, false).await;
+    let shown = vec![(content(12), 10), (content(11), 20)];
+    assert_eq!(seen(1).await, shown);
+    assert_eq!(seen(2).await, shown);
+    // It stays so when others share it too, and when those who did do not any more.
+    db.private(carol, false).await;
+    assert_eq!(seen(1).await, shown);
+    db.private(alice, true).await;
+    assert_eq!(seen(1).await, shown);
+    // A signature that comes later to what an account has is as old as that.
+    let mut plain = at(3, 31, 30);
+    plain.signatures = texts(&[]);
+    db.record(carol, &[plain]).await.unwrap();
+    db.record_signed(carol, &at(3, 31, 40), key).await;
+    assert_eq!(seen(3).await, [(content(31), 30)]);
+}
+
 pub async fn two_signatures_of_one_key<D: Database>(Bench { db, .. }: Bench<D>) {
     let (alice, bob, carol) = (
         account(&db, "alice").await,
@@ -533,4 +581,20 @@ pub async fn many_signatures<D: Database>(Bench { db, .. }: Bench<D>) {
     }
     db.forget(alice, &paths).await.unwrap();
     assert_eq!(db.evidence(&bobs, &paths).await.unwrap(), []);
+}
+
+pub async fn who_kept_it_to_itself_shows_nobody_when<D: Database>(Bench { db, .. }: Bench<D>) {
+    let (alice, bob) = (account(&db, "alice").await, account(&db, "bob").await);
+    let reader = account(&db, "reader").await;
+    let key = db.key("k", 1).await;
+    db.set_account(alice, "private", Some("1"), KEEPS).await.unwrap();
+    let mut early = signed_claim(1, 1, "k:1");
+    early.registered = 10;
+    let mut late = early.clone();
+    late.registered = 20;
+    db.record_signed(alice, &early, key).await;
+    db.record_signed(bob, &late, key).await;
+    let seen = db.seen(&policy(reader, &[key], &[]), &early.object.path).await;
+    let times: Vec<u64> = seen.iter().map(|(_, claim)| claim.registered).collect();
+    assert_eq!(times, [20]);
 }

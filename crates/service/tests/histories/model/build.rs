@@ -85,7 +85,7 @@ impl Model {
             thing,
             origin: Origin::Built,
             deriver: Some(drv.path.clone()),
-            signatures: BTreeMap::from([(signature, (time, None))]),
+            signatures: BTreeMap::from([(signature, None)]),
             registered: self.clock,
             cache: None,
             shareable: true,

@@ -155,7 +155,7 @@ impl Model {
         }
         for (what, item) in batch.iter().zip(&items) {
             let time = self.tick();
-            let signatures = signatures(what).into_iter().map(|s| (s.text, (time, s.by)));
+            let signatures = signatures(what).into_iter().map(|s| (s.text, s.by));
             self.claim(Claim {
                 owner: self.accounts[account].who,
                 thing: Rc::new(Thing::of(item)),
@@ -201,7 +201,7 @@ impl Model {
             claim.origin = Origin::Uploaded;
         }
         claim.time = self.tick();
-        claim.signatures = BTreeMap::from([(signature.text, (claim.time, signature.by))]);
+        claim.signatures = BTreeMap::from([(signature.text, signature.by)]);
         self.claim(claim);
         true
     }

@@ -93,11 +93,7 @@ impl Model {
                 thing: Rc::clone(&entry.thing),
                 origin: Origin::Substituted,
                 deriver: entry.deriver,
-                signatures: entry
-                    .signatures
-                    .into_iter()
-                    .map(|s| (s.text, (time, s.by)))
-                    .collect(),
+                signatures: entry.signatures.into_iter().map(|s| (s.text, s.by)).collect(),
                 registered: self.clock,
                 cache: Some(CACHES[cache].to_owned()),
                 shareable: cache != CLOSED,

@@ -58,8 +58,8 @@ pub struct Claim {
     pub thing: Rc<Thing>,
     pub origin: Origin,
     pub deriver: Option<StorePath>,
-    /// With the time at which each came.
-    pub signatures: BTreeMap<String, (u64, Option<usize>)>,
+    /// With the key that each is by.
+    pub signatures: BTreeMap<String, Option<usize>>,
     pub registered: u64,
     pub cache: Option<String>,
     pub shareable: bool,
@@ -87,8 +87,10 @@ pub struct Fact {
     pub signature: String,
     pub by: Option<usize>,
     pub since: u64,
-    /// When it was registered, if an account that is gone shared it.
-    pub for_good: Option<u64>,
+    /// When the first of those who told it then had it.
+    pub registered: u64,
+    /// An account that is gone told it.
+    pub for_good: bool,
 }
 
 /// What a cache has.
@@ -200,9 +202,7 @@ impl Model {
             |c: &&mut Claim| c.owner == claim.owner && c.thing == claim.thing && c.origin == claim.origin;
         match self.claims.iter_mut().find(same) {
             Some(known) => {
-                for (text, came) in claim.signatures {
-                    known.signatures.entry(text).or_insert(came);
-                }
+                known.signatures.extend(claim.signatures);
                 known.shareable |= claim.shareable;
             }
             None => self.claims.push(claim),

@@ -24,38 +24,36 @@ impl Model {
     pub fn settle(&mut self) {
         let mut gone = Vec::new();
         for (place, fact) in self.facts.iter().enumerate() {
-            if fact.for_good.is_none() && self.telling(fact).next().is_none() {
+            if !fact.for_good && self.telling(fact).next().is_none() {
                 gone.push(place);
             }
         }
         for place in gone.into_iter().rev() {
             self.facts.remove(place);
         }
-        // In the order in which those who tell had it.
-        let mut new: Vec<(u64, Fact)> = Vec::new();
+        let mut new: Vec<Fact> = Vec::new();
         for claim in self.claims.iter().filter(|c| self.tells(c)) {
-            for (text, (came, by)) in &claim.signatures {
+            for (text, by) in &claim.signatures {
                 let same = |f: &Fact| f.thing == claim.thing && f.signature == *text;
                 if self.facts.iter().any(same) {
                     continue;
                 }
-                match new.iter_mut().find(|(_, f)| same(f)) {
-                    Some((first, _)) => *first = (*first).min(*came),
-                    None => new.push((
-                        *came,
-                        Fact {
-                            thing: Rc::clone(&claim.thing),
-                            signature: text.clone(),
-                            by: *by,
-                            since: 0,
-                            for_good: None,
-                        },
-                    )),
+                match new.iter_mut().find(|f| same(f)) {
+                    Some(fact) => fact.registered = fact.registered.min(claim.registered),
+                    None => new.push(Fact {
+                        thing: Rc::clone(&claim.thing),
+                        signature: text.clone(),
+                        by: *by,
+                        since: 0,
+                        registered: claim.registered,
+                        for_good: false,
+                    }),
                 }
             }
         }
-        new.sort_by_key(|(came, _)| *came);
-        for (_, mut fact) in new {
+        // In the order in which those who tell had it.
+        new.sort_by_key(|fact| (fact.registered, fact.thing.content));
+        for mut fact in new {
             fact.since = self.tick();
             self.facts.push(fact);
         }
@@ -63,22 +61,13 @@ impl Model {
 
     /// What an account that goes has told stays known.
     pub fn leave_facts(&mut self, who: u64) {
-        let stays: Vec<Option<u64>> = self
+        let told: Vec<bool> = self
             .facts
             .iter()
-            .map(|fact| {
-                let mut told = self.telling(fact).filter(|c| c.owner == who);
-                told.next().map(|c| c.registered)
-            })
+            .map(|fact| self.telling(fact).any(|c| c.owner == who))
             .collect();
-        for (fact, registered) in self.facts.iter_mut().zip(stays) {
-            fact.for_good = fact.for_good.or(registered);
+        for (fact, told) in self.facts.iter_mut().zip(told) {
+            fact.for_good |= told;
         }
-    }
-
-    /// When a fact was registered, as others are told.
-    pub fn registered(&self, fact: &Fact) -> u64 {
-        let times = self.telling(fact).map(|c| c.registered).chain(fact.for_good);
-        times.min().unwrap_or_default()
     }
 }

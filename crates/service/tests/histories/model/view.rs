@@ -9,6 +9,9 @@ use firn_nix::{PathInfo, StorePath};
 use super::{Claim, Model, Thing};
 use crate::universe::{NAMES, universe};
 
+/// Of a signature: the key, whether it is only the account's own, since when it is known, and when it was registered.
+type Told = (Option<usize>, u8, u64, u64);
+
 /// The kind of reason, the place in the policy, uploads after builds, the age.
 type Rank = (u8, usize, u8, u64);
 
@@ -116,42 +119,35 @@ impl Model {
     /// What keys that it trusts have signed: shared facts, and signatures that came to the account itself.
     fn signed(&self, account: usize) -> Vec<Reason> {
         let me = &self.accounts[account];
-        let mut known: BTreeMap<(Rc<Thing>, String), (usize, u64, u64)> = BTreeMap::new();
-        let mut note = |thing: &Rc<Thing>, text: &str, by: Option<usize>, since, registered| {
-            let Some(by) = by else { return };
-            let place = (Rc::clone(thing), text.to_owned());
-            let known = known.entry(place).or_insert((by, since, registered));
-            *known = (*known).min((by, since, registered));
-        };
+        // What is shared, and behind it what came to the account alone.
+        let mut known: BTreeMap<(&Rc<Thing>, &String), Told> = BTreeMap::new();
         for fact in &self.facts {
-            note(
-                &fact.thing,
-                &fact.signature,
-                fact.by,
-                fact.since,
-                self.registered(fact),
-            );
+            let told = (fact.by, 0, fact.since, fact.registered);
+            known.insert((&fact.thing, &fact.signature), told);
         }
         for claim in self.claims.iter().filter(|c| c.owner == me.who) {
-            for (text, (came, by)) in &claim.signatures {
-                note(&claim.thing, text, *by, *came, claim.registered);
+            for (text, by) in &claim.signatures {
+                let own = (*by, 1, claim.time, claim.registered);
+                let known = known.entry((&claim.thing, text)).or_insert(own);
+                *known = (*known).min(own);
             }
         }
         let mut all = Vec::new();
-        for ((thing, text), (by, since, registered)) in known {
-            let Some(place) = me.keys.iter().position(|key| *key == by) else {
+        for ((thing, text), (by, sub, since, registered)) in known {
+            let place = me.keys.iter().position(|key| Some(*key) == by);
+            let Some((place, by)) = place.zip(by) else {
                 continue;
             };
             all.push(Reason {
-                thing,
-                rank: (SIGNED, place, 0, since),
+                thing: Rc::clone(thing),
+                rank: (SIGNED, place, sub, since),
                 words: format!(
                     "signed by the key '{}', which you trust",
                     universe().keys[by].name()
                 ),
                 registered,
                 deriver: None,
-                signatures: BTreeSet::from([text]),
+                signatures: BTreeSet::from([text.clone()]),
                 cache: None,
             });
         }

@@ -73,8 +73,6 @@ struct ClaimRow {
     id: ObjectId,
     seq: u64,
     claim: Claim,
-    /// When each of its signatures came.
-    signed: BTreeMap<String, u64>,
 }
 
 struct RunRow {

@@ -65,21 +65,17 @@ impl State {
 
     fn record(&mut self, account: AccountId, claim: &Claim) -> ObjectId {
         let id = self.object_id(&claim.object);
-        let now = self.tick();
         let same = |row: &&mut ClaimRow| (row.owner, row.id, row.claim.origin) == (account, id, claim.origin);
         if let Some(row) = self.claims.iter_mut().find(same) {
-            for text in &claim.signatures {
-                row.signed.entry(text.clone()).or_insert(now);
-            }
             row.claim.signatures.extend(claim.signatures.iter().cloned());
             row.claim.shareable |= claim.shareable;
         } else {
+            let seq = self.tick();
             self.claims.push(ClaimRow {
                 owner: account,
                 id,
-                seq: now,
+                seq,
                 claim: claim.clone(),
-                signed: claim.signatures.iter().map(|text| (text.clone(), now)).collect(),
             });
         }
         id
@@ -99,7 +95,7 @@ impl State {
             key_name: proof.key_name.clone(),
             key: proof.key,
             shared: None,
-            for_good: None,
+            for_good: false,
         });
     }
 }
