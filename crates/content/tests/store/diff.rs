@@ -8,8 +8,8 @@ fn link(to: &str) -> Tree {
     Tree::Symlink(to.as_bytes().to_vec())
 }
 
-#[test]
-fn every_kind_of_difference_is_found_at_its_place() {
+#[tokio::test]
+async fn every_kind_of_difference_is_found_at_its_place() {
     let dir = Scratch::new();
     let store = ContentStore::open(&dir.path().join("store")).unwrap();
     let mut long = vec![b'x'; 300_000];
@@ -40,7 +40,7 @@ fn every_kind_of_difference_is_found_at_its_place() {
         ("shorter", Tree::file(b"aX")),
         ("tail", Tree::file(b"abc")),
     ]);
-    let (a, b) = (add(&store, &first), add(&store, &second));
+    let (a, b) = (add(&store, &first.nar()).await, add(&store, &second.nar()).await);
     let place = |path: &str, change| Difference {
         path: path.as_bytes().to_vec(),
         change,
