@@ -83,12 +83,6 @@ pub struct OtherBytes {
     pub more: bool,
 }
 
-/// A path, what was built for it here, and what somebody else has.
-type Place = (StorePath, NarHash, NarHash);
-
-/// The key that signed it, and the cache that it came from.
-type Source = (Option<String>, Option<String>);
-
 impl<P: Ports> Desk<P> {
     /// Build keys of the account's own requests whose runs gave different outputs, and outputs of which a signed cache has other bytes.
     ///
@@ -115,25 +109,16 @@ impl<P: Ports> Desk<P> {
             }
         }
         let mut found = Reproducibility::default();
-        for (key, path, output, contents) in outcomes(&runs) {
-            let of_key = runs.iter().filter(|past| past.run.key == key);
-            let drv_path = of_key.clone().find_map(|past| match named.get(&past.run.id) {
+        for mut row in outcomes(&runs) {
+            let mut of_key = runs.iter().filter(|past| past.run.key == row.key);
+            row.drv_path = of_key.find_map(|past| match named.get(&past.run.id) {
                 Some(name) => Some(name.clone()),
                 None => past.own.then(|| past.run.drv_path.clone()),
             });
-            let (differences, more) = match contents.as_slice() {
-                [first, second, ..] => self.some_places(first.content, second.content).await,
-                _ => continue,
-            };
-            found.builds.push(Irreproducible {
-                key,
-                drv_path,
-                output,
-                path,
-                contents,
-                differences,
-                more,
-            });
+            if let [first, second, ..] = row.contents.as_slice() {
+                (row.differences, row.more) = self.some_places(first.content, second.content).await;
+            }
+            found.builds.push(row);
         }
         asked.truncate(MAX_RUNS);
         let mut built: BTreeMap<ObjectId, Object> = BTreeMap::new();
@@ -160,7 +145,7 @@ impl<P: Ports> Desk<P> {
     ) -> Result<Vec<OtherBytes>, StoreError> {
         let paths: BTreeSet<&StorePath> = built.values().map(|object| &object.path).collect();
         let paths: Vec<StorePath> = paths.into_iter().cloned().collect();
-        let mut found: BTreeMap<Place, Source> = BTreeMap::new();
+        let mut found: BTreeMap<(StorePath, NarHash, NarHash), OtherBytes> = BTreeMap::new();
         for batch in paths.chunks(BATCH) {
             let evidence = self
                 .house
@@ -182,67 +167,71 @@ impl<P: Ports> Desk<P> {
                 let others = built.iter().filter(|(_, ours)| ours.path == object.path);
                 for (_, ours) in others.filter(|(_, ours)| ours.content != object.content) {
                     let place = (object.path.clone(), ours.content, object.content);
-                    let (by, cache) = found.entry(place).or_default();
-                    *by = by.take().or_else(|| key.clone());
-                    *cache = cache.take().or_else(|| evidence.claim.cache.clone());
+                    let row = found.entry(place).or_insert_with(|| OtherBytes {
+                        path: object.path.clone(),
+                        built: ours.content,
+                        cached: object.content,
+                        key: None,
+                        cache: None,
+                        differences: Vec::new(),
+                        more: false,
+                    });
+                    row.key = row.key.take().or_else(|| key.clone());
+                    row.cache = row.cache.take().or_else(|| evidence.claim.cache.clone());
                 }
             }
         }
-        let mut all = Vec::new();
-        for ((path, built, cached), (key, cache)) in found {
-            let (differences, more) = self.some_places(built, cached).await;
-            all.push(OtherBytes {
-                path,
-                built,
-                cached,
-                key,
-                cache,
-                differences,
-                more,
-            });
+        let mut all: Vec<OtherBytes> = found.into_values().collect();
+        for row in &mut all {
+            (row.differences, row.more) = self.some_places(row.built, row.cached).await;
         }
         Ok(all)
     }
 }
 
 /// Of each key and output what its runs gave, where they did not give one content; in the order of the runs.
-fn outcomes(runs: &[PastRun]) -> Vec<(BuildKey, StorePath, String, Vec<Outcome>)> {
-    let mut all: Vec<(BuildKey, StorePath, String, Vec<Outcome>)> = Vec::new();
+fn outcomes(runs: &[PastRun]) -> Vec<Irreproducible> {
+    let mut all: Vec<Irreproducible> = Vec::new();
     for past in runs {
         for (name, (_, object)) in &past.outputs {
-            let place = all
-                .iter()
-                .position(|(key, _, output, _)| (key, output) == (&past.run.key, name));
-            let contents = match place.and_then(|at| all.get_mut(at)) {
-                Some((_, _, _, contents)) => contents,
-                None => {
-                    all.push((past.run.key, object.path.clone(), name.clone(), Vec::new()));
-                    match all.last_mut() {
-                        Some((_, _, _, contents)) => contents,
-                        None => continue,
-                    }
-                }
+            let outcome = Outcome {
+                content: object.content,
+                runs: 1,
+                first: past.run.stopped,
+                last: past.run.stopped,
             };
-            let ended = past.run.stopped;
-            match contents.iter_mut().find(|seen| seen.content == object.content) {
-                Some(seen) => {
-                    seen.runs += 1;
-                    (seen.first, seen.last) = (seen.first.min(ended), seen.last.max(ended));
-                }
-                None => contents.push(Outcome {
-                    content: object.content,
-                    runs: 1,
-                    first: ended,
-                    last: ended,
+            let known = all
+                .iter_mut()
+                .find(|row| (row.key, &row.output) == (past.run.key, name));
+            match known {
+                Some(row) => note(&mut row.contents, outcome),
+                None => all.push(Irreproducible {
+                    key: past.run.key,
+                    drv_path: None,
+                    output: name.clone(),
+                    path: object.path.clone(),
+                    contents: vec![outcome],
+                    differences: Vec::new(),
+                    more: false,
                 }),
             }
         }
     }
-    all.retain(|(.., contents)| contents.len() > 1);
-    for (.., contents) in &mut all {
+    all.retain(|row| row.contents.len() > 1);
+    for row in &mut all {
         // Runs come newest first.
-        contents.reverse();
-        contents.sort_by_key(|seen| seen.first);
+        row.contents.reverse();
+        row.contents.sort_by_key(|seen| seen.first);
     }
     all
+}
+
+fn note(contents: &mut Vec<Outcome>, outcome: Outcome) {
+    match contents.iter_mut().find(|seen| seen.content == outcome.content) {
+        Some(seen) => {
+            seen.runs += 1;
+            (seen.first, seen.last) = (seen.first.min(outcome.first), seen.last.max(outcome.last));
+        }
+        None => contents.push(outcome),
+    }
 }

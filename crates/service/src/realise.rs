@@ -199,7 +199,7 @@ impl<P: Ports> AccountStore<P> {
         answer.build = Some(run.id);
         answer.reason = format!(
             "{}; it failed before with the same inputs, nothing was run (to try again: FIRN_REUSE_BUILD_FAILURES=false)",
-            answer.reason
+            answer.reason.trim_end_matches(';')
         );
         Ok(Some(answer))
     }

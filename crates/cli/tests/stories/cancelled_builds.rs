@@ -3,7 +3,7 @@
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{Client, Server, answers, derivation, server};
+use crate::{Client, Server, answers, api, build, derivation, rungs, server};
 
 fn start(client: &Client, expression: &str) -> Child {
     let nix = &client.nix;
@@ -62,6 +62,36 @@ fn the_last_client_that_leaves_ends_the_build() {
             .is_none()
     });
     assert!(answers(&server, "alice").is_empty());
+}
+
+#[test]
+fn a_build_goes_on_without_clients_for_who_wants_that() {
+    let Some(server) = server() else { return };
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| server.client(name).unwrap());
+    api(&alice, &["settings", "set", "keep-builds-running", "true"]);
+    let expression = derivation(
+        "kept",
+        "echo first line; sleep 8; cat /proc/sys/kernel/random/uuid > $out",
+    );
+    let mut first = start(&alice, &expression);
+    wait_for("the build runs", || running(&server) == 1);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    // Long enough for the service to notice.
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(running(&server), 1, "it goes on");
+    let joined = build(&bob, "ssh-ng", &expression).success().unwrap();
+    assert!(joined.stderr.contains("first line"), "{}", joined.stderr);
+    // On a slow machine the build has ended by then.
+    let rung = rungs(&server, "bob").remove(0);
+    assert!(["joined", "reused"].contains(&rung.as_str()), "{rung}");
+    let found = build(&carol, "ssh-ng", &expression).success().unwrap();
+    assert_eq!(rungs(&server, "carol"), ["reused"]);
+    let out = &found.lines()[0];
+    assert_eq!(bob.nix.nar_hash(out).unwrap(), carol.nix.nar_hash(out).unwrap());
+    // Hers, too, though nobody told her.
+    build(&alice, "ssh-ng", &expression).success().unwrap();
+    assert_eq!(rungs(&server, "alice"), ["reused"]);
 }
 
 /// Whether a process runs that has this argument.

@@ -9,6 +9,8 @@
 mod administration;
 mod binary_caches;
 mod cancelled_builds;
+mod checked_builds;
+mod explained_builds;
 mod hostile_clients;
 mod interrupted_server;
 mod joined_builds;
@@ -17,6 +19,7 @@ mod many_contents;
 mod ordinary_user;
 mod raw;
 mod refused_builds;
+mod replayed_failures;
 mod shared_builds;
 mod shell;
 mod stdio_session;

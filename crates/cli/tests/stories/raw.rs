@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use firn_nix::{BasicDerivation, DerivationOutput, Hash, NarHash, PathInfo, StorePath};
 use firn_protocol::wire::{Decoder, Encoder, WireLimits, WireReader};
-use firn_protocol::worker::{self, Request, StderrMessage, Version};
+use firn_protocol::worker::{self, Field, Request, StderrMessage, Version};
 use firn_protocol::{BuildMode, BuildResult, wire};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a worker session is started with.
 pub const WORKER: &str = "nix-daemon --stdio";
+
+/// Type of a result that is a line of a build's log.
+const LOG_LINE: u64 = 101;
 
 /// One connection. Its process is killed when this is dropped.
 pub struct Raw {
@@ -229,6 +232,36 @@ impl Raw {
         }
         let format = self.version.result_format();
         self.decoder().build_result(format).await.map(Ok)
+    }
+
+    /// Builds one derivation, and the lines of its log.
+    pub async fn build_in(
+        &mut self,
+        drv_path: &StorePath,
+        drv: &BasicDerivation,
+        mode: BuildMode,
+    ) -> Result<(BuildResult, Vec<String>), String> {
+        let request = Request::BuildDerivation(drv_path.clone(), drv.clone(), mode);
+        self.request(&request).await.unwrap();
+        let (version, mut log) = (self.version, Vec::new());
+        loop {
+            let message = StderrMessage::decode(&mut self.decoder(), version).await;
+            match message.unwrap() {
+                StderrMessage::Last => break,
+                StderrMessage::Error(text) => return Err(String::from_utf8(text).unwrap()),
+                StderrMessage::Result {
+                    kind: LOG_LINE,
+                    fields,
+                    ..
+                } => log.extend(fields.into_iter().map(|field| match field {
+                    Field::Text(line) => String::from_utf8(line).unwrap(),
+                    other => panic!("a log line is {other:?}"),
+                })),
+                _ => {}
+            }
+        }
+        let format = version.result_format();
+        Ok((self.decoder().build_result(format).await.unwrap(), log))
     }
 
     /// Sends the end of input and waits until the server has ended the session.

@@ -7,6 +7,7 @@
 
 mod common;
 mod crash;
+mod diff;
 mod flat;
 mod ingest;
 mod installed_nix;

@@ -3,7 +3,9 @@
 use firn_content::Change;
 use firn_protocol::BuildStatus;
 
-use crate::support::{Drv, World, build, bytes, check};
+use crate::support::{Drv, World, build, bytes, check, item, key};
+
+const CACHE: &str = "https://cache.example";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_check_that_differs_stands_in_the_ledger() {
@@ -76,4 +78,37 @@ async fn a_check_that_differs_stands_in_the_ledger() {
     ] {
         compared.compare_contents(path, other, 10).await.unwrap_err();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_with_other_bytes_is_named() {
+    let world = World::new();
+    let alice = world.account("alice").await;
+    let desk = world.desk("alice").await;
+    let signer = key("cache", 1);
+    desk.add_substituter(CACHE).await.unwrap();
+    desk.add_trusted_key(&signer.public_key().to_string())
+        .await
+        .unwrap();
+    let drv = Drv::new("thing", &[], &[]);
+    let theirs = item(&drv.out(), "what the cache has", &[]);
+    world
+        .caches
+        .script(CACHE, |script| script.put(&theirs, &[&signer]));
+    build(&alice, &drv).await.done();
+    assert_eq!(world.builder.counts().started, 0, "it was fetched");
+    assert!(desk.reproducibility().await.unwrap().caches.is_empty());
+
+    let result = check(&alice, &drv).await.done();
+    assert_eq!(result.status, BuildStatus::NotDeterministic);
+    let ledger = desk.reproducibility().await.unwrap();
+    assert!(ledger.builds.is_empty(), "one run alone differs from nothing");
+    assert_eq!(ledger.caches.len(), 1);
+    let row = &ledger.caches[0];
+    assert_eq!((&row.path, row.cached), (&drv.out(), theirs.info.nar_hash));
+    assert_eq!(row.key.as_deref(), Some("cache"));
+    assert!(row.cache.as_deref().is_some_and(|cache| cache.starts_with(CACHE)));
+    assert_eq!(row.differences.len(), 1);
+    // She still has what the cache has.
+    assert_eq!(bytes(&alice, &drv.out()).await.unwrap(), theirs.nar);
 }
