@@ -110,9 +110,9 @@ pub fn raise<C: Connection>(objects: &Objects, next: i64) -> Query {
     let sql = format!(
         "UPDATE signed SET shared = 1, seq = $2 - 1 + raised.place, registered = raised.registered
          FROM (SELECT key, path, object, signature, registered,
-                      row_number() OVER (ORDER BY registered, digest, key, signature) AS place
+                      row_number() OVER (ORDER BY registered, age, digest, key, signature) AS place
                FROM (SELECT signed.key, signed.path, signed.object, signed.signature, object.digest,
-                            min(claim.registered) AS registered
+                            min(claim.registered) AS registered, min(claim.seq) AS age
                      FROM signed JOIN object ON object.id = signed.object JOIN claim ON claim.object = signed.object
                      JOIN account ON account.id = claim.account
                      WHERE {} AND signed.shared = 0 AND claim.shareable = 1 AND claim.origin IN ('uploaded', 'substituted')

@@ -44,6 +44,13 @@ async fn hot_queries_use_indices() {
     let group = "USE TEMP B-TREE FOR GROUP BY";
     let order = "USE TEMP B-TREE FOR ORDER BY";
     let these = Objects::These(vec![1]);
+    let raised = vec![
+        claims,
+        "USE TEMP B-TREE FOR GROUP BY",
+        "SCAN told",
+        order,
+        "SCAN raised",
+    ];
     let cases = [
         (
             evidence::of_paths::<SqliteConnection>(&policy, list()),
@@ -170,13 +177,10 @@ async fn hot_queries_use_indices() {
                 "SCAN came",
             ],
         ),
-        (
-            shared::raise::<SqliteConnection>(&these, 1),
-            vec![claims, order, "SCAN raised"],
-        ),
+        (shared::raise::<SqliteConnection>(&these, 1), raised.clone()),
         (
             shared::raise::<SqliteConnection>(&Objects::Of(account), 1),
-            vec![claims, order, "SCAN raised"],
+            raised.clone(),
         ),
     ];
     let withdrawn = [these, Objects::Of(account)]

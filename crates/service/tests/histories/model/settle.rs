@@ -39,12 +39,15 @@ impl Model {
                     continue;
                 }
                 match new.iter_mut().find(|f| same(f)) {
-                    Some(fact) => fact.registered = fact.registered.min(claim.registered),
+                    Some(fact) => {
+                        (fact.registered, fact.since) =
+                            (fact.registered, fact.since).min((claim.registered, claim.time));
+                    }
                     None => new.push(Fact {
                         thing: Rc::clone(&claim.thing),
                         signature: text.clone(),
                         by: *by,
-                        since: 0,
+                        since: claim.time,
                         registered: claim.registered,
                         for_good: false,
                     }),
@@ -52,7 +55,7 @@ impl Model {
             }
         }
         // In the order in which those who tell had it.
-        new.sort_by_key(|fact| (fact.registered, fact.thing.content));
+        new.sort_by_key(|fact| (fact.registered, fact.since));
         for mut fact in new {
             fact.since = self.tick();
             self.facts.push(fact);

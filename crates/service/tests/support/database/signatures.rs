@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use firn_core::{AccountId, KeyId, ObjectId, Origin, Policy};
-use firn_nix::NarHash;
 
 use super::{ClaimRow, State};
 
@@ -44,13 +43,16 @@ impl State {
     /// After claims or their accounts have changed: what is shared from now on, or not any more, and what nobody has.
     pub fn settle(&mut self) {
         // What becomes shared together, in the order in which those who share it had it.
-        let mut raised: Vec<(u64, NarHash, usize)> = Vec::new();
+        let mut raised: Vec<(u64, u64, usize)> = Vec::new();
         let mut lowered: Vec<usize> = Vec::new();
         let mut dead: BTreeSet<i64> = BTreeSet::new();
         for (place, row) in self.signatures.iter().enumerate() {
             let sharing = self.carriers(row).filter(|claim| self.shares(claim));
-            match (sharing.map(|claim| claim.claim.registered).min(), row.shared) {
-                (Some(registered), None) => raised.push((registered, self.object(row.id).content, place)),
+            match (
+                sharing.map(|claim| (claim.claim.registered, claim.seq)).min(),
+                row.shared,
+            ) {
+                (Some((registered, age)), None) => raised.push((registered, age, place)),
                 (None, Some(_)) if !row.for_good => lowered.push(place),
                 _ => {}
             }
