@@ -7,6 +7,7 @@ mod builds;
 mod plain;
 mod remote;
 mod report;
+mod requests;
 mod substitution;
 mod transfers;
 mod usage;
@@ -33,9 +34,10 @@ enum Scenario {
     Substitution,
 }
 
-const SCENARIOS: [Scenario; 6] = [
+const SCENARIOS: [Scenario; 7] = [
     Scenario::Builds(Shape::Single),
     Scenario::Builds(Shape::Wide),
+    Scenario::Builds(Shape::Wider),
     Scenario::Builds(Shape::Chain),
     Scenario::Transfer(Load::Large),
     Scenario::Transfer(Load::Many),
@@ -121,6 +123,9 @@ pub fn bench(words: &[&str]) -> anyhow::Result<()> {
     println!("compiling firn (release)");
     let firn = setup::firn(true)?;
     let scratch = firn_testkit::scratch(&target().join("bench"))?;
+    if options.only == Some("requests") {
+        return requests::bench(&firn, scratch.path());
+    }
     let begun = Instant::now();
     let load_before = report::load();
     let mut cases = Vec::new();

@@ -1,4 +1,5 @@
-//! Times the hot paths: `cargo run -p firn-db --example measure -- <directory> [<rows>]`; the directory must be empty or new.
+//! Times the hot paths: `cargo run -p firn-db --example measure -- <directory> [<rows>]`; the directory must be empty or new. With
+//! `fill <file> <rows>` it only makes one database.
 //!
 //! Makes databases with 10,000 and with `<rows>` (1,000,000) claims of 100 accounts, each with a signature that the readers trust, and prints
 //! what writing takes. Databases that are there already are taken as they are. Then asks both in turn for evidence that is all there, with
@@ -98,7 +99,18 @@ fn report(what: &str, mut times: Vec<Duration>) {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args_os().skip(1);
-    let directory = PathBuf::from(arguments.next().ok_or("usage: measure <directory> [<rows>]")?);
+    let usage = "usage: measure <directory> [<rows>] | measure fill <file> <rows>";
+    let directory = PathBuf::from(arguments.next().ok_or(usage)?);
+    if directory == Path::new("fill") {
+        let file = PathBuf::from(arguments.next().ok_or(usage)?);
+        let rows = arguments.next().and_then(|a| a.into_string().ok()).ok_or(usage)?;
+        let db = SqliteDatabase::open(&file).await?;
+        let public_key = SecretKey::from_seed(KEY, &[7; 32])?.public_key();
+        let (key, _) = db.register_key(None, &public_key).await?;
+        fill(&db, key, rows.parse()?).await?;
+        db.close().await;
+        return Ok(());
+    }
     let rows: u64 = match arguments.next().and_then(|a| a.into_string().ok()) {
         Some(rows) => rows.parse()?,
         None => 1_000_000,
@@ -205,8 +217,8 @@ fn ratio(what: &str, mut times: [Vec<Duration>; 2]) {
     println!("{what:<58} {few:.3?} → {many:.3?}; {least:.2}, {median:.2}");
 }
 
-async fn measure(db: &SqliteDatabase, key: KeyId, rows: u64) -> Result<(), Failure> {
-    let start = Instant::now();
+/// Accounts with so many claims in all.
+async fn fill(db: &SqliteDatabase, key: KeyId, rows: u64) -> Result<Vec<AccountId>, Failure> {
     let mut accounts = Vec::new();
     for n in 0..ACCOUNTS {
         let account = db
@@ -220,6 +232,12 @@ async fn measure(db: &SqliteDatabase, key: KeyId, rows: u64) -> Result<(), Failu
         record(db, account, &claims(0..each / 2)?, key).await?;
         record(db, account, &claims(own..own + each / 2)?, key).await?;
     }
+    Ok(accounts)
+}
+
+async fn measure(db: &SqliteDatabase, key: KeyId, rows: u64) -> Result<(), Failure> {
+    let start = Instant::now();
+    let accounts = fill(db, key, rows).await?;
     println!("filled in {:.1?}", start.elapsed());
 
     let (Some(reader), Some(writer)) = (accounts.get(50).copied(), accounts.get(7).copied()) else {

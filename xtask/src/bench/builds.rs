@@ -37,6 +37,7 @@ if chained then chain count else builtins.genList (number: step number null) cou
 pub enum Shape {
     Single,
     Wide,
+    Wider,
     Chain,
 }
 
@@ -45,6 +46,7 @@ impl Shape {
         match self {
             Self::Single => "1 build",
             Self::Wide => "100 independent builds",
+            Self::Wider => "300 independent builds",
             Self::Chain => "a chain of 50 builds",
         }
     }
@@ -53,13 +55,14 @@ impl Shape {
         match self {
             Self::Single => "1",
             Self::Wide => "100",
+            Self::Wider => "300",
             Self::Chain => "50",
         }
     }
 
     fn chained(self) -> &'static str {
         match self {
-            Self::Single | Self::Wide => "false",
+            Self::Single | Self::Wide | Self::Wider => "false",
             Self::Chain => "true",
         }
     }

@@ -86,6 +86,23 @@ impl<'a> Account<'a> {
             .collect())
     }
 
+    /// What `explain` names as the causes for which a derivation was built: words and paths.
+    pub fn causes(&self, drv: &str) -> anyhow::Result<BTreeSet<(String, String)>> {
+        let arguments = ["explain", drv, "--account", self.name, "--json"];
+        let run = self.server.firn(&arguments)?.success()?;
+        let why: serde_json::Value = serde_json::from_str(&run.stdout)?;
+        let causes = why.pointer("/compared/causes").and_then(|causes| causes.as_array());
+        let text = |cause: &serde_json::Value, key: &str| {
+            let text = cause.get(key).and_then(|text| text.as_str());
+            text.unwrap_or_default().to_owned()
+        };
+        let causes = causes.with_context(|| format!("nothing is known of earlier builds of {drv}"))?;
+        Ok(causes
+            .iter()
+            .map(|cause| (text(cause, "cause"), text(cause, "path")))
+            .collect())
+    }
+
     /// Makes derivations' outputs valid in its store with the server as the only builder, and says what is built meanwhile.
     /// The new answers.
     pub fn realise(&self, scheme: &str, drvs: &[String]) -> anyhow::Result<Vec<Answer>> {

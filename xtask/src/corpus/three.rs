@@ -1,6 +1,6 @@
 //! The account with a changed library.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
 use firn_testkit::Server;
@@ -67,6 +67,30 @@ impl Trial<'_> {
                     });
                 }
                 Ok(answers)
+            },
+        )?;
+        phases.phase(
+            "explain names what account three uploaded, for each of its builds, and nothing else",
+            |phases| {
+                let planted: Vec<String> = library.outputs.values().cloned().collect();
+                let fix: BTreeSet<(String, String)> = store::hashes(nix, &planted)?
+                    .into_iter()
+                    .filter(|(path, hash)| firsts.get(path) != Some(hash))
+                    .map(|(path, _)| ("brought".to_owned(), path))
+                    .collect();
+                let built: Vec<&str> = answers
+                    .iter()
+                    .filter(|a| a.rung == "built")
+                    .map(|a| a.drv.as_str())
+                    .collect();
+                for drv in &built {
+                    let causes = three.causes(drv)?;
+                    phases.expect(!causes.is_empty() && causes.is_subset(&fix), || {
+                        format!("explain says of {}: {causes:?}", drv_name(drv))
+                    });
+                }
+                phases.note(&format!("{} builds, each because of {fix:?}", built.len()));
+                Ok(())
             },
         )?;
         summary.answers("three", &answers);

@@ -143,6 +143,7 @@ impl Ledger {
 impl Play {
     /// Leaves the traces of strangers here.
     pub async fn leave(&self, traces: &Traces, from: &Play) {
+        self.world.db.others_write();
         for (stranger, claim) in &traces.0 {
             self.copy_content(&from.world, &claim.object).await;
             let account = self.world.named(NAMES[*stranger]).await.id;

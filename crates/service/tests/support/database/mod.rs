@@ -34,6 +34,8 @@ pub struct MemoryDatabase {
 struct State {
     /// Methods that fail, with the calls that go well before.
     broken: BTreeMap<&'static str, usize>,
+    /// Somebody writes past the service.
+    others_write: bool,
     /// Number of the last thing that happened: what is older has the smaller number.
     clock: u64,
     epoch: u64,
@@ -110,6 +112,11 @@ impl MemoryDatabase {
             state: Arc::default(),
             witness: Arc::new(witness),
         }
+    }
+
+    /// From now on somebody writes past the service.
+    pub fn others_write(&self) {
+        self.lock().others_write = true;
     }
 
     /// From now on these methods fail, and only these.

@@ -102,7 +102,7 @@ impl State {
 
 impl Views for MemoryDatabase {
     fn alone(&self) -> bool {
-        true
+        !self.lock().others_write
     }
 
     async fn evidence(&self, policy: &Policy, paths: &[StorePath]) -> Result<Vec<Evidence>, DatabaseError> {

@@ -1,0 +1,292 @@
+//! Firn's own share of a build request whose result exists: a driver speaks the worker protocol on one connection, beside few and beside
+//! many stored paths. A client's build hook and its fresh SSH connection cost many times more, and are not in it.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use firn_nix::signature::SecretKey;
+use firn_nix::{BasicDerivation, DerivationOutput, Hash, NarHash, PathInfo, StorePath};
+use firn_protocol::wire::{Decoder, Encoder, WireLimits, WireReader};
+use firn_protocol::worker::{self, Request, StderrMessage, Version};
+use firn_protocol::{BuildMode, BuildStatus};
+use firn_testkit::Server;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::{Child, ChildStdin, ChildStdout};
+
+use super::usage::CpuGroup;
+use crate::table;
+
+/// Stored paths of 100 accounts, few and many.
+const STORED: [u64; 2] = [10_000, 1_000_000];
+/// Paths in the closure of each derivation's inputs.
+const INPUTS: usize = 2_000;
+/// Each refers to so many before it.
+const REFERENCES: usize = 5;
+/// Derivations, built once by one account and then asked for by another one.
+const BUILDS: usize = 40;
+/// How often all are asked for again.
+const AGAIN: usize = 5;
+/// The key that has signed what is stored; the accounts trust it.
+const KEY: &str = "cache.example.org-1";
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Milliseconds of each request, and CPU milliseconds of the server for each.
+struct Cost {
+    waits: Vec<f64>,
+    cpu: f64,
+}
+
+impl Cost {
+    fn median(&self) -> f64 {
+        self.waits.get(self.waits.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+}
+
+/// Measures and prints.
+pub fn bench(firn: &Path, scratch: &Path) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut costs = Vec::new();
+    for stored in STORED {
+        let dir = scratch.join(format!("requests-{stored}"));
+        let [shared, again] = runtime.block_on(measure(firn, &dir, stored))?;
+        costs.push((stored, "built for another account", shared));
+        costs.push((stored, "has it already", again));
+    }
+    println!();
+    let head = [
+        "stored paths",
+        "the requester",
+        "median ms",
+        "longest ms",
+        "CPU ms",
+    ];
+    let rows: Vec<Vec<String>> = costs
+        .iter()
+        .map(|(stored, case, cost)| {
+            let longest = cost.waits.last().copied().unwrap_or(f64::NAN);
+            let figures = [cost.median(), longest, cost.cpu].map(|n| format!("{n:.2}"));
+            [vec![stored.to_string(), (*case).to_owned()], figures.to_vec()].concat()
+        })
+        .collect();
+    print!("{}", table::text(&head, &rows));
+    if let [(.., few), (.., few_again), (.., many), (.., many_again)] = costs.as_slice() {
+        println!(
+            "\nmany / few: median {:.2} and {:.2}, CPU {:.2} and {:.2}",
+            many.median() / few.median(),
+            many_again.median() / few_again.median(),
+            many.cpu / few.cpu,
+            many_again.cpu / few_again.cpu,
+        );
+    }
+    Ok(())
+}
+
+async fn measure(firn: &Path, dir: &Path, stored: u64) -> anyhow::Result<[Cost; 2]> {
+    let mut server = Server::start_in(firn, dir)?;
+    server.stop();
+    println!("filling a database with {stored} stored paths");
+    fill(&server.data_dir().join("firn.sqlite"), stored)?;
+    server.launch()?;
+    let cpu = CpuGroup::new(server.pid().context("no server")?);
+    let key = SecretKey::from_seed(KEY, &[7; 32])?.public_key().to_string();
+    let mut drivers = Vec::new();
+    for account in ["first", "second"] {
+        let client = server.client(account)?;
+        let trust = ["trusted-keys", "add", &key, "--account", account];
+        server.firn(&trust)?.success()?;
+        let mut driver = Driver::start(&client.ssh_config).await?;
+        for n in 0..INPUTS {
+            driver.upload(n).await?;
+        }
+        drivers.push(driver);
+    }
+    let [first, second] = drivers.as_mut_slice() else {
+        bail!("two accounts are needed");
+    };
+    for n in 0..BUILDS {
+        first.build(n).await?;
+    }
+    let shared = second.cost(&cpu, 1).await?;
+    let again = second.cost(&cpu, AGAIN).await?;
+    Ok([shared, again])
+}
+
+fn fill(file: &Path, rows: u64) -> anyhow::Result<()> {
+    std::fs::remove_file(file)?;
+    for more in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{more}", file.display()));
+    }
+    let status = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--release", "--package", "firn-db"])
+        .args(["--example", "measure", "--", "fill"])
+        .arg(file)
+        .arg(rows.to_string())
+        .current_dir(crate::root())
+        .status()?;
+    if !status.success() {
+        bail!("cannot fill {}", file.display());
+    }
+    Ok(())
+}
+
+/// A path of its own for every name.
+fn path(name: &str) -> anyhow::Result<StorePath> {
+    Ok(StorePath::make(
+        "output:out",
+        &Hash::sha256(name.as_bytes()),
+        name,
+    )?)
+}
+
+fn input(n: usize) -> anyhow::Result<StorePath> {
+    path(&format!("input-{n}"))
+}
+
+/// A worker session of one account.
+struct Driver {
+    _ssh: Child,
+    input: ChildStdin,
+    output: WireReader<ChildStdout>,
+    limits: WireLimits,
+}
+
+impl Driver {
+    async fn start(ssh_config: &Path) -> anyhow::Result<Self> {
+        let mut ssh = tokio::process::Command::new("ssh")
+            .arg("-F")
+            .arg(ssh_config)
+            .args(["firn", "nix-daemon --stdio"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let (input, output) = (ssh.stdin.take(), ssh.stdout.take());
+        let mut driver = Self {
+            _ssh: ssh,
+            input: input.context("standard input")?,
+            output: WireReader::new(output.context("standard output")?, Some(PATIENCE)),
+            limits: WireLimits::default(),
+        };
+        driver
+            .send(|e| {
+                e.u64(worker::CLIENT_MAGIC).u64(Version::NEWEST.to_wire());
+                // No features, no processor affinity, no reserved space.
+                e.u64(0).u64(0).u64(0);
+            })
+            .await?;
+        let mut d = driver.decoder();
+        d.u64("magic").await?;
+        if d.u64("version").await? != Version::NEWEST.to_wire() {
+            bail!("the server speaks another version");
+        }
+        d.texts("features").await?;
+        d.text("daemon version").await?;
+        d.u64("trust").await?;
+        driver.answer().await?;
+        Ok(driver)
+    }
+
+    async fn send(&mut self, encode: impl FnOnce(&mut Encoder)) -> anyhow::Result<()> {
+        let mut e = Encoder::default();
+        encode(&mut e);
+        self.input.write_all(e.as_bytes()).await?;
+        Ok(self.input.flush().await?)
+    }
+
+    fn decoder(&mut self) -> Decoder<'_, WireReader<ChildStdout>> {
+        Decoder::new(&mut self.output, &self.limits)
+    }
+
+    /// Reads up to the reply.
+    async fn answer(&mut self) -> anyhow::Result<()> {
+        loop {
+            match StderrMessage::decode(&mut self.decoder(), Version::NEWEST).await? {
+                StderrMessage::Last => return Ok(()),
+                StderrMessage::Error(text) => bail!("{}", text.escape_ascii()),
+                _ => {}
+            }
+        }
+    }
+
+    async fn upload(&mut self, n: usize) -> anyhow::Result<()> {
+        let mut nar = Encoder::default();
+        for token in [
+            "nix-archive-1",
+            "(",
+            "type",
+            "regular",
+            "contents",
+            &n.to_string(),
+            ")",
+        ] {
+            nar.bytes(token.as_bytes());
+        }
+        let nar = nar.as_bytes().to_vec();
+        let references = (n.saturating_sub(REFERENCES)..n)
+            .map(input)
+            .collect::<Result<_, _>>()?;
+        let request = Request::AddToStoreNar(PathInfo {
+            path: input(n)?,
+            deriver: None,
+            nar_hash: NarHash::new(Hash::sha256(&nar).bytes().try_into()?),
+            references,
+            registration_time: 0,
+            nar_size: nar.len() as u64,
+            ultimate: false,
+            signatures: Default::default(),
+            ca: None,
+        });
+        self.send(|e| {
+            request.encode(Version::NEWEST, e);
+            // One frame, and the end.
+            e.len(nar.len()).raw(&nar).u64(0);
+        })
+        .await?;
+        self.answer().await
+    }
+
+    async fn build(&mut self, n: usize) -> anyhow::Result<()> {
+        let name = format!("build-{n}");
+        let out = path(&name)?;
+        let env = [("out", out.to_string()), ("name", name.clone())];
+        let drv = BasicDerivation {
+            outputs: [("out".to_owned(), DerivationOutput::InputAddressed(out))].into(),
+            input_srcs: (0..INPUTS).map(input).collect::<Result<_, _>>()?,
+            platform: format!("{}-linux", std::env::consts::ARCH).into_bytes(),
+            builder: b"/bin/sh".to_vec(),
+            args: vec![b"-ec".to_vec(), format!("echo {n} > $out").into_bytes()],
+            env: env.map(|(name, value)| (name.into(), value.into())).into(),
+        };
+        let request = Request::BuildDerivation(path(&format!("{name}.drv"))?, drv, BuildMode::Normal);
+        self.send(|e| request.encode(Version::NEWEST, e)).await?;
+        self.answer().await?;
+        let result = self
+            .decoder()
+            .build_result(Version::NEWEST.result_format())
+            .await?;
+        if !matches!(result.status, BuildStatus::Built | BuildStatus::AlreadyValid) {
+            bail!("{name}: {result:?}");
+        }
+        Ok(())
+    }
+
+    /// Asks for all builds so many times.
+    async fn cost(&mut self, cpu: &CpuGroup, times: usize) -> anyhow::Result<Cost> {
+        let before = cpu.seconds();
+        let mut waits = Vec::new();
+        for _ in 0..times {
+            for n in 0..BUILDS {
+                let begun = Instant::now();
+                self.build(n).await?;
+                waits.push(begun.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+        let cpu = (cpu.seconds() - before) * 1e3 / waits.len() as f64;
+        waits.sort_by(f64::total_cmp);
+        Ok(Cost { waits, cpu })
+    }
+}
