@@ -110,7 +110,8 @@ const PROBES: &[(&str, &str)] = &[
     ("unshare", "unshare -U true 2>&1 | sed 's/.*: //'; true"),
     (
         "listen",
-        "nc -l -p 4000 > /build/got & for i in 1 2 3 4 5 6 7 8 9; do sleep 0.3; echo loop | nc 127.0.0.1 4000 2>/dev/null && break; done; wait; cat /build/got; rm /build/got",
+        // The listener's input does not end: it would hang up, perhaps before the other one has sent.
+        "mkfifo /build/in; nc -l -p 4000 <>/build/in >/build/got & for i in 1 2 3 4 5 6 7 8 9; do sleep 0.3; echo loop | nc 127.0.0.1 4000 2>/dev/null && break; done; wait; cat /build/got; rm /build/got /build/in",
     ),
     ("outside", "nc -w 1 192.0.2.1 80 2>&1 | sed 's/.*: //'"),
 ];
