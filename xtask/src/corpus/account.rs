@@ -91,7 +91,9 @@ impl<'a> Account<'a> {
         let arguments = ["explain", drv, "--account", self.name, "--json"];
         let run = self.server.firn(&arguments)?.success()?;
         let why: serde_json::Value = serde_json::from_str(&run.stdout)?;
-        let causes = why.pointer("/compared/causes").and_then(|causes| causes.as_array());
+        let causes = why
+            .pointer("/compared/causes")
+            .and_then(|causes| causes.as_array());
         let text = |cause: &serde_json::Value, key: &str| {
             let text = cause.get(key).and_then(|text| text.as_str());
             text.unwrap_or_default().to_owned()
