@@ -51,7 +51,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("firn-testkit", &[]),
-    ("xtask", &["firn-nix", "firn-testkit"]),
+    ("xtask", &["firn-nix", "firn-protocol", "firn-testkit"]),
 ];
 
 /// Foreign crates that must not be reachable from some of ours, at any distance.

@@ -18,6 +18,9 @@ use tokio::process::{Child, ChildStdin, ChildStdout};
 use super::usage::CpuGroup;
 use crate::table;
 
+/// What selects this table.
+pub const NAME: &str = "requests";
+
 /// Stored paths of 100 accounts, few and many.
 const STORED: [u64; 2] = [10_000, 1_000_000];
 /// Paths in the closure of each derivation's inputs.
