@@ -84,7 +84,7 @@ impl BuildKey {
     /// Of each input the content is hashed, and besides it what `exportReferencesGraph` shows a build: references and content address.
     #[must_use]
     pub fn new(drv: &BasicDerivation, inputs: &InputMapping, class: &EnvironmentClass) -> Self {
-        let mut e = Encoder(Sha256::new());
+        let mut e = Encoder::default();
         e.bytes(FORMAT);
         e.bytes(class.system.as_bytes());
         e.bytes(class.sandbox.as_bytes());
@@ -108,30 +108,35 @@ impl BuildKey {
                 .for_each(|r| e.bytes(r.base_name().as_bytes()));
             e.bytes(object.ca.map(|ca| ca.to_string()).unwrap_or_default().as_bytes());
         }
-        Self(e.0.finalize().into())
+        Self(e.digest())
     }
 }
 
 /// Digest of a derivation without its inputs, as a sandbox sees it: what two build keys have in common that differ in inputs only.
 #[must_use]
 pub fn derivation_digest(drv: &BasicDerivation) -> [u8; 32] {
-    let mut e = Encoder(Sha256::new());
+    let mut e = Encoder::default();
     e.bytes(DERIVATION_FORMAT);
     e.derivation(drv);
-    e.0.finalize().into()
+    e.digest()
 }
 
-/// Length-prefixed, so that no two different inputs give the same bytes.
-struct Encoder(Sha256);
+/// Length-prefixed, so that no two different inputs give the same bytes. Hashed in one go: thousands of small pieces cost more one by one.
+#[derive(Default)]
+struct Encoder(Vec<u8>);
 
 impl Encoder {
+    fn digest(self) -> [u8; 32] {
+        Sha256::digest(self.0).into()
+    }
+
     fn count(&mut self, n: usize) {
-        self.0.update((n as u64).to_le_bytes());
+        self.0.extend((n as u64).to_le_bytes());
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
         self.count(bytes.len());
-        self.0.update(bytes);
+        self.0.extend(bytes);
     }
 
     fn derivation(&mut self, drv: &BasicDerivation) {

@@ -13,6 +13,7 @@
 mod account;
 mod build_key;
 mod cache_url;
+mod closure;
 mod difference;
 mod evidence;
 mod reuse;
@@ -22,6 +23,7 @@ mod view;
 pub use account::{AccountId, AccountName, AccountNameError, BuildId};
 pub use build_key::{BuildKey, EnvironmentClass, InputMapping, derivation_digest};
 pub use cache_url::{CacheUrl, CacheUrlError};
+pub use closure::Closure;
 pub use difference::{Differing, Made, Step, differing, nearest, step};
 pub use evidence::{Claim, Evidence, KeyId, Object, ObjectId, Origin, Policy, Trust, Witness};
 pub use reuse::{Facts, Reuse, Rung, decide};

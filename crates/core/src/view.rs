@@ -319,6 +319,11 @@ impl View {
         self.choices.get(path).map(Arc::as_ref)
     }
 
+    /// Takes out what the view has for a path.
+    pub fn take(&mut self, path: &StorePath) -> Option<Arc<Choice>> {
+        self.choices.remove(path)
+    }
+
     /// Adds what is known of one path of the same account's view.
     pub fn insert(&mut self, path: StorePath, choice: Arc<Choice>) {
         self.choices.insert(path, choice);
@@ -344,29 +349,5 @@ impl View {
     /// The choices, by path.
     pub fn choices(&self) -> impl Iterator<Item = (&StorePath, &Arc<Choice>)> {
         self.choices.iter()
-    }
-
-    /// References of known paths that this part does not have: what to look up next on the way to a closure.
-    #[must_use]
-    pub fn open_references(&self) -> BTreeSet<StorePath> {
-        self.objects()
-            .flat_map(|o| &o.references)
-            .filter(|r| !self.choices.contains_key(*r))
-            .cloned()
-            .collect()
-    }
-
-    /// Drops what is not reachable from `roots` within this part.
-    pub fn retain_closure(&mut self, roots: &BTreeSet<StorePath>) {
-        let mut reached: BTreeSet<StorePath> = BTreeSet::new();
-        let mut queue: Vec<StorePath> = roots.iter().cloned().collect();
-        while let Some(path) = queue.pop() {
-            if let Some(choice) = self.get(&path)
-                && reached.insert(path)
-            {
-                queue.extend(choice.object().references.iter().cloned());
-            }
-        }
-        self.choices.retain(|path, _| reached.contains(path));
     }
 }

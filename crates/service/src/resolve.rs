@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use firn_core::{AccountId, Choice, Claim, Draft, KeyId, ObjectId, View};
+use firn_core::{AccountId, Choice, Claim, Closure, Draft, KeyId, ObjectId, View};
 use firn_nix::StorePath;
 use firn_protocol::StoreError;
 
@@ -192,25 +192,15 @@ impl<P: Ports> House<P> {
         terms: &Terms,
         roots: &BTreeSet<StorePath>,
     ) -> Result<View, ClosureError> {
-        let mut found = View::default();
-        let mut wanted = roots.clone();
-        let mut known = 0;
-        while !wanted.is_empty() {
-            known += wanted.len();
-            if known > MAX_CLOSURE {
+        let mut closure = Closure::of(roots);
+        while !closure.wanted().is_empty() {
+            if closure.seen() > MAX_CLOSURE {
                 return Err(ClosureError::TooLarge);
             }
-            let paths: Vec<StorePath> = wanted.into_iter().collect();
-            let part = self.view(terms, &paths).await?;
-            if let Some(missing) = paths.into_iter().find(|p| part.get(p).is_none()) {
-                return Err(ClosureError::NotValid(missing));
-            }
-            wanted = part.open_references();
-            wanted.retain(|p| found.get(p).is_none());
-            found.extend(part);
+            let part = self.view(terms, closure.wanted()).await?;
+            closure.add(part).map_err(ClosureError::NotValid)?;
         }
-        found.retain_closure(roots);
-        Ok(found)
+        Ok(closure.into_view())
     }
 }
 

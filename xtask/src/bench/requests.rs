@@ -28,7 +28,7 @@ const INPUTS: usize = 2_000;
 /// Each refers to so many before it.
 const REFERENCES: usize = 5;
 /// Derivations, built once by one account and then asked for by another one.
-const BUILDS: usize = 40;
+const BUILDS: usize = 100;
 /// How often all are asked for again.
 const AGAIN: usize = 5;
 /// The key that has signed what is stored; the accounts trust it.
@@ -110,11 +110,14 @@ async fn measure(firn: &Path, dir: &Path, stored: u64) -> anyhow::Result<[Cost; 
     let [first, second] = drivers.as_mut_slice() else {
         bail!("two accounts are needed");
     };
-    for n in 0..BUILDS {
-        first.build(n).await?;
+    let builds = (0..BUILDS)
+        .map(request)
+        .collect::<anyhow::Result<Vec<Encoder>>>()?;
+    for request in &builds {
+        first.build(request).await?;
     }
-    let shared = second.cost(&cpu, 1).await?;
-    let again = second.cost(&cpu, AGAIN).await?;
+    let shared = second.cost(&builds, &cpu, 1).await?;
+    let again = second.cost(&builds, &cpu, AGAIN).await?;
     Ok([shared, again])
 }
 
@@ -252,39 +255,29 @@ impl Driver {
         self.answer().await
     }
 
-    async fn build(&mut self, n: usize) -> anyhow::Result<()> {
-        let name = format!("build-{n}");
-        let out = path(&name)?;
-        let env = [("out", out.to_string()), ("name", name.clone())];
-        let drv = BasicDerivation {
-            outputs: [("out".to_owned(), DerivationOutput::InputAddressed(out))].into(),
-            input_srcs: (0..INPUTS).map(input).collect::<Result<_, _>>()?,
-            platform: format!("{}-linux", std::env::consts::ARCH).into_bytes(),
-            builder: b"/bin/sh".to_vec(),
-            args: vec![b"-ec".to_vec(), format!("echo {n} > $out").into_bytes()],
-            env: env.map(|(name, value)| (name.into(), value.into())).into(),
-        };
-        let request = Request::BuildDerivation(path(&format!("{name}.drv"))?, drv, BuildMode::Normal);
-        self.send(|e| request.encode(Version::NEWEST, e)).await?;
+    /// Sends a request and waits for its result.
+    async fn build(&mut self, request: &Encoder) -> anyhow::Result<()> {
+        self.input.write_all(request.as_bytes()).await?;
+        self.input.flush().await?;
         self.answer().await?;
         let result = self
             .decoder()
             .build_result(Version::NEWEST.result_format())
             .await?;
         if !matches!(result.status, BuildStatus::Built | BuildStatus::AlreadyValid) {
-            bail!("{name}: {result:?}");
+            bail!("{result:?}");
         }
         Ok(())
     }
 
     /// Asks for all builds so many times.
-    async fn cost(&mut self, cpu: &CpuGroup, times: usize) -> anyhow::Result<Cost> {
+    async fn cost(&mut self, builds: &[Encoder], cpu: &CpuGroup, times: usize) -> anyhow::Result<Cost> {
         let before = cpu.seconds();
         let mut waits = Vec::new();
         for _ in 0..times {
-            for n in 0..BUILDS {
+            for request in builds {
                 let begun = Instant::now();
-                self.build(n).await?;
+                self.build(request).await?;
                 waits.push(begun.elapsed().as_secs_f64() * 1e3);
             }
         }
@@ -292,4 +285,23 @@ impl Driver {
         waits.sort_by(f64::total_cmp);
         Ok(Cost { waits, cpu })
     }
+}
+
+/// A request for a build whose inputs are all that was uploaded.
+fn request(n: usize) -> anyhow::Result<Encoder> {
+    let name = format!("build-{n}");
+    let out = path(&name)?;
+    let env = [("out", out.to_string()), ("name", name.clone())];
+    let drv = BasicDerivation {
+        outputs: [("out".to_owned(), DerivationOutput::InputAddressed(out))].into(),
+        input_srcs: (0..INPUTS).map(input).collect::<Result<_, _>>()?,
+        platform: format!("{}-linux", std::env::consts::ARCH).into_bytes(),
+        builder: b"/bin/sh".to_vec(),
+        args: vec![b"-ec".to_vec(), format!("echo {n} > $out").into_bytes()],
+        env: env.map(|(name, value)| (name.into(), value.into())).into(),
+    };
+    let request = Request::BuildDerivation(path(&format!("{name}.drv"))?, drv, BuildMode::Normal);
+    let mut e = Encoder::default();
+    request.encode(Version::NEWEST, &mut e);
+    Ok(e)
 }
