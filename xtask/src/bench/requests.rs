@@ -28,7 +28,7 @@ const INPUTS: usize = 2_000;
 /// Each refers to so many before it.
 const REFERENCES: usize = 5;
 /// Derivations, built once by one account and then asked for by another one.
-const BUILDS: usize = 100;
+const BUILDS: usize = 60;
 /// How often all are asked for again.
 const AGAIN: usize = 5;
 /// The key that has signed what is stored; the accounts trust it.
@@ -56,6 +56,9 @@ pub fn bench(firn: &Path, scratch: &Path) -> anyhow::Result<()> {
     for stored in STORED {
         let dir = scratch.join(format!("requests-{stored}"));
         let [shared, again] = runtime.block_on(measure(firn, &dir, stored))?;
+        for cost in [&shared, &again] {
+            println!("  {:7.2} ms  {:7.2} CPU ms", cost.median(), cost.cpu);
+        }
         costs.push((stored, "built for another account", shared));
         costs.push((stored, "has it already", again));
     }
