@@ -194,11 +194,15 @@ impl<P: Ports> AccountStore<P> {
             return Ok(None);
         };
         self.replay(request, &log).await;
+        let switch = match failure {
+            RunFailure::TimedOut(_) => "FIRN_REUSE_BUILD_TIMEOUTS",
+            _ => "FIRN_REUSE_BUILD_FAILURES",
+        };
         let mut answer = failed_run(request, &run.drv_path, &failure);
         answer.rung = Some(Rung::Failed);
         answer.build = Some(run.id);
         answer.reason = format!(
-            "{}; it failed before with the same inputs, nothing was run (to try again: FIRN_REUSE_BUILD_FAILURES=false)",
+            "{}; it failed before with the same inputs, nothing was run (to try again: {switch}=false)",
             answer.reason.trim_end_matches(';')
         );
         Ok(Some(answer))

@@ -86,6 +86,10 @@ fn a_time_out_is_replayed_only_to_who_wants_it() {
     assert_eq!(rungs(&server, "bob"), ["failed"]);
     let (rung, reason) = answers(&server, "carol").remove(0);
     assert_eq!(rung, "failed-before", "{reason}");
+    assert!(
+        reason.contains("to try again: FIRN_REUSE_BUILD_TIMEOUTS=false"),
+        "{reason}"
+    );
 }
 
 /// Nix shows what its build hook wrote until that ended, which may be less than what came: the protocol itself shows all of it.
