@@ -48,6 +48,10 @@ impl Objects {
     }
 }
 
+/// Condition that a claim, of an account, shares the signatures that it carries.
+const SHARES: &str =
+    "claim.shareable = 1 AND claim.origin IN ('uploaded', 'substituted') AND account.gives_evidence = 1";
+
 /// Condition that a claim on the object of a row of `table` carries the row's signature.
 fn carried<C: Connection>(table: &str) -> String {
     let carries = C::has_text("claim.signatures", &format!("{table}.signature"));
@@ -59,8 +63,7 @@ pub fn backed<C: Connection>(table: &str) -> String {
     let carries = C::has_text("claim.signatures", &format!("{table}.signature"));
     format!(
         "EXISTS (SELECT 1 FROM claim JOIN account ON account.id = claim.account
-         WHERE claim.object = {table}.object AND claim.shareable = 1 AND claim.origin IN ('uploaded', 'substituted')
-           AND account.gives_evidence = 1 AND {carries})"
+         WHERE claim.object = {table}.object AND {SHARES} AND {carries})"
     )
 }
 
@@ -115,8 +118,7 @@ pub fn raise<C: Connection>(objects: &Objects, next: i64) -> Query {
                             min(claim.registered) AS registered, min(claim.seq) AS age
                      FROM signed JOIN object ON object.id = signed.object JOIN claim ON claim.object = signed.object
                      JOIN account ON account.id = claim.account
-                     WHERE {} AND signed.shared = 0 AND claim.shareable = 1 AND claim.origin IN ('uploaded', 'substituted')
-                       AND account.gives_evidence = 1 AND {carries}
+                     WHERE {} AND signed.shared = 0 AND {SHARES} AND {carries}
                      GROUP BY signed.key, signed.path, signed.object, signed.signature, object.digest) AS told) AS raised
          WHERE signed.key = raised.key AND signed.path = raised.path AND signed.object = raised.object
            AND signed.signature = raised.signature

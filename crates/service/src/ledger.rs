@@ -155,11 +155,7 @@ impl<P: Ports> Desk<P> {
                 .map_err(failed)?;
             for evidence in evidence {
                 let key = match evidence.witness {
-                    Witness::Key(id) => {
-                        let place = terms.policy.keys.iter().position(|key| *key == id);
-                        let key = place.and_then(|at| terms.settings.trusted_public_keys.get(at));
-                        key.map(|key| key.name().to_owned())
-                    }
+                    Witness::Key(id) => terms.key_name(id).map(str::to_owned),
                     Witness::Own if evidence.claim.origin == Origin::Substituted => None,
                     Witness::Own | Witness::Account(_) => continue,
                 };

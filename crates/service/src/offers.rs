@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use firn_core::{CacheUrl, View};
-
 use firn_nix::StorePath;
 use firn_nix::narinfo::NarInfo;
 use firn_protocol::StoreError;

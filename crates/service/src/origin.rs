@@ -124,12 +124,7 @@ impl<P: Ports> Desk<P> {
     pub(crate) async fn origin(&self, terms: &Terms, candidate: &Candidate) -> Result<Origin, StoreError> {
         let brought = match candidate.why {
             Why::ContentAddressed => Brought::ContentAddressed,
-            Why::Signed(id) => {
-                // The policy's keys are the setting's, in the same order.
-                let place = terms.policy.keys.iter().position(|key| *key == id);
-                let key = place.and_then(|at| terms.settings.trusted_public_keys.get(at));
-                Brought::Signed(key.map_or("?", |key| key.name()).to_owned())
-            }
+            Why::Signed(id) => Brought::Signed(terms.key_name(id).unwrap_or("?").to_owned()),
             Why::Built => Brought::Built,
             Why::Uploaded => Brought::Uploaded,
             Why::TrustedBuild(other) | Why::TrustedUpload(other) => {

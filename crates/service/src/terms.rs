@@ -58,6 +58,13 @@ impl Terms {
             takes: self.settings.takes_results(),
         }
     }
+
+    /// The name of a key of the policy's.
+    pub(crate) fn key_name(&self, id: KeyId) -> Option<&str> {
+        // The policy's keys are the setting's, in the same order.
+        let place = self.policy.keys.iter().position(|key| *key == id)?;
+        self.settings.trusted_public_keys.get(place).map(|key| key.name())
+    }
 }
 
 /// What an account with these settings gives to others.
