@@ -48,21 +48,23 @@ pub struct EnvironmentClass {
     pub cores: u32,
 }
 
-/// The whole input closure of a build with the content that the requester's view has for each path.
+/// The whole input closure of a build with the content that the requester's view has for each path. Sorted by path, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct InputMapping(BTreeMap<StorePath, Arc<Object>>);
+pub struct InputMapping(Vec<Arc<Object>>);
 
 impl InputMapping {
-    /// From the objects of a closure.
+    /// From the objects of a closure. Of two with one path the first counts.
     #[must_use]
     pub fn new<O: Into<Arc<Object>>>(objects: impl IntoIterator<Item = O>) -> Self {
-        let objects = objects.into_iter().map(Into::into);
-        Self(objects.map(|o: Arc<Object>| (o.path.clone(), o)).collect())
+        let mut objects: Vec<Arc<Object>> = objects.into_iter().map(Into::into).collect();
+        objects.sort_by(|a, b| a.path.cmp(&b.path));
+        objects.dedup_by(|later, first| later.path == first.path);
+        Self(objects)
     }
 
     /// The objects, sorted by path.
     pub fn objects(&self) -> impl Iterator<Item = &Object> {
-        self.0.values().map(Arc::as_ref)
+        self.0.iter().map(Arc::as_ref)
     }
 
     /// Number of paths.

@@ -1,16 +1,19 @@
 //! The closure of some paths in a view that is looked up part by part.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use firn_nix::StorePath;
+use foldhash::quality::RandomState;
 
-use crate::View;
+use crate::{Choice, View};
 
 /// What is found of a closure, and what to look up next.
 #[derive(Debug)]
 pub struct Closure {
-    found: View,
-    seen: HashSet<StorePath>,
+    found: Vec<(StorePath, Arc<Choice>)>,
+    /// Asked once for each reference, many times more often than there are paths.
+    seen: HashSet<StorePath, RandomState>,
     wanted: Vec<StorePath>,
 }
 
@@ -18,8 +21,8 @@ impl Closure {
     /// Of these paths.
     pub fn of<'p>(roots: impl IntoIterator<Item = &'p StorePath>) -> Self {
         let mut closure = Self {
-            found: View::default(),
-            seen: HashSet::new(),
+            found: Vec::new(),
+            seen: HashSet::default(),
             wanted: Vec::new(),
         };
         roots.into_iter().for_each(|root| closure.want(root));
@@ -54,17 +57,35 @@ impl Closure {
             let Some(choice) = part.take(&path) else {
                 return Err(path);
             };
-            for reference in &choice.object().references {
-                self.want(reference);
-            }
-            self.found.insert(path, choice);
+            self.find(path, choice);
         }
         Ok(())
+    }
+
+    /// Goes on as far as everything is known; what is not stays wanted.
+    pub fn follow(&mut self, known: impl Fn(&StorePath) -> Option<Arc<Choice>>) {
+        let mut unknown = Vec::new();
+        while !self.wanted.is_empty() {
+            for path in std::mem::take(&mut self.wanted) {
+                match known(&path) {
+                    Some(choice) => self.find(path, choice),
+                    None => unknown.push(path),
+                }
+            }
+        }
+        self.wanted = unknown;
+    }
+
+    fn find(&mut self, path: StorePath, choice: Arc<Choice>) {
+        for reference in &choice.object().references {
+            self.want(reference);
+        }
+        self.found.push((path, choice));
     }
 
     /// What was found.
     #[must_use]
     pub fn into_view(self) -> View {
-        self.found
+        View::from_iter(self.found)
     }
 }

@@ -312,6 +312,14 @@ pub struct View {
     choices: BTreeMap<StorePath, Arc<Choice>>,
 }
 
+impl FromIterator<(StorePath, Arc<Choice>)> for View {
+    fn from_iter<I: IntoIterator<Item = (StorePath, Arc<Choice>)>>(choices: I) -> Self {
+        Self {
+            choices: choices.into_iter().collect(),
+        }
+    }
+}
+
 impl View {
     /// What the view has for a path.
     #[must_use]

@@ -26,6 +26,7 @@ use crate::{AccountStore, refuse, signing};
 /// One request on its way down the ladder.
 pub(crate) struct Request {
     pub(crate) drv_path: StorePath,
+    /// Moves into the job.
     pub(crate) drv: BasicDerivation,
     pub(crate) mode: BuildMode,
     pub(crate) options: BuildOptions,
@@ -90,8 +91,7 @@ impl<P: Ports> AccountStore<P> {
         if let Some(refusal) = refuse::refusal(&request.drv_path, &request.drv, &self.house.settings) {
             return Ok(rejected(refusal));
         }
-        let mut drv = request.drv.clone();
-        if let Err(e) = refuse::state_paths(&request.drv_path, &mut drv) {
+        if let Err(e) = refuse::state_paths(&request.drv_path, &mut request.drv) {
             return Ok(rejected(format!("cannot build '{}': {e}", request.drv_path)));
         }
         let settings = match self.settings_for(request).await? {
@@ -99,6 +99,7 @@ impl<P: Ports> AccountStore<P> {
             Err(refusal) => return Ok(rejected(refusal)),
         };
         request.options = with_settings(request.options, &settings);
+        let drv = std::mem::take(&mut request.drv);
         let request = &*request;
         let run_asked = request.mode != BuildMode::Normal;
         // All outputs: those whose path is not known were refused.

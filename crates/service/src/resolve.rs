@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use firn_core::{AccountId, Choice, Claim, Closure, Draft, KeyId, ObjectId, View};
 use firn_nix::StorePath;
 use firn_protocol::StoreError;
+use foldhash::quality::RandomState;
 
 use crate::House;
 use crate::ports::{DatabaseError, Ports, Proof, Views as _};
@@ -43,60 +44,99 @@ impl ClosedObjects {
 /// Only firm ones: nothing but new evidence for the path itself can change them, and whoever records that takes them out.
 #[derive(Debug, Default)]
 pub(crate) struct Choices {
-    known: Mutex<Known>,
+    known: RwLock<Known>,
     /// Times that evidence was recorded. What was read before the latest time may be out of date.
     changes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    by_path: HashMap<StorePath, Vec<(u64, Arc<Choice>)>>,
+    by_path: HashMap<StorePath, Vec<(u64, Arc<Choice>)>, RandomState>,
     entries: usize,
 }
 
 /// Choices that are remembered; about 1 KiB each.
 const MAX_CHOICES: usize = 1 << 17;
 
+impl Known {
+    fn get(&self, tag: u64, path: &StorePath) -> Option<Arc<Choice>> {
+        let choices = self.by_path.get(path)?;
+        let of_terms = choices.iter().find(|(of, _)| *of == tag);
+        of_terms.map(|(_, choice)| Arc::clone(choice))
+    }
+
+    /// Has the references of a choice be the very strings that are the keys. Walking a closure is mostly waiting for memory, and a
+    /// path is referred to many times.
+    fn share_names(&mut self, tag: u64, path: &StorePath) {
+        let Some(mut choice) = self.get(tag, path) else {
+            return;
+        };
+        let shared = |name: &StorePath| {
+            let known = self.by_path.get_key_value(name);
+            known.map_or_else(|| name.clone(), |(key, _)| key.clone())
+        };
+        let references = choice.object().references.iter().map(shared).collect();
+        let object = Arc::make_mut(&mut Arc::make_mut(&mut choice).candidate.object);
+        object.references = references;
+        let of_path = self.by_path.entry(path.clone()).or_default();
+        for (_, known) in of_path.iter_mut().filter(|(of, _)| *of == tag) {
+            *known = Arc::clone(&choice);
+        }
+    }
+}
+
 impl Choices {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts what is known of these paths into `view`; the others.
     fn look_up(&self, tag: u64, paths: &[StorePath], view: &mut View) -> Vec<StorePath> {
-        let known = self.lock();
+        let known = self.read();
         let mut unknown = Vec::new();
         for path in paths {
-            let choices = known.by_path.get(path).map(Vec::as_slice).unwrap_or_default();
-            match choices.iter().find(|(of, _)| *of == tag) {
-                Some((_, choice)) => view.insert(path.clone(), Arc::clone(choice)),
+            match known.get(tag, path) {
+                Some(choice) => view.insert(path.clone(), choice),
                 None => unknown.push(path.clone()),
             }
         }
         unknown
     }
 
+    fn follow(&self, tag: u64, closure: &mut Closure) {
+        let known = self.read();
+        closure.follow(|path| known.get(tag, path));
+    }
+
     /// Remembers what was read when `changes` was counted.
     fn note(&self, tag: u64, view: &View, changes: u64) {
-        let mut known = self.lock();
+        let mut known = self.write();
         if self.changes.load(Ordering::Acquire) != changes {
             return;
         }
         if known.entries > MAX_CHOICES {
             *known = Known::default();
         }
-        for (path, choice) in view.choices().filter(|(_, choice)| choice.firm) {
+        let firm = || view.choices().filter(|(_, choice)| choice.firm);
+        for (path, choice) in firm() {
             let of_path = known.by_path.entry(path.clone()).or_default();
             if of_path.iter().all(|(of, _)| *of != tag) {
                 of_path.push((tag, Arc::clone(choice)));
                 known.entries += 1;
             }
         }
+        for (path, _) in firm() {
+            known.share_names(tag, path);
+        }
     }
 
     /// Forgets these paths: there is new evidence for them.
     fn changed<'p>(&self, paths: impl Iterator<Item = &'p StorePath>) {
-        let mut known = self.lock();
+        let mut known = self.write();
         self.changes.fetch_add(1, Ordering::AcqRel);
         for path in paths {
             let gone = known.by_path.remove(path).map_or(0, |choices| choices.len());
@@ -193,14 +233,19 @@ impl<P: Ports> House<P> {
         roots: &BTreeSet<StorePath>,
     ) -> Result<View, ClosureError> {
         let mut closure = Closure::of(roots);
-        while !closure.wanted().is_empty() {
+        loop {
+            if self.db.alone() {
+                self.choices.follow(terms.tag, &mut closure);
+            }
             if closure.seen() > MAX_CLOSURE {
                 return Err(ClosureError::TooLarge);
+            }
+            if closure.wanted().is_empty() {
+                return Ok(closure.into_view());
             }
             let part = self.view(terms, closure.wanted()).await?;
             closure.add(part).map_err(ClosureError::NotValid)?;
         }
-        Ok(closure.into_view())
     }
 }
 

@@ -197,7 +197,9 @@ proptest! {
         policy in policies(),
         all in all_evidence(),
         roots in prop::collection::btree_set(0..PATHS, 0..3),
+        known in prop::collection::btree_set(0..PATHS, 0..4),
     ) {
+        let known = paths(known);
         let (view, _) = look_up(&policy, &all, paths(0..PATHS), &BTreeSet::new());
         let roots = paths(roots);
         let mut naive: BTreeSet<StorePath> = roots.iter().filter(|r| view.get(r).is_some()).cloned().collect();
@@ -213,7 +215,11 @@ proptest! {
             naive = next;
         }
         let mut closure = Closure::of(&roots);
+        // Some are known beforehand; the rest is looked up.
+        let mut beforehand = view.clone();
+        let known: std::collections::BTreeMap<_, _> = known.into_iter().filter_map(|p| Some((p.clone(), beforehand.take(&p)?))).collect();
         while !closure.wanted().is_empty() {
+            closure.follow(|path| known.get(path).cloned());
             if let Err(missing) = closure.add(view.clone()) {
                 prop_assert!(view.get(&missing).is_none() && roots.contains(&missing));
                 return Ok(());
