@@ -176,8 +176,10 @@ impl Attempt {
         host_ids: Option<(u32, u32)>,
     ) -> SandboxSpec {
         let config = &self.shared.config;
+        let trees = config.content.trees();
         let around = Surroundings {
             shell: config.shell.as_deref(),
+            contents: Some(&trees),
             i686: self.job.drv.platform == b"i686-linux",
             network: if is_fixed(&self.job.drv) {
                 config.fixed_network

@@ -24,7 +24,7 @@ const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
 pub struct Directories {
     /// For the sandbox itself.
     pub scratch: PathBuf,
-    /// Outputs appear here, under their base names.
+    /// Outputs appear here, under their base names. Alone in its directory.
     pub store: PathBuf,
     /// The builder's working directory.
     pub build: PathBuf,
@@ -34,7 +34,7 @@ impl Directories {
     /// The directories below the one of a build.
     #[must_use]
     pub fn below(dir: &Path) -> Self {
-        let [scratch, store, build] = ["sandbox", "store", "build"].map(|name| dir.join(name));
+        let [scratch, store, build] = ["sandbox", "outputs/store", "build"].map(|name| dir.join(name));
         Self {
             scratch,
             store,
@@ -48,6 +48,8 @@ impl Directories {
 pub struct Surroundings<'a> {
     /// Host file that is `/bin/sh`.
     pub shell: Option<&'a Path>,
+    /// Directory of the content store that has the trees.
+    pub contents: Option<&'a Path>,
     /// Present a 32-bit x86 machine.
     pub i686: bool,
     /// Loopback, or the host's network.
@@ -77,6 +79,7 @@ pub fn sandbox_spec(
         store_scratch: dirs.store.clone(),
         build_dir: BUILD_DIR.into(),
         build_scratch: dirs.build.clone(),
+        content_dir: around.contents.map(Path::to_owned),
         inputs: inputs.objects().map(input).collect(),
         extra: around
             .shell

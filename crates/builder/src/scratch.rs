@@ -48,7 +48,10 @@ impl Scratch {
             build,
         } = &self.dirs;
         for dir in [scratch, store, build] {
-            std::fs::DirBuilder::new().mode(0o700).create(dir)?;
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)?;
         }
         let own = |path: &Path| match owner {
             Some((uid, gid)) => chown(path, Some(uid), Some(gid)),

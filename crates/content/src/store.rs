@@ -105,7 +105,11 @@ impl Inner {
     }
 
     pub(crate) fn tree(&self, hash: &NarHash) -> PathBuf {
-        self.dir.join("trees").join(Self::place(hash))
+        self.trees().join(Self::place(hash))
+    }
+
+    fn trees(&self) -> PathBuf {
+        self.dir.join("trees")
     }
 }
 
@@ -153,6 +157,12 @@ impl ContentStore {
     #[must_use]
     pub fn tree(&self, hash: &NarHash) -> PathBuf {
         self.inner.tree(hash)
+    }
+
+    /// The directory that all trees are in.
+    #[must_use]
+    pub fn trees(&self) -> PathBuf {
+        self.inner.trees()
     }
 
     /// Every content in the store, in no particular order. Blocks.

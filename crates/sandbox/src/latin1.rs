@@ -49,6 +49,19 @@ impl<T: Latin1> Latin1 for Vec<T> {
     }
 }
 
+impl<T: Latin1> Latin1 for Option<T> {
+    type Wire = Option<T::Wire>;
+    fn to_wire(&self) -> Self::Wire {
+        self.as_ref().map(T::to_wire)
+    }
+    fn from_wire(wire: Self::Wire) -> Option<Self> {
+        match wire {
+            Some(wire) => T::from_wire(wire).map(Some),
+            None => Some(None),
+        }
+    }
+}
+
 impl<A: Latin1, B: Latin1> Latin1 for (A, B) {
     type Wire = (A::Wire, B::Wire);
     fn to_wire(&self) -> Self::Wire {

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 /// no `.` or `..` components.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxSpec {
-    /// Host: an existing, empty directory owned by the caller, in the same file system as `store_scratch`. The helper makes `root` and
-    /// `lower` (mount points), `work` (of an overlay) and `tmp` (what the command sees as `/tmp`, may be large) in it;
+    /// Host: an existing, empty directory owned by the caller, in the same file system as `store_scratch`. The helper makes `root`,
+    /// `lower` and `merged` (mount points), `work` (of an overlay) and `tmp` (what the command sees as `/tmp`, may be large) in it;
     /// the caller removes it afterwards.
     #[serde(with = "crate::latin1")]
     pub scratch: PathBuf,
@@ -20,7 +20,8 @@ pub struct SandboxSpec {
     #[serde(with = "crate::latin1")]
     pub store_dir: PathBuf,
     /// Host: an empty directory, writable at `store_dir` (under an overlay, which may leave `overlay.*` attributes). As root the helper makes it `root:gid 01775`, so that
-    /// the command can add entries and cannot remove those of others. Outputs are found here afterwards.
+    /// the command can add entries and cannot remove those of others. Outputs are found here afterwards. Alone in the directory that it
+    /// is in; else every input is a mount, which takes longer.
     #[serde(with = "crate::latin1")]
     pub store_scratch: PathBuf,
     /// Inside: the working area, for example `/build`.
@@ -29,6 +30,10 @@ pub struct SandboxSpec {
     /// Host: mounted writable at `build_dir`. The caller makes it 0700 and owned by the host uid of the command.
     #[serde(with = "crate::latin1")]
     pub build_scratch: PathBuf,
+    /// Host: a directory that only root can change, with nothing in it that anybody else may write. An input whose source is in it
+    /// needs no mount when the helper runs as root.
+    #[serde(with = "crate::latin1")]
+    pub content_dir: Option<PathBuf>,
     /// Read-only inputs. One of them may not lie inside another.
     pub inputs: Vec<Input>,
     /// The same for everything else, for example `/bin/sh`.
@@ -77,8 +82,8 @@ pub struct Input {
     /// Inside: where it appears.
     #[serde(with = "crate::latin1")]
     pub target: PathBuf,
-    /// Host: a directory or regular file is mounted (read-only, nosuid, nodev; mounts below it are not followed); a symbolic link is
-    /// recreated with the same target text.
+    /// Host: a directory or regular file is mounted (read-only, nosuid, nodev; mounts below it are not followed), or shown in an
+    /// overlay; a symbolic link is recreated with the same target text.
     #[serde(with = "crate::latin1")]
     pub source: PathBuf,
 }

@@ -13,6 +13,7 @@ mod output;
 mod pty;
 mod root;
 mod spawn;
+mod store;
 mod supervise;
 
 use std::io::Write;
@@ -37,7 +38,7 @@ pub fn sandbox_exec_main() -> ExitCode {
     let report = supervise::run(&spec)
         .unwrap_or_else(|why| Report::Ended(Exit::unstarted(ExitKind::SetupFailed(why))));
     let sent = report_line(&report);
-    inputs::clear(&spec);
+    store::clear(&spec);
     if sent {
         ExitCode::SUCCESS
     } else {

@@ -65,7 +65,7 @@ impl Fixture {
         let uid = if root { slot } else { own };
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        for name in ["scratch", "store", "build", "bin", "content"] {
+        for name in ["scratch", "outputs", "outputs/store", "build", "bin", "content"] {
             fs::create_dir(at(name)).unwrap();
         }
         fs::set_permissions(at("build"), fs::Permissions::from_mode(0o700)).unwrap();
@@ -86,7 +86,7 @@ impl Fixture {
         }
         if root && ordinary {
             // The whole temporary directory belongs to the ordinary user, and the helper becomes that user.
-            for name in ["", "scratch", "store"] {
+            for name in ["", "scratch", "outputs", "outputs/store"] {
                 chown(at(name), Some(uid), Some(uid)).unwrap();
             }
             let copy = at("helper");
@@ -109,9 +109,10 @@ impl Fixture {
         let spec = SandboxSpec {
             scratch: at("scratch"),
             store_dir: "/nix/store".into(),
-            store_scratch: at("store"),
+            store_scratch: at("outputs/store"),
             build_dir: "/build".into(),
             build_scratch: at("build"),
+            content_dir: None,
             inputs: vec![],
             extra,
             files: vec![
@@ -160,7 +161,7 @@ impl Fixture {
     /// A directory of content outside, to be mounted at a target.
     pub fn content(&mut self, name: &str, target: &str) -> PathBuf {
         let source = self.at("content").join(name);
-        fs::create_dir(&source).unwrap();
+        fs::create_dir_all(&source).unwrap();
         self.spec.inputs.push(Input {
             target: target.into(),
             source: source.clone(),
