@@ -68,8 +68,9 @@ const PROBES: &[(&str, &str)] = &[
     ("store-owner", "stat -c '%u' /nix/store"),
     (
         "input",
-        "cd /nix/store/*-bb; stat -c '%n %a %F %s %Y %h' . busybox sh",
+        "cd /nix/store/*-bb; stat -c '%n %a %F %Y' .; stat -c '%n %a %F %s %Y %h' busybox sh",
     ),
+    ("input-directory", "stat -c '%s %h' /nix/store/*-bb"),
     ("input-owner", "stat -c '%u %g' /nix/store/*-bb/busybox"),
     ("shell", "cmp /bin/sh /nix/store/*-bb/busybox && echo same"),
     ("devices", "ls -A /dev /dev/pts /dev/shm | grep -v kvm"),
@@ -125,6 +126,10 @@ const DIFFERENT: &[(&str, &str)] = &[
         "with build users, Nix's store and inputs also belong to a user who is nobody inside",
     ),
     ("input-owner", "likewise"),
+    (
+        "input-directory",
+        "the size of a directory and its links are whatever its file system says",
+    ),
     (
         "write-input",
         "likewise; so that Nix's builder here owns them and can change modes",
