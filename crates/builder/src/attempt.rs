@@ -1,7 +1,9 @@
 //! One run from start to end.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,8 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Shared;
 use crate::collect::{Collection, not_stored};
+use crate::disk::{self, Amount};
 use crate::environment::{Environment, Request, is_fixed};
 use crate::failure;
+use crate::groups::{Group, GroupLimits};
 use crate::layout::{Surroundings, sandbox_spec};
 use crate::outputs::output_paths;
 use crate::scratch::Scratch;
@@ -40,6 +44,14 @@ struct Prepared {
     outputs: BTreeMap<String, StorePath>,
     options: DerivationOptions,
     environment: Environment,
+}
+
+/// What is seen of a running build's files.
+#[derive(Default)]
+struct Watch {
+    peak: AtomicU64,
+    /// It was stopped because it had as much as it may.
+    full: OnceLock<()>,
 }
 
 type Built = BTreeMap<String, BuiltFile>;
@@ -69,9 +81,16 @@ impl Attempt {
         let scratch = self
             .blocking(move |it| it.create(&environment.environment, host_ids))
             .await?;
-        let spec = self.spec(&scratch, &prepared.environment, host_ids);
+        let (group, scratch) = match self.blocking(Self::group).await {
+            Ok(group) => (group, scratch),
+            Err(failure) => return self.end(scratch, Err(failure)).await,
+        };
+        let mut spec = self.spec(&scratch, &prepared.environment, host_ids);
+        spec.cgroups = group.dirs();
         let killed_before = failure::killed_for_memory();
-        let (exit, tail) = self.sandbox(&spec, log).await;
+        let disk = Watch::default();
+        let (exit, tail) = self.sandbox(&spec, log, scratch.dir(), &disk).await;
+        let (used, ended) = self.blocking(move |_| Ok((group.usage(), group.end()))).await?;
         let exit = match exit {
             Ok(exit) => exit,
             Err(error) => {
@@ -84,9 +103,27 @@ impl Attempt {
                 return self.end(scratch, failure).await;
             }
         };
-        report.cpu_user_us = micros(exit.user);
-        report.cpu_system_us = micros(exit.system);
-        let result = match failure::of_exit(&self.job.drv_path, exit.status, &self.job.limits, tail) {
+        if let Err(error) = ended {
+            slot.iter_mut().for_each(Slot::spoil);
+            return Err(RunFailure::Infrastructure(format!(
+                "ending '{}': {error}",
+                self.job.drv_path
+            )));
+        }
+        report.cpu_user_us = micros(used.cpu_user.unwrap_or(exit.user));
+        report.cpu_system_us = micros(used.cpu_system.unwrap_or(exit.system));
+        report.memory_peak = used.memory_peak;
+        report.disk_bytes = self.on_disk(&scratch, &disk).await;
+        let failure = failure::of_exit(&self.job.drv_path, exit.status, &self.job.limits, tail);
+        let exhausted = failure::exhausted(&self.job, &used, disk.full.get().is_some());
+        let result = match failure {
+            // Also when the builder made do without what was killed.
+            _ if used.killed_for_memory > 0 || disk.full.get().is_some() => {
+                Err(RunFailure::Exhausted(exhausted.unwrap_or_default()))
+            }
+            Some(RunFailure::Builder(text)) if let Some(why) = exhausted => {
+                Err(RunFailure::Exhausted(format!("{text}\nnote: {why}")))
+            }
             None => {
                 let collection = Arc::clone(&prepared);
                 let store = scratch.dirs.store.clone();
@@ -198,11 +235,44 @@ impl Attempt {
         )
     }
 
+    fn group(&self) -> Result<Group, RunFailure> {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = self.job.class.cores;
+        let limits = GroupLimits {
+            memory: self.job.limits.memory_bytes,
+            processes: self.job.limits.processes,
+            processors: usize::try_from(cores)
+                .is_ok_and(|n| n < processors)
+                .then_some(cores),
+        };
+        self.shared
+            .groups
+            .create(self.job.id, &limits)
+            .map_err(|e| RunFailure::Infrastructure(format!("limiting a build: {e}")))
+    }
+
+    fn disk_limit(&self) -> Amount {
+        Amount {
+            bytes: self.job.limits.disk_bytes,
+            entries: self.job.limits.disk_entries,
+        }
+    }
+
+    /// What it has on disk now, or had.
+    async fn on_disk(&self, scratch: &Scratch, watch: &Watch) -> u64 {
+        let (dir, limit) = (scratch.dir().to_owned(), self.disk_limit());
+        let now = self.blocking(move |_| Ok(disk::count_all(&dir, limit))).await;
+        let now = now.ok().and_then(Result::ok).unwrap_or_default();
+        now.bytes.max(watch.peak.load(Ordering::Relaxed))
+    }
+
     /// Runs it, and keeps the end of its log.
     async fn sandbox(
         &self,
         spec: &SandboxSpec,
         log: mpsc::Sender<Bytes>,
+        dir: &Path,
+        watch: &Watch,
     ) -> (Result<firn_sandbox::Exit, SandboxError>, LogTail) {
         let (sender, mut receiver) = mpsc::channel::<Bytes>(LOG_CHUNKS);
         let forward = async move {
@@ -217,7 +287,14 @@ impl Attempt {
             }
             tail
         };
-        let run = firn_sandbox::run(&self.shared.config.helper, spec, sender, self.cancel.cancelled());
+        let filled = disk::filled(dir.to_owned(), self.disk_limit(), &watch.peak);
+        let stop = async {
+            tokio::select! {
+                () = self.cancel.cancelled() => {}
+                () = filled => { let _ = watch.full.set(()); }
+            }
+        };
+        let run = firn_sandbox::run(&self.shared.config.helper, spec, sender, stop);
         tokio::join!(run, forward)
     }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use firn_nix::StorePath;
 use firn_sandbox::{ExitKind, SandboxError};
-use firn_service::ports::{JobLimits, RunFailure};
+use firn_service::ports::{Job, JobLimits, RunFailure};
 
+use crate::groups::Usage;
 use crate::tail::LogTail;
 
 /// Below this much free disk a failure is not held against the builder (the value is Nix's).
@@ -49,6 +50,30 @@ pub(crate) fn of_exit(
         ExitKind::SetupFailed(why) => {
             RunFailure::Infrastructure(format!("setting up the sandbox for '{drv_path}': {why}"))
         }
+    })
+}
+
+/// What a build used up of the things that are limited, when it did.
+pub(crate) fn exhausted(job: &Job, used: &Usage, disk_full: bool) -> Option<String> {
+    let drv_path = &job.drv_path;
+    let limits = &job.limits;
+    if disk_full {
+        return Some(format!(
+            "building of '{drv_path}' stopped after writing {} bytes or {} files to disk, the most that a build may have there",
+            limits.disk_bytes, limits.disk_entries
+        ));
+    }
+    if used.killed_for_memory > 0 {
+        return Some(format!(
+            "builder for '{drv_path}' ran out of memory: it may use {} bytes",
+            limits.memory_bytes.unwrap_or(u64::MAX)
+        ));
+    }
+    (used.refused_processes > 0).then(|| {
+        format!(
+            "builder for '{drv_path}' wanted more than {} processes at a time, the most that a build may have",
+            limits.processes.unwrap_or(u64::MAX)
+        )
     })
 }
 

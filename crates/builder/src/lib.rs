@@ -24,11 +24,13 @@
 mod attempt;
 mod checks;
 mod collect;
+mod disk;
 pub mod environment;
 mod failure;
 mod fixed;
 mod flat;
 mod graph;
+pub mod groups;
 pub mod layout;
 mod order;
 mod outputs;
@@ -49,6 +51,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use attempt::Attempt;
+use groups::Groups;
 use slots::Slots;
 
 pub use slots::DEFAULT_FIRST_UID;
@@ -81,6 +84,7 @@ struct Shared {
     config: Config,
     /// None when this process is an ordinary user's: builds then run as that user.
     slots: Option<Slots>,
+    groups: Groups,
 }
 
 impl LocalBuilder {
@@ -95,14 +99,26 @@ impl LocalBuilder {
             .create(&config.scratch_dir)?;
         let root = rustix::process::geteuid().is_root();
         let slots = root.then(|| Slots::new(config.first_uid, config.uids));
-        Ok(Self(Arc::new(Shared { config, slots })))
+        let groups = Groups::find(&config.scratch_dir.canonicalize()?);
+        Ok(Self(Arc::new(Shared {
+            config,
+            slots,
+            groups,
+        })))
     }
 
-    /// Removes what builds of an earlier process left behind; for the start, before the first run. Gives their number.
+    /// What of a build cannot be limited on this machine, in words.
+    #[must_use]
+    pub fn unlimited(&self) -> Vec<&'static str> {
+        self.0.groups.lacking()
+    }
+
+    /// Ends and removes what builds of an earlier process left behind; for the start, before the first run. Gives their number.
     ///
     /// # Errors
     /// The first failure; what could be removed before it is gone.
     pub fn sweep(&self) -> io::Result<usize> {
+        self.0.groups.sweep()?;
         scratch::sweep(&self.0.config.scratch_dir)
     }
 }

@@ -66,6 +66,11 @@ impl Scratch {
         own(build)
     }
 
+    /// All of it.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub(crate) fn remove(self) -> io::Result<()> {
         remove_tree(&self.dir)
     }

@@ -76,6 +76,14 @@ pub struct Build {
     pub max_log_size: u64,
     /// Bytes of one build's outputs.
     pub max_output_size: u64,
+    /// Bytes of memory that one build may use; 0 is seven eighths of the machine's.
+    pub max_memory: u64,
+    /// Processes and threads of one build at a time.
+    pub max_processes: u64,
+    /// Bytes that one build may have on disk.
+    pub max_disk: u64,
+    /// Files, directories and links that one build may have on disk.
+    pub max_files: u64,
     /// Systems to build for; empty is this machine's.
     pub systems: Vec<String>,
     /// `requiredSystemFeatures` on offer.
@@ -95,6 +103,10 @@ impl Default for Build {
             max_silent_time: 4 * 3600,
             max_log_size: 256 << 20,
             max_output_size: 64 << 30,
+            max_memory: 0,
+            max_processes: 16_384,
+            max_disk: 128 << 30,
+            max_files: 20_000_000,
             systems: Vec::new(),
             features: ["benchmark", "big-parallel"].map(String::from).into(),
             sandbox_shell: None,

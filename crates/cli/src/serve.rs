@@ -117,7 +117,17 @@ async fn run(config: &Config, args: &ServeArgs, defaults: Effective, db: AnyData
     }
     let settings = settings(config, extra, defaults);
     let builder = LocalBuilder::new(builder_config(config, &content, shell_tree, settings.max_jobs)?)?;
-    builder.sweep()?;
+    let swept = builder.sweep().context("cannot end the builds of an earlier process")?;
+    if swept > 0 {
+        tracing::warn!(swept, "builds of an earlier process were ended and removed");
+    }
+    let unlimited = builder.unlimited();
+    if !unlimited.is_empty() {
+        tracing::warn!(
+            "no control groups here for: {}; one build can take all of it from the others (see docs/operating.md, \"Limits\")",
+            unlimited.join(", ")
+        );
+    }
     let caches = CacheClient::new(config.caches.options()).context("[caches] in the configuration")?;
     let house = House::new(db, builder, caches, content, settings, Arc::new(SystemClock));
     let swept = house
@@ -202,6 +212,13 @@ fn settings(config: &Config, extra: BTreeMap<String, NarHash>, defaults: Effecti
             silent: Duration::from_secs(build.max_silent_time),
             log_bytes: build.max_log_size,
             output_bytes: build.max_output_size,
+            memory_bytes: match build.max_memory {
+                0 => machine_memory().map(|bytes| bytes / 8 * 7),
+                bytes => Some(bytes),
+            },
+            processes: Some(build.max_processes),
+            disk_bytes: build.max_disk,
+            disk_entries: build.max_files,
         },
         max_nar_size: config.upload.max_nar_size,
         sandbox: sandbox().to_owned(),
@@ -209,6 +226,14 @@ fn settings(config: &Config, extra: BTreeMap<String, NarHash>, defaults: Effecti
         defaults,
         log_dir: config.data_dir.join("logs"),
     }
+}
+
+/// Bytes of memory that this machine has.
+fn machine_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 fn native_systems() -> Vec<String> {

@@ -191,6 +191,8 @@ fn build(n: u64) -> Result<BuildRecord, Failure> {
             wall_ms: 10,
             cpu_user_us: 1_000,
             cpu_system_us: 10,
+            memory_peak: None,
+            disk_bytes: 0,
         },
         outputs: [("out".to_owned(), OutputRecord { object: output })].into(),
     })

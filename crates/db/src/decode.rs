@@ -73,10 +73,19 @@ impl<'r, R: Row> Fields<'r, R> {
         self.opt_int(column)?.ok_or_else(|| self.bad(column, "is null"))
     }
 
+    /// A number that is not negative, or null.
+    pub fn opt_unsigned(&mut self, column: &str) -> Result<Option<u64>, DatabaseError> {
+        let number = self.opt_int(column)?;
+        let unsigned = |number| {
+            u64::try_from(number).map_err(|_| self.bad(column, format_args!("{number} is negative")))
+        };
+        number.map(unsigned).transpose()
+    }
+
     /// A number that is not negative.
     pub fn unsigned(&mut self, column: &str) -> Result<u64, DatabaseError> {
-        let number = self.int(column)?;
-        u64::try_from(number).map_err(|_| self.bad(column, format_args!("{number} is negative")))
+        self.opt_unsigned(column)?
+            .ok_or_else(|| self.bad(column, "is null"))
     }
 
     /// Bytes.

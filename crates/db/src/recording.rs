@@ -67,8 +67,8 @@ impl NewRun {
     ) -> Result<Self, DatabaseError> {
         let insert = Query::new(
             "INSERT INTO build (id, account, shared, state, key, drv_path, drv, started, stopped, wall_ms, cpu_user_us,
-                                cpu_system_us, output_bytes, failure, inputs)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                                cpu_system_us, memory_peak, disk_bytes, output_bytes, failure, inputs)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
              ON CONFLICT (id) DO NOTHING RETURNING started",
         )
         .blob(run.id.0)
@@ -83,6 +83,8 @@ impl NewRun {
         .int(stored(run.wall_ms)?)
         .int(stored(run.cpu_user_us)?)
         .int(stored(run.cpu_system_us)?)
+        .bind(Value::OptInt(run.memory_peak.map(stored).transpose()?))
+        .int(stored(run.disk_bytes)?)
         .int(stored(output_bytes)?)
         .bind(Value::words(words))
         .blob(inputs::encode(&run.inputs)?);

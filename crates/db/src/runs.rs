@@ -20,7 +20,8 @@ pub const BUILT: &str = "built";
 fn select() -> String {
     format!(
         "SELECT build.id, build.account, build.state, build.failure, build.key, build.drv_path, build.drv,
-                build.started, build.stopped, build.wall_ms, build.cpu_user_us, build.cpu_system_us, build.inputs,
+                build.started, build.stopped, build.wall_ms, build.cpu_user_us, build.cpu_system_us,
+                build.memory_peak, build.disk_bytes, build.inputs,
                 build_output.name, build_output.object, {OBJECT}"
     )
 }
@@ -208,6 +209,8 @@ fn run<R: Row>(id: BuildId, fields: &mut Fields<'_, R>) -> Result<Told, Database
         wall_ms: fields.unsigned("wall_ms")?,
         cpu_user_us: fields.unsigned("cpu_user_us")?,
         cpu_system_us: fields.unsigned("cpu_system_us")?,
+        memory_peak: fields.opt_unsigned("memory_peak")?,
+        disk_bytes: fields.unsigned("disk_bytes")?,
         inputs: {
             let bytes = fields.blob("inputs")?;
             inputs::decode(bytes).map_err(|why| fields.bad("inputs", why))?
@@ -237,6 +240,7 @@ pub fn state(failure: &RunFailure) -> Option<(&'static str, &str)> {
         RunFailure::TimedOut(words) => Some(("timed-out", words)),
         RunFailure::InputRejected(_)
         | RunFailure::LogLimit(_)
+        | RunFailure::Exhausted(_)
         | RunFailure::Cancelled
         | RunFailure::Infrastructure(_) => None,
     }

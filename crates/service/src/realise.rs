@@ -528,7 +528,7 @@ fn failed_run(request: &Request, named: &StorePath, failure: &RunFailure) -> Ans
         RunFailure::TimedOut(_) => BuildStatus::TimedOut,
         RunFailure::LogLimit(_) => BuildStatus::LogLimitExceeded,
         RunFailure::Cancelled => BuildStatus::MiscFailure,
-        RunFailure::Infrastructure(_) => BuildStatus::TransientFailure,
+        RunFailure::Exhausted(_) | RunFailure::Infrastructure(_) => BuildStatus::TransientFailure,
     };
     // Whoever started the run may name the derivation in another way; that is not for others to see.
     let names = [named, &request.drv_path].map(ToString::to_string);

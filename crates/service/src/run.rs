@@ -177,6 +177,8 @@ async fn run<P: Ports>(
         wall_ms: 0,
         cpu_user_us: 0,
         cpu_system_us: 0,
+        memory_peak: None,
+        disk_bytes: 0,
     };
     let slot = tokio::select! {
         slot = house.slots.acquire() => slot,
@@ -201,6 +203,8 @@ async fn run<P: Ports>(
     run.wall_ms = outcome.report.wall_ms;
     run.cpu_user_us = outcome.report.cpu_user_us;
     run.cpu_system_us = outcome.report.cpu_system_us;
+    run.memory_peak = outcome.report.memory_peak;
+    run.disk_bytes = outcome.report.disk_bytes;
     let outputs = match outcome.result {
         Ok(outputs) => outputs,
         Err(failure) => return (run, Err(failure)),

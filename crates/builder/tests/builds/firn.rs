@@ -9,7 +9,7 @@ use firn_content::{ContentStore, WalkLimits, WalkPolicy};
 use firn_core::{BuildId, EnvironmentClass, InputMapping, Object};
 use firn_nix::{Derivation, StorePath};
 use firn_sandbox::{HelperCommand, Network};
-use firn_service::ports::{Builder as _, Job, JobLimits, RunFailure};
+use firn_service::ports::{Builder as _, Job, JobLimits, RunFailure, RunReport};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -96,6 +96,7 @@ impl Firn {
                 silent: Duration::from_secs(300),
                 log_bytes: 1 << 20,
                 output_bytes: 1 << 30,
+                ..JobLimits::default()
             },
         }
     }
@@ -112,6 +113,11 @@ impl Firn {
 
     /// Runs a job, and prints its log in case the test fails.
     pub async fn run(&self, job: Job) -> Result<BTreeMap<String, Object>, RunFailure> {
+        self.report(job).await.0
+    }
+
+    /// As [`Firn::run`], with what was used.
+    pub async fn report(&self, job: Job) -> (Result<BTreeMap<String, Object>, RunFailure>, RunReport) {
         let (log, mut chunks) = mpsc::channel::<bytes::Bytes>(4);
         let print = async {
             while let Some(chunk) = chunks.recv().await {
@@ -120,7 +126,7 @@ impl Firn {
         };
         let (outcome, ()) = tokio::join!(self.builder.run(job, log, CancellationToken::new()), print);
         println!("{:?}", outcome.report);
-        outcome.result
+        (outcome.result, outcome.report)
     }
 
     /// Where builds run.

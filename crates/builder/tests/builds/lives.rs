@@ -335,3 +335,91 @@ async fn an_ordinary_user_can_build() {
         output.stderr.escape_ascii()
     );
 }
+
+/// Groups that can limit memory and processes, or why the test cannot be made.
+fn limited(firn: &Firn) -> bool {
+    let lacking = firn.builder.unlimited();
+    if lacking.is_empty() {
+        return true;
+    }
+    println!("skipped: builds cannot be limited here: {}", lacking.join(", "));
+    false
+}
+
+#[tokio::test]
+async fn who_takes_too_much_memory_is_stopped() {
+    let Some((firn, mut job)) =
+        job("BB dd if=/dev/zero of=/dev/shm/x bs=1M count=200; echo made do > $out").await
+    else {
+        return;
+    };
+    if !limited(&firn) {
+        return;
+    }
+    job.limits.memory_bytes = Some(64 << 20);
+    let (failure, report) = firn.report(job).await;
+    assert!(
+        matches!(&failure, Err(RunFailure::Exhausted(text)) if text.contains("ran out of memory")),
+        "{failure:?}"
+    );
+    assert!(
+        report.memory_peak.is_some_and(|peak| peak > 32 << 20),
+        "{report:?}"
+    );
+    assert!(firn.is_tidy());
+}
+
+#[tokio::test]
+async fn who_starts_too_many_processes_is_refused_more() {
+    let Some((firn, mut job)) =
+        job("i=0; while [ $i -lt 100 ]; do BB sleep 5 & i=$((i+1)); done; wait").await
+    else {
+        return;
+    };
+    if !limited(&firn) {
+        return;
+    }
+    job.limits.processes = Some(20);
+    let (failure, _) = firn.report(job).await;
+    assert!(
+        matches!(&failure, Err(RunFailure::Exhausted(text)) if text.contains("more than 20 processes")),
+        "{failure:?}"
+    );
+    assert!(firn.is_tidy());
+}
+
+#[tokio::test]
+async fn who_fills_the_disk_is_stopped() {
+    let Some((firn, mut job)) = job("while true; do echo x >> /build/$RANDOM$RANDOM; BB dd if=/dev/zero of=/build/$RANDOM bs=1M count=1; done 2>/dev/null").await
+    else {
+        return;
+    };
+    job.limits.disk_bytes = 30 << 20;
+    let (failure, report) = firn.report(job).await;
+    assert!(
+        matches!(&failure, Err(RunFailure::Exhausted(text)) if text.contains("to disk")),
+        "{failure:?}"
+    );
+    assert!(report.disk_bytes >= 30 << 20, "{report:?}");
+    assert!(firn.is_tidy());
+}
+
+#[tokio::test]
+async fn what_a_build_uses_is_counted() {
+    // A child that nobody waits for, too.
+    let script = "(i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done) & BB dd if=/dev/zero of=/build/x bs=1M count=5; BB sleep 1; echo > $out";
+    let Some((firn, job)) = job(script).await else {
+        return;
+    };
+    if !limited(&firn) {
+        return;
+    }
+    let (built, report) = firn.report(job).await;
+    built.unwrap();
+    assert!(report.cpu_user_us > 10_000, "{report:?}");
+    assert!(report.disk_bytes >= 5 << 20, "{report:?}");
+    assert!(
+        report.memory_peak.is_some_and(|peak| peak > 1 << 20),
+        "{report:?}"
+    );
+}

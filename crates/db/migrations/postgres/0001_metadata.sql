@@ -146,6 +146,8 @@ CREATE TABLE build (
     wall_ms       BIGINT           NOT NULL,
     cpu_user_us   BIGINT           NOT NULL,
     cpu_system_us BIGINT           NOT NULL,
+    memory_peak   BIGINT,                    -- most bytes at a time; null where nobody counted
+    disk_bytes    BIGINT           NOT NULL,
     output_bytes  BIGINT           NOT NULL, -- sum of the outputs' NARs
     failure       TEXT             NOT NULL, -- as the client was told; empty when built
     inputs        BYTEA            NOT NULL  -- numbers of objects; src/inputs.rs has the format

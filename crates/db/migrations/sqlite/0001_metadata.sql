@@ -146,6 +146,8 @@ CREATE TABLE build (
     wall_ms       INTEGER NOT NULL,
     cpu_user_us   INTEGER NOT NULL,
     cpu_system_us INTEGER NOT NULL,
+    memory_peak   INTEGER,                             -- most bytes at a time; null where nobody counted
+    disk_bytes    INTEGER NOT NULL,
     output_bytes  INTEGER NOT NULL,                    -- sum of the outputs' NARs
     failure       TEXT    NOT NULL,                    -- as the client was told; empty when built
     inputs        BLOB    NOT NULL                     -- numbers of objects; src/inputs.rs has the format

@@ -154,6 +154,7 @@ pub async fn only_some_are_kept<D: Database>(Bench { db, .. }: Bench<D>) {
     for failure in [
         RunFailure::InputRejected("x".to_owned()),
         RunFailure::LogLimit("x".to_owned()),
+        RunFailure::Exhausted("x".to_owned()),
         RunFailure::Cancelled,
         RunFailure::Infrastructure("x".to_owned()),
     ] {

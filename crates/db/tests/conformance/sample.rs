@@ -91,6 +91,8 @@ pub fn run(id: u8, n: u32) -> RunRecord {
         wall_ms: 2_000,
         cpu_user_us: 1_500_000 + u64::from(id),
         cpu_system_us: 30,
+        memory_peak: id.is_multiple_of(2).then_some(1 << 30),
+        disk_bytes: 5 << 20,
     }
 }
 

@@ -39,6 +39,29 @@ pub struct JobLimits {
     pub log_bytes: u64,
     /// Bytes of all outputs' NARs together.
     pub output_bytes: u64,
+    /// Bytes of memory. `None` is no limit.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads at a time. `None` is no limit.
+    pub processes: Option<u64>,
+    /// Bytes on disk of everything that the build has written, outputs included.
+    pub disk_bytes: u64,
+    /// Files, directories and links that the build has made.
+    pub disk_entries: u64,
+}
+
+impl Default for JobLimits {
+    fn default() -> Self {
+        Self {
+            wall: Duration::from_secs(24 * 3600),
+            silent: Duration::from_secs(4 * 3600),
+            log_bytes: 256 << 20,
+            output_bytes: 64 << 30,
+            memory_bytes: None,
+            processes: None,
+            disk_bytes: 128 << 30,
+            disk_entries: 20_000_000,
+        }
+    }
 }
 
 /// An output whose content is in the content store (published, not yet synced or recorded).
@@ -53,6 +76,10 @@ pub struct RunReport {
     pub cpu_user_us: u64,
     /// Microseconds.
     pub cpu_system_us: u64,
+    /// Most bytes of memory at a time; `None` where nobody counts.
+    pub memory_peak: Option<u64>,
+    /// Bytes on disk at the end, or at the time when there were seen to be most.
+    pub disk_bytes: u64,
 }
 
 /// Why a run gave no outputs. Texts are for the client and name the derivation, output or path.
@@ -73,6 +100,9 @@ pub enum RunFailure {
     /// Too much log.
     #[error("{0}")]
     LogLimit(String),
+    /// The build went over what one build may use of a machine: memory, processes, disk. It may do better elsewhere.
+    #[error("{0}")]
+    Exhausted(String),
     /// Nobody waits any more.
     #[error("cancelled")]
     Cancelled,

@@ -42,6 +42,10 @@ pub struct RunRecord {
     pub cpu_user_us: u64,
     /// Microseconds of processor time in the kernel.
     pub cpu_system_us: u64,
+    /// Most bytes of memory at a time; `None` where nobody counted.
+    pub memory_peak: Option<u64>,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
 }
 
 /// A successful run: what came out for a build key.

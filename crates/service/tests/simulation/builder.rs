@@ -78,6 +78,7 @@ impl Builder for DictatedBuilder {
                 wall_ms: 1,
                 cpu_user_us: 1,
                 cpu_system_us: 1,
+                ..RunReport::default()
             },
         }
     }
@@ -107,6 +108,7 @@ impl House {
                 silent: Duration::from_secs(3600),
                 log_bytes: 1 << 20,
                 output_bytes: 1 << 20,
+                ..JobLimits::default()
             },
             max_nar_size: 1 << 20,
             sandbox: "dictated-1".into(),

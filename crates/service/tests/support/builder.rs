@@ -266,6 +266,7 @@ impl Builder for StubBuilder {
                 wall_ms: 1500,
                 cpu_user_us: 7,
                 cpu_system_us: 8,
+                ..RunReport::default()
             },
         }
     }

@@ -89,6 +89,7 @@ impl World {
                 silent: Duration::from_secs(3600),
                 log_bytes: 1 << 20,
                 output_bytes: 1 << 20,
+                ..JobLimits::default()
             },
             max_nar_size: 1 << 20,
             sandbox: "stub-1".into(),
