@@ -27,7 +27,7 @@ pub(super) fn emit(tree: &Tree<'_>, layout: &Layout, out: &File) -> Result<(), I
         tree,
         layout,
         metadata: Output::new(out, 0),
-        data: Output::new(out, u64::from(layout.metadata_blocks) * BLOCK),
+        data: Output::new(out, layout.metadata()),
         open: Vec::new(),
     };
     emit.superblock().map_err(ImageError::Output)?;
@@ -75,6 +75,9 @@ impl Emit<'_> {
     fn node(&mut self, id: NodeId, node: &Node, place: Place) -> Result<(), ImageError> {
         while self.open.pop_if(|(_, end)| *end <= id).is_some() {}
         self.inode(id, node, place).map_err(ImageError::Output)?;
+        self.data
+            .zeros_to(self.layout.data(place))
+            .map_err(ImageError::Output)?;
         let written = match node.kind {
             Kind::Directory { end, .. } => {
                 if id != ROOT {
@@ -107,7 +110,6 @@ impl Emit<'_> {
         let at = usize::try_from(blocks).unwrap_or(usize::MAX);
         let (blocks, tail) = data.split_at_checked(at).unwrap_or((data, &[]));
         self.data.put(blocks)?;
-        self.data.fill_block()?;
         self.metadata.put(tail)
     }
 
@@ -125,7 +127,6 @@ impl Emit<'_> {
         let (blocks, tail) = place.parts();
         self.data
             .copy(file.as_fd(), 0, blocks)
-            .and_then(|()| Ok(self.data.fill_block()?))
             .and_then(|()| self.metadata.copy(file.as_fd(), blocks, tail))
             .map_err(|error| match error {
                 CopyError::Source(problem) => self.tree.problem(id, problem),

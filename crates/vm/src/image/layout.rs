@@ -17,7 +17,7 @@ pub(super) struct Layout {
     /// Of each node.
     places: Vec<Place>,
     /// Blocks of superblock and inodes, after which the data begins.
-    pub(super) metadata_blocks: u32,
+    metadata_blocks: u32,
     /// Blocks of the whole image.
     pub(super) blocks: u32,
 }
@@ -92,6 +92,16 @@ impl Layout {
     /// Bytes of the whole image.
     pub(super) fn size(&self) -> u64 {
         u64::from(self.blocks) * BLOCK
+    }
+
+    /// Bytes of superblock and inodes.
+    pub(super) fn metadata(&self) -> u64 {
+        u64::from(self.metadata_blocks) * BLOCK
+    }
+
+    /// Where a node's blocks of data begin.
+    pub(super) fn data(&self, place: Place) -> u64 {
+        self.metadata() + u64::from(place.block) * BLOCK
     }
 
     pub(super) fn place(&self, id: NodeId) -> Option<Place> {

@@ -75,13 +75,8 @@ impl<'a> Output<'a> {
         const ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
         let zeros = position.checked_sub(self.position());
         let zeros = zeros.and_then(|count| ZEROS.get(..usize::try_from(count).ok()?));
-        let zeros = zeros.ok_or_else(|| io::Error::other("an inode is not where it should be"))?;
+        let zeros = zeros.ok_or_else(|| io::Error::other("a node is not where it should be"))?;
         self.put(zeros)
-    }
-
-    /// Goes on at the next block, if this one was begun.
-    pub(super) fn fill_block(&mut self) -> io::Result<()> {
-        self.zeros_to(self.position().next_multiple_of(BLOCK))
     }
 
     /// Copies `size` bytes of a file, beginning at `from`.

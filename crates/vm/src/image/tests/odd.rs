@@ -137,6 +137,21 @@ fn what_was_in_the_file_before_is_gone() {
     assert!(bytes == source.bytes());
 }
 
+#[test]
+fn an_image_on_another_file_system() {
+    let files = [0, 5000, 65_536, 65_537, 262_144, 262_145, 900_001];
+    let files = files.map(|size| (size.to_string(), Made::file(size)));
+    let source = Source::one(&Made::directory(files));
+    let Ok(file) = tempfile::tempfile_in("/dev/shm") else {
+        eprintln!("skipped: needs /dev/shm as another file system");
+        return;
+    };
+    let info = write(&source.entries(), &file, WalkLimits::default()).unwrap();
+    let mut bytes = vec![0; usize::try_from(info.size).unwrap()];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    assert!(bytes == source.bytes());
+}
+
 /// A file of 5 GiB that is not there, in the names of a plan only.
 #[test]
 fn a_file_of_more_than_32_bits_is_planned() {
