@@ -6,14 +6,15 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 
 /// A program and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 5] = [
     ("nix-store", "nix-bin"),
     ("ssh", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
     ("busybox", "busybox-static"),
+    ("fsck.erofs", "erofs-utils"),
 ];
 
-/// Installs what real Nix clients need, where it is missing.
+/// Installs what real Nix clients and the tests need, where it is missing.
 ///
 /// # Errors
 /// Names the packages when they cannot be installed.

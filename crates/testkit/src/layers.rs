@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["firn-content", "firn-core", "firn-nix", "firn-protocol"],
     ),
     ("firn-db", &["firn-core", "firn-nix", "firn-service"]),
+    ("firn-vm", &["firn-content", "firn-nix", "firn-sandbox"]),
     (
         "firn-builder",
         &[
@@ -26,6 +27,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "firn-nix",
             "firn-sandbox",
             "firn-service",
+            "firn-vm",
         ],
     ),
     (
@@ -48,6 +50,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "firn-service",
             "firn-simulate",
             "firn-ssh",
+            "firn-vm",
         ],
     ),
     ("firn-testkit", &[]),
