@@ -179,7 +179,7 @@ fn of_rows(rows: &[impl Row]) -> Result<Vec<Told>, DatabaseError> {
         if all.last().is_none_or(|told| told.run.id != id) {
             all.push(run(id, &mut fields)?);
         } else {
-            fields.skip(12);
+            fields.skip(14);
         }
         fields.table = "build_output";
         let name = fields.opt_text("name")?;
