@@ -4,6 +4,7 @@
 //! machine does hits both; each row's ratio is the median of the rounds' ratios.
 //!
 //! `--only requests` is another table: what Firn alone adds to a build request, beside few and beside a million stored paths.
+//! `--only sandbox` is another one: a trivial build in Firn's sandbox and in the one of a local Nix.
 
 mod builds;
 mod plain;
@@ -25,6 +26,9 @@ use builds::Shape;
 use remote::{Remote, Side};
 use transfers::{Load, Sources};
 use usage::Sample;
+
+/// What selects the bench of the sandbox.
+const SANDBOX: &str = "sandbox";
 
 const SCHEMES: [&str; 2] = ["ssh-ng", "ssh"];
 
@@ -100,7 +104,9 @@ impl<'a> Options<'a> {
                         .context("--rounds takes a number")?;
                 }
                 ["--only", word] => options.only = Some(word),
-                _ => bail!("usage: cargo xtask bench [--rounds N] [--only WORD | --only requests]"),
+                _ => bail!(
+                    "usage: cargo xtask bench [--rounds N] [--only WORD | --only requests | --only sandbox]"
+                ),
             }
         }
         Ok(options)
@@ -122,6 +128,9 @@ pub fn bench(words: &[&str]) -> anyhow::Result<()> {
     let options = Options::parse(words)?;
     setup::programs()?;
     plain::check()?;
+    if options.only == Some(SANDBOX) {
+        return sandbox();
+    }
     println!("compiling firn (release)");
     let firn = setup::firn(true)?;
     let scratch = firn_testkit::scratch(&target().join("bench"))?;
@@ -146,6 +155,24 @@ pub fn bench(words: &[&str]) -> anyhow::Result<()> {
     }
     let file = report.write()?;
     println!("\nwritten to {}", file.display());
+    Ok(())
+}
+
+/// The bench of the builder, with the helper that it starts.
+fn sandbox() -> anyhow::Result<()> {
+    for words in [
+        ["build", "--release", "--example", "builder-sandbox-exec"],
+        ["bench", "--quiet", "--bench", "sandbox"],
+    ] {
+        let status = std::process::Command::new(env!("CARGO"))
+            .args(words)
+            .args(["--package", "firn-builder"])
+            .current_dir(crate::root())
+            .status()?;
+        if !status.success() {
+            bail!("cargo {} failed", words.join(" "));
+        }
+    }
     Ok(())
 }
 

@@ -117,7 +117,9 @@ async fn run(config: &Config, args: &ServeArgs, defaults: Effective, db: AnyData
     }
     let settings = settings(config, extra, defaults);
     let builder = LocalBuilder::new(builder_config(config, &content, shell_tree, settings.max_jobs)?)?;
-    let swept = builder.sweep().context("cannot end the builds of an earlier process")?;
+    let swept = builder
+        .sweep()
+        .context("cannot end the builds of an earlier process")?;
     if swept > 0 {
         tracing::warn!(swept, "builds of an earlier process were ended and removed");
     }

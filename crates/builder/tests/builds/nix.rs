@@ -19,7 +19,8 @@ const APPLETS: &str = "awk cat chmod chown cmp cut echo env grep head hostname i
 
 /// A Nix whose store, state, configuration and home are in a temporary directory.
 pub struct Nix {
-    dir: TempDir,
+    /// Expressions are evaluated here.
+    pub dir: TempDir,
 }
 
 /// Nix's verdict: by output name the hash of the NAR (base-16) and the references, or what it said.
@@ -63,7 +64,8 @@ impl Nix {
         Some(Self { dir })
     }
 
-    fn run(&self, program: &str, args: &[&str]) -> Output {
+    /// Runs one of Nix's programs.
+    pub fn run(&self, program: &str, args: &[&str]) -> Output {
         let dir = self.dir.path();
         let store = format!("local?root={}", dir.join("root").display());
         Command::new(program)
@@ -105,6 +107,11 @@ impl Nix {
 
     /// Evaluates `let bb = …; in <expression>`, a derivation; `bb` is a directory of busybox applets.
     pub fn instantiate(&self, expression: &str) -> (StorePath, Derivation) {
+        self.instantiate_all(expression).swap_remove(0)
+    }
+
+    /// As [`Nix::instantiate`], for a list of derivations.
+    pub fn instantiate_all(&self, expression: &str) -> Vec<(StorePath, Derivation)> {
         let text = format!(
             "let bb = builtins.path {{ path = ./bb; name = \"bb\"; }};\n\
              sh = name: script: attrs: derivation ({{\n\
@@ -119,10 +126,13 @@ impl Nix {
             "{}",
             String::from_utf8(output.stderr).unwrap()
         );
-        let path = String::from_utf8(output.stdout).unwrap();
-        let path = StorePath::parse(path.trim().split('!').next().unwrap().as_bytes()).unwrap();
-        let drv = Derivation::parse(&std::fs::read(self.real(&path)).unwrap()).unwrap();
-        (path, drv)
+        let paths = String::from_utf8(output.stdout).unwrap();
+        let read = |line: &str| {
+            let path = StorePath::parse(line.split('!').next().unwrap().as_bytes()).unwrap();
+            let drv = Derivation::parse(&std::fs::read(self.real(&path)).unwrap()).unwrap();
+            (path, drv)
+        };
+        paths.lines().map(read).collect()
     }
 
     /// Where a store path is on this machine.
