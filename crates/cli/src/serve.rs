@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use firn_builder::LocalBuilder;
 use firn_cache::CacheClient;
 use firn_content::{ContentStore, FlatOptions};
-use firn_core::Effective;
+use firn_core::{Effective, Isolation};
 use firn_db::AnyDatabase;
 use firn_nix::NarHash;
 use firn_sandbox::Network;
@@ -223,7 +223,7 @@ fn settings(config: &Config, extra: BTreeMap<String, NarHash>, defaults: Effecti
             disk_entries: build.max_files,
         },
         max_nar_size: config.upload.max_nar_size,
-        sandbox: sandbox().to_owned(),
+        sandboxes: vec![(Isolation::Namespaces, Ok(sandbox().to_owned()))],
         extra,
         defaults,
         log_dir: config.data_dir.join("logs"),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use firn_nix::signature::PublicKey;
 
 use crate::CacheUrl;
+use crate::{Isolation, NoIsolation};
 
 /// Most entries of a list.
 const MAX_LIST: usize = 64;
@@ -55,6 +56,8 @@ pub enum Kind {
     Caches,
     /// Public keys `name:base64`, with blanks or commas between them.
     Keys,
+    /// `namespaces`, `vm`, or nothing for what the operator prefers.
+    Isolation,
 }
 
 /// One setting.
@@ -113,6 +116,13 @@ pub const SETTINGS: &[Definition] = &[
         kind: Kind::Bool,
         up_to: Level::Derivation,
         about: "whether a build that took too long before, with the same inputs, is answered with that",
+    },
+    Definition {
+        name: "sandbox",
+        kind: Kind::Isolation,
+        // Whoever needs a wall does not want it taken down by an environment or a derivation.
+        up_to: Level::Key,
+        about: "what builds must run in: namespaces, vm, or nothing for what the operator prefers",
     },
     Definition {
         name: "settings-from-drv-env",
@@ -208,6 +218,8 @@ pub struct Effective {
     pub reuse_build_failures: bool,
     /// Time-outs too.
     pub reuse_build_timeouts: bool,
+    /// What builds must run in; `None` leaves it to the operator.
+    pub sandbox: Option<Isolation>,
     /// `FIRN_…` attributes count.
     pub settings_from_drv_env: bool,
     /// `FIRN_…` variables count.
@@ -235,6 +247,7 @@ impl Default for Effective {
             private: false,
             reuse_build_failures: true,
             reuse_build_timeouts: false,
+            sandbox: None,
             settings_from_drv_env: false,
             settings_from_ssh_env: true,
             share_builds: true,
@@ -372,6 +385,12 @@ impl Effective {
             "max-build-log-size" => self.max_build_log_size = number()?,
             "max-silent-time" => self.max_silent_time = number()?,
             "private" => self.private = boolean()?,
+            "sandbox" => {
+                self.sandbox = match value.trim() {
+                    "" => None,
+                    name => Some(name.parse().map_err(|e: NoIsolation| refused(e.to_string()))?),
+                }
+            }
             "settings-from-drv-env" => self.settings_from_drv_env = boolean()?,
             "settings-from-ssh-env" => self.settings_from_ssh_env = boolean()?,
             "share-builds" => self.share_builds = boolean()?,
@@ -414,6 +433,7 @@ impl Effective {
             "max-build-log-size" => number(self.max_build_log_size),
             "max-silent-time" => number(self.max_silent_time),
             "private" => self.private.to_string(),
+            "sandbox" => self.sandbox.map_or("", Isolation::name).to_owned(),
             "settings-from-drv-env" => self.settings_from_drv_env.to_string(),
             "settings-from-ssh-env" => self.settings_from_ssh_env.to_string(),
             "share-builds" => self.share_builds.to_string(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use firn_content::ContentStore;
-use firn_core::{AccountName, Effective, EnvironmentClass};
+use firn_core::{AccountName, Effective, EnvironmentClass, Isolation};
 use firn_nix::NarHash;
 use tokio::sync::Semaphore;
 
@@ -34,8 +34,9 @@ pub struct Settings {
     pub limits: JobLimits,
     /// Bytes of the largest NAR that is taken.
     pub max_nar_size: u64,
-    /// Name and version of the sandbox, part of every build key.
-    pub sandbox: String,
+    /// What builds can run in, the preferred first: with name and version of what a build sees there, which is part of every build key;
+    /// or why builds cannot, for whoever requires it.
+    pub sandboxes: Vec<(Isolation, Result<String, String>)>,
     /// Contents of the files that every sandbox has besides its inputs, by path.
     pub extra: BTreeMap<String, NarHash>,
     /// What holds for accounts that set nothing: the system level of settings.
@@ -181,13 +182,32 @@ impl<P: Ports> House<P> {
         self.running.len()
     }
 
-    /// What a sandbox for that system looks like.
-    pub(crate) fn class(&self, system: &str) -> EnvironmentClass {
-        EnvironmentClass {
+    /// Where a build for that system runs, and what it sees there; or why it cannot be run as is required.
+    pub(crate) fn class(
+        &self,
+        system: &str,
+        required: Option<Isolation>,
+    ) -> Result<(Isolation, EnvironmentClass), String> {
+        let mut sandboxes = self.settings.sandboxes.iter();
+        let found = sandboxes.find(|(isolation, _)| required.is_none_or(|required| required == *isolation));
+        let (isolation, sandbox) = match (found, required) {
+            (Some((isolation, Ok(sandbox))), _) => (*isolation, sandbox),
+            (Some((isolation, Err(why))), _) => {
+                return Err(format!("builds cannot run in sandbox '{isolation}' here: {why}"));
+            }
+            (None, Some(required)) => {
+                return Err(format!(
+                    "the account's setting 'sandbox' requires '{required}', which this service does not offer"
+                ));
+            }
+            (None, None) => return Err("this service offers no sandbox".to_owned()),
+        };
+        let class = EnvironmentClass {
             system: system.to_owned(),
-            sandbox: self.settings.sandbox.clone(),
+            sandbox: sandbox.clone(),
             extra: self.settings.extra.clone(),
             cores: self.settings.cores,
-        }
+        };
+        Ok((isolation, class))
     }
 }

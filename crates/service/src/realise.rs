@@ -134,7 +134,11 @@ impl<P: Ports> AccountStore<P> {
             }
         };
         // The platform is one of the settings' systems: everything else was refused above.
-        let class = self.house.class(&drv.platform.escape_ascii().to_string());
+        let system = drv.platform.escape_ascii().to_string();
+        let (isolation, class) = match self.house.class(&system, settings.sandbox) {
+            Ok(found) => found,
+            Err(why) => return Ok(rejected(format!("cannot build '{}': {why}", request.drv_path))),
+        };
         let mapping = InputMapping::new(inputs.shared_objects());
         let key = BuildKey::new(&drv, &mapping, &class);
         let asked = Asked {
@@ -147,6 +151,7 @@ impl<P: Ports> AccountStore<P> {
             drv_path: request.drv_path.clone(),
             drv,
             inputs: mapping,
+            isolation,
             class,
             limits: self.house.settings.limits,
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use firn_builder::{Config, DEFAULT_FIRST_UID, LocalBuilder};
 use firn_content::{ContentStore, WalkLimits, WalkPolicy};
-use firn_core::{BuildId, EnvironmentClass, InputMapping, Object};
+use firn_core::{BuildId, EnvironmentClass, InputMapping, Isolation, Object};
 use firn_nix::{Derivation, StorePath};
 use firn_sandbox::{HelperCommand, Network};
 use firn_service::ports::{Builder as _, Job, JobLimits, RunFailure, RunReport};
@@ -85,6 +85,7 @@ impl Firn {
             drv_path: path.clone(),
             drv: drv.basic.clone(),
             inputs,
+            isolation: Isolation::Namespaces,
             class: EnvironmentClass {
                 system: "x86_64-linux".into(),
                 sandbox: "test".into(),

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
-use firn_core::{BuildId, EnvironmentClass, InputMapping, Object};
+use firn_core::{BuildId, EnvironmentClass, InputMapping, Isolation, Object};
 use firn_nix::{BasicDerivation, StorePath};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,8 @@ pub struct Job {
     pub drv: BasicDerivation,
     /// Exactly what the sandbox holds.
     pub inputs: InputMapping,
+    /// What it must run in; never anything else.
+    pub isolation: Isolation,
     /// What the sandbox looks like.
     pub class: EnvironmentClass,
     /// The operator's limits; never a requester's.

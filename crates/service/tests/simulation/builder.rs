@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use firn_content::{ContentStore, IngestOptions};
-use firn_core::{Effective, Object};
+use firn_core::{Effective, Isolation, Object};
 use firn_service::ports::{Builder, Job, JobLimits, Outcome, Ports, RunFailure, RunReport};
 use firn_service::{Settings, SystemClock};
 use tempfile::TempDir;
@@ -111,7 +111,7 @@ impl House {
                 ..JobLimits::default()
             },
             max_nar_size: 1 << 20,
-            sandbox: "dictated-1".into(),
+            sandboxes: vec![(Isolation::Namespaces, Ok("dictated-1".into()))],
             extra: BTreeMap::new(),
             defaults: Effective {
                 substituters: Vec::new(),

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use firn_content::ContentStore;
-use firn_core::{AccountName, Effective, Rung};
+use firn_core::{AccountName, Effective, Isolation, Rung};
 use firn_nix::StorePath;
 use firn_protocol::{BuildMode, BuildOptions, BuildResult, LogEvent, Store as _, StoreError, Upload as _};
 use firn_service::ports::{Account, Accounts as _, Builds as _, JobLimits, Ports, RequestRecord};
@@ -92,7 +92,7 @@ impl World {
                 ..JobLimits::default()
             },
             max_nar_size: 1 << 20,
-            sandbox: "stub-1".into(),
+            sandboxes: vec![(Isolation::Namespaces, Ok("stub-1".into()))],
             extra: BTreeMap::new(),
             defaults: alone(),
             log_dir: directory.path().join("logs"),
