@@ -98,6 +98,8 @@ pub fn sandbox_spec(
         domainname: "(none)".to_owned(),
         i686: around.i686,
         network: around.network,
+        devices: Vec::new(),
+        randomize: false,
         cgroups: Vec::new(),
         limits: Limits {
             wall: Some(around.limits.wall),

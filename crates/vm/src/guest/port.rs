@@ -1,0 +1,66 @@
+//! The serial port to the host.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::job::Job;
+use crate::place;
+use crate::record::{GuestRecord, HEAD, Pieces};
+use crate::guest::setup;
+
+/// Longest wait for the job.
+const JOB: Duration = Duration::from_secs(120);
+
+/// Writes wait while the host does not read.
+#[derive(Debug)]
+pub(super) struct Port(File);
+
+impl Port {
+    /// Mounts what has to be there for it to exist.
+    pub(super) fn open() -> Result<Self, String> {
+        setup::mount_devices()?;
+        let open = File::options().read(true).write(true).open(place::PORT);
+        open.map(Self).map_err(|e| format!("open {}: {e}", place::PORT))
+    }
+
+    pub(super) fn send(&self, record: &GuestRecord) -> io::Result<()> {
+        (&self.0).write_all(&record.encode())
+    }
+
+    /// Log or archive.
+    pub(super) fn send_pieces(&self, pieces: Pieces, bytes: &[u8]) -> io::Result<()> {
+        for (head, body) in pieces.of(bytes) {
+            (&self.0).write_all(&head)?;
+            (&self.0).write_all(body)?;
+        }
+        Ok(())
+    }
+
+    /// The job, and then nothing more comes.
+    pub(super) fn job(&self) -> Result<Job, String> {
+        let timeout = Timespec {
+            tv_sec: JOB.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: 0,
+        };
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(1..) => {}
+            Ok(0) => return Err("no job came".to_owned()),
+            Err(e) => return Err(format!("wait for the job: {e}")),
+        }
+        let failed = |e: io::Error| format!("read the job: {e}");
+        let mut head = [0; HEAD];
+        (&self.0).read_exact(&mut head).map_err(failed)?;
+        let length = Job::length(head).ok_or("what came is no job")?;
+        let mut body = Vec::new();
+        let length = u64::try_from(length).unwrap_or(u64::MAX);
+        (&self.0).take(length).read_to_end(&mut body).map_err(failed)?;
+        if body.len() as u64 != length {
+            return Err("the job is incomplete".to_owned());
+        }
+        Job::decode(&body).map_err(|e| format!("the job: {e}"))
+    }
+}
