@@ -83,7 +83,10 @@ impl Job {
             .iter()
             .find(|file| !is_child(&file.path, &spec.build_dir))
         {
-            return Some(format!("{} is not directly in the build directory", file.path.display()));
+            return Some(format!(
+                "{} is not directly in the build directory",
+                file.path.display()
+            ));
         }
         if self.outputs.len() > MAX_OUTPUTS {
             return Some(format!("{} outputs", self.outputs.len()));

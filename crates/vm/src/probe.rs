@@ -53,7 +53,11 @@ fn version(qemu: Option<&Path>) -> Result<String, String> {
         .arg("--version")
         .output()
         .map_err(|e| format!("{}: {e}", qemu.display()))?;
-    let line = said.stdout.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let line = said
+        .stdout
+        .split(|&byte| byte == b'\n')
+        .next()
+        .unwrap_or_default();
     if said.status.success() {
         Ok(line.escape_ascii().to_string())
     } else {

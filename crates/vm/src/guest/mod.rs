@@ -44,7 +44,8 @@ pub fn guest_main() -> ExitCode {
 fn serve(port: &Port) -> Result<(), String> {
     setup::furnish()?;
     let failed = |e: std::io::Error| format!("the port: {e}");
-    port.send(&GuestRecord::Ready { version: VERSION }).map_err(failed)?;
+    port.send(&GuestRecord::Ready { version: VERSION })
+        .map_err(failed)?;
     let job = port.job()?;
     setup::set_clock(job.now);
     let report = work::run(port, &job)?;

@@ -53,7 +53,11 @@ fn archive(port: &Port, path: &Path, left: &mut u64, limit: u64) -> Result<(), S
         bytes: *left,
         ..WalkLimits::default()
     };
-    let sender = Sender { port, left, full: false };
+    let sender = Sender {
+        port,
+        left,
+        full: false,
+    };
     let mut writer = NarWriter::new(BufWriter::with_capacity(MAX_BODY, sender));
     let walked = walk(path, policy, limits, &mut writer);
     let mut buffer = writer.into_inner();

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::guest::setup;
 use crate::job::Job;
 use crate::place;
 use crate::record::{GuestRecord, HEAD, Pieces};
-use crate::guest::setup;
 
 /// Longest wait for the job.
 const JOB: Duration = Duration::from_secs(120);

@@ -34,9 +34,21 @@ pub(super) fn mount_devices() -> Result<(), String> {
 pub(super) fn furnish() -> Result<(), String> {
     let quiet = MountFlags::NOSUID | MountFlags::NOEXEC;
     make_dir("/dev/pts")?;
-    attach("devpts", Path::new("/dev/pts"), "devpts", quiet, Some(c"mode=0620,ptmxmode=0666"))?;
+    attach(
+        "devpts",
+        Path::new("/dev/pts"),
+        "devpts",
+        quiet,
+        Some(c"mode=0620,ptmxmode=0666"),
+    )?;
     attach("cgroup2", Path::new(place::GROUPS), "cgroup2", quiet, None)?;
-    attach("tmpfs", Path::new("/tmp"), "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, None)?;
+    attach(
+        "tmpfs",
+        Path::new("/tmp"),
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        None,
+    )?;
 
     let inputs = disk(place::INPUTS_SERIAL)?;
     let frozen = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
@@ -45,7 +57,13 @@ pub(super) fn furnish() -> Result<(), String> {
     format(&scratch)?;
     // Its tables are zero already: the file on the host is new.
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    attach(scratch, Path::new(place::DISK), "ext4", flags, Some(c"noinit_itable"))?;
+    attach(
+        scratch,
+        Path::new(place::DISK),
+        "ext4",
+        flags,
+        Some(c"noinit_itable"),
+    )?;
     for dir in [place::SCRATCH, place::STORE, place::BUILD] {
         make_dir(dir)?;
     }
@@ -93,7 +111,10 @@ fn format(disk: &Path) -> Result<(), String> {
         metadata_csum";
     let output = Command::new(place::MKE2FS)
         .args(["-q", "-F", "-t", "ext4", "-I", "256", "-m", "0", "-O", features])
-        .args(["-E", "lazy_itable_init=1,nodiscard,assume_storage_prezeroed=1,root_owner=0:0"])
+        .args([
+            "-E",
+            "lazy_itable_init=1,nodiscard,assume_storage_prezeroed=1,root_owner=0:0",
+        ])
         .arg(disk)
         .env_clear()
         .stdin(Stdio::null())
@@ -117,7 +138,10 @@ fn limit_group() -> Result<(), String> {
     fs::create_dir(&group).map_err(|e| format!("make {}: {e}", group.display()))?;
     write(group.join("pids.max"), PROCESSES)?;
     let least = RESERVE;
-    let memory = memory_total().ok_or("read /proc/meminfo")?.saturating_sub(RESERVE).max(least);
+    let memory = memory_total()
+        .ok_or("read /proc/meminfo")?
+        .saturating_sub(RESERVE)
+        .max(least);
     write(group.join("memory.max"), &memory.to_string())
 }
 

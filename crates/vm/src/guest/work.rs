@@ -35,7 +35,9 @@ pub(super) fn run(port: &Port, job: &Job) -> Result<Report, String> {
             sent = sent.and_then(|()| port.send_pieces(Pieces::Log, &chunk));
         }
         sent.map_err(|e| format!("the port: {e}"))?;
-        runner.join().unwrap_or_else(|_| Err("the sandbox's thread panicked".to_owned()))
+        runner
+            .join()
+            .unwrap_or_else(|_| Err("the sandbox's thread panicked".to_owned()))
     })?;
     Ok(Report {
         exit,

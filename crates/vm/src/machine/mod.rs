@@ -7,7 +7,6 @@ mod talk;
 mod tests;
 mod workplace;
 
-
 use std::fmt;
 use std::future::Future;
 use std::os::unix::fs::MetadataExt as _;
@@ -273,6 +272,9 @@ pub(crate) fn kvm_group() -> Result<Option<u32>, String> {
     match (device.mode() & 0o066, device.gid()) {
         (0o006 | 0o066, _) => Ok(None),
         (mode, gid) if mode & 0o060 == 0o060 && gid != 0 => Ok(Some(gid)),
-        _ => Err("only root may open /dev/kvm, and QEMU does not run as root: give it to a group with mode 0660".to_owned()),
+        _ => Err(
+            "only root may open /dev/kvm, and QEMU does not run as root: give it to a group with mode 0660"
+                .to_owned(),
+        ),
     }
 }

@@ -127,10 +127,7 @@ fn arguments(accelerator: Accelerator, resources: &Resources) -> Vec<String> {
     }
     option("-device", "virtio-serial-device,max_ports=2".to_owned());
     option("-chardev", format!("socket,id=port,path={MACHINE}/{PORT}"));
-    option(
-        "-device",
-        "virtserialport,chardev=port,name=firn,nr=1".to_owned(),
-    );
+    option("-device", "virtserialport,chardev=port,name=firn,nr=1".to_owned());
     args.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(str::to_owned));
     args
 }
@@ -157,7 +154,14 @@ fn clock_kilohertz() -> u64 {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let megahertz = info
         .lines()
-        .find_map(|line| line.strip_prefix("cpu MHz")?.split_once(':')?.1.trim().parse().ok())
+        .find_map(|line| {
+            line.strip_prefix("cpu MHz")?
+                .split_once(':')?
+                .1
+                .trim()
+                .parse()
+                .ok()
+        })
         .unwrap_or(2_500.0_f64);
     (megahertz * 1000.0) as u64
 }
@@ -169,7 +173,8 @@ const NAMES: [&str; 1] = ["qemu-system-x86_64"];
 #[must_use]
 pub fn find_qemu() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let dirs = std::env::split_paths(&path).chain(["/usr/bin", "/run/current-system/sw/bin"].map(PathBuf::from));
+    let dirs =
+        std::env::split_paths(&path).chain(["/usr/bin", "/run/current-system/sw/bin"].map(PathBuf::from));
     dirs.flat_map(|dir| NAMES.map(|name| dir.join(OsStr::new(name))))
         .find(|path| path.is_absolute() && path.is_file())
 }

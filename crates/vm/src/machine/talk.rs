@@ -161,7 +161,11 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin, S: OutputSink> Talk<'a, T, S> {
     }
 
     async fn outputs(&mut self, success: bool) -> Result<Collected, VmError> {
-        let mut collected = if success { Collected::All } else { Collected::NotBuilt };
+        let mut collected = if success {
+            Collected::All
+        } else {
+            Collected::NotBuilt
+        };
         let mut waited = Duration::ZERO;
         let mut received = 0u64;
         loop {

@@ -79,7 +79,10 @@ mod tests {
     fn the_libraries_of_this_program_are_there() {
         let me = std::env::current_exe().unwrap();
         let needed = needed(&me).unwrap();
-        assert!(needed.iter().any(|path| path.ends_with("libc.so.6")), "{needed:?}");
+        assert!(
+            needed.iter().any(|path| path.ends_with("libc.so.6")),
+            "{needed:?}"
+        );
         assert!(needed.iter().all(|path| path.exists()), "{needed:?}");
         assert!(super::needed(Path::new(file!())).is_err());
     }
@@ -87,8 +90,14 @@ mod tests {
     #[test]
     fn lines_of_the_loader() {
         let path = |line: &str| library(line.as_bytes());
-        assert_eq!(path("\tlibc.so.6 => /lib/libc.so.6 (0x7f)"), Some("/lib/libc.so.6".into()));
-        assert_eq!(path("\t/lib64/ld.so => /usr/lib64/ld.so (0x7f)"), Some("/usr/lib64/ld.so".into()));
+        assert_eq!(
+            path("\tlibc.so.6 => /lib/libc.so.6 (0x7f)"),
+            Some("/lib/libc.so.6".into())
+        );
+        assert_eq!(
+            path("\t/lib64/ld.so => /usr/lib64/ld.so (0x7f)"),
+            Some("/usr/lib64/ld.so".into())
+        );
         assert_eq!(path("\t/lib64/ld.so.2 (0x7f)"), Some("/lib64/ld.so.2".into()));
         assert_eq!(path("\tlinux-vdso.so.1 (0x7f)"), None);
         assert_eq!(path("\tstatically linked"), None);

@@ -14,7 +14,10 @@ const INIT: &str = include_str!("init.sh");
 /// Not packed: unpacking costs more than reading.
 pub(super) fn make(package: &Package, busybox: &Path, to: &Path) -> Result<(), PrepareError> {
     if elf::loader(busybox)?.is_some() {
-        return Err(unsuitable(busybox, "not statically linked (Debian: package busybox-static)"));
+        return Err(unsuitable(
+            busybox,
+            "not statically linked (Debian: package busybox-static)",
+        ));
     }
     let shell = fs::read(busybox).named("read", busybox)?;
     let mut modules = Vec::new();

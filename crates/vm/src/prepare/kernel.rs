@@ -1,19 +1,19 @@
 //! The kernel, out of a distribution's package.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::error::{Named as _, PrepareError, unsuitable};
-use super::{KernelSource, program};
+use super::{KernelSource, lz4, program};
 
 /// Modules that a guest needs, with those that they depend on.
 const WANTED: [&str; 5] = ["virtio_mmio", "virtio_blk", "virtio_console", "erofs", "overlay"];
 
 /// Longest unpacked kernel.
-const LARGEST: u64 = 1 << 30;
+const LARGEST: usize = 1 << 30;
 
 /// An unpacked package.
 pub(super) struct Package {
@@ -34,7 +34,11 @@ pub(super) fn fetch(source: &KernelSource, dir: &Path) -> Result<Package, Prepar
         KernelSource::File(path) => path.clone(),
         KernelSource::Package(name) => {
             let name = real_name(name)?;
-            program(Command::new("apt-get").args(["download", "-q", &name]).current_dir(dir))?;
+            program(
+                Command::new("apt-get")
+                    .args(["download", "-q", &name])
+                    .current_dir(dir),
+            )?;
             only(dir, ".deb")?
         }
     };
@@ -58,10 +62,15 @@ pub(super) fn fetch(source: &KernelSource, dir: &Path) -> Result<Package, Prepar
 
 /// Debian has a package that stands for the newest kernel: it depends on the one that has it.
 fn real_name(name: &str) -> Result<String, PrepareError> {
-    let listed = program(Command::new("apt-cache").args(["depends", "--no-recommends", "--no-suggests", name]))?;
+    let listed =
+        program(Command::new("apt-cache").args(["depends", "--no-recommends", "--no-suggests", name]))?;
     let found = listed
         .split(|&byte| byte == b'\n')
-        .filter_map(|line| std::str::from_utf8(line.trim_ascii()).ok()?.strip_prefix("Depends: "))
+        .filter_map(|line| {
+            std::str::from_utf8(line.trim_ascii())
+                .ok()?
+                .strip_prefix("Depends: ")
+        })
         .find(|other| other.starts_with("linux-image-"));
     Ok(found.unwrap_or(name).to_owned())
 }
@@ -71,13 +80,19 @@ fn only(dir: &Path, part: &str) -> Result<PathBuf, PrepareError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).named("read", dir)? {
         let path = entry.named("read", dir)?.path();
-        if path.file_name().is_some_and(|name| name.display().to_string().contains(part)) {
+        if path
+            .file_name()
+            .is_some_and(|name| name.display().to_string().contains(part))
+        {
             found.push(path);
         }
     }
     match <[PathBuf; 1]>::try_from(found) {
         Ok([path]) => Ok(path),
-        Err(found) => Err(unsuitable(dir, format!("{} files with {part} in their name", found.len()))),
+        Err(found) => Err(unsuitable(
+            dir,
+            format!("{} files with {part} in their name", found.len()),
+        )),
     }
 }
 
@@ -116,13 +131,17 @@ fn insert(
     }
     let is_it = |path: &&PathBuf| {
         let file = path.file_name().unwrap_or_default().display().to_string();
-        file.split_once(".ko").is_some_and(|(stem, _)| stem.replace('-', "_") == name)
+        file.split_once(".ko")
+            .is_some_and(|(stem, _)| stem.replace('-', "_") == name)
     };
     let Some(path) = files.iter().find(is_it) else {
         return Ok(());
     };
     if path.extension().is_none_or(|extension| extension != "ko") {
-        return Err(unsuitable(path, "compressed modules are not supported: use a kernel 6.1 of Debian 12"));
+        return Err(unsuitable(
+            path,
+            "compressed modules are not supported: use a kernel 6.1 of Debian 12",
+        ));
     }
     let bytes = fs::read(path).named("read", path)?;
     for other in dependencies(&bytes) {
@@ -148,18 +167,12 @@ fn dependencies(module: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// A kernel image unpacks itself in every guest, which takes longer than all the rest of its start. Where the way of packing
-/// is known it is done once here; the other ones are copied (Linux, Documentation/arch/x86/boot.rst).
+/// A kernel image unpacks itself at every start. Where the way of packing is known that is done once, here; the other ones are copied
+/// (Linux, Documentation/arch/x86/boot.rst).
 pub(super) fn unpack_image(image: &Path, to: &Path) -> Result<(), PrepareError> {
     let bytes = fs::read(image).named("read", image)?;
-    match payload(&bytes) {
-        Some(packed) if packed.starts_with(b"\xfd7zXZ\0") => {
-            let mut unpacked = liblzma::read::XzDecoder::new(packed).take(LARGEST);
-            let write = || io::copy(&mut unpacked, &mut File::create(to)?);
-            write().map(drop).named("unpack", image)
-        }
-        _ => fs::write(to, &bytes).named("write", to),
-    }
+    let unpacked = payload(&bytes).and_then(|packed| lz4::unpack(packed, LARGEST));
+    fs::write(to, unpacked.as_ref().unwrap_or(&bytes)).named("write", to)
 }
 
 fn payload(image: &[u8]) -> Option<&[u8]> {
@@ -184,7 +197,10 @@ mod tests {
 
     #[test]
     fn dependencies_are_read() {
-        assert_eq!(dependencies(b"x\0license=GPL\0depends=virtio-ring,virtio\0y"), ["virtio_ring", "virtio"]);
+        assert_eq!(
+            dependencies(b"x\0license=GPL\0depends=virtio-ring,virtio\0y"),
+            ["virtio_ring", "virtio"]
+        );
         assert_eq!(dependencies(b"x\0depends=\0y"), Vec::<String>::new());
         assert_eq!(dependencies(b""), Vec::<String>::new());
     }

@@ -8,6 +8,7 @@ mod elf;
 mod error;
 mod initrd;
 mod kernel;
+mod lz4;
 mod manifest;
 mod tools;
 
@@ -140,7 +141,10 @@ fn program(command: &mut Command) -> Result<Vec<u8>, PrepareError> {
         .stdin(Stdio::null())
         .env("LC_ALL", "C")
         .output()
-        .map_err(|source| PrepareError::Start { program: name(), source })?;
+        .map_err(|source| PrepareError::Start {
+            program: name(),
+            source,
+        })?;
     if output.status.success() {
         return Ok(output.stdout);
     }

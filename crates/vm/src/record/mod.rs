@@ -65,7 +65,10 @@ impl Decoder {
     ///
     /// # Errors
     /// [`RecordError`], as soon as the head of a bad one is there. The stream cannot be read any further then.
-    #[expect(clippy::should_implement_trait, reason = "it is not the end when there is none")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it is not the end when there is none"
+    )]
     pub fn next(&mut self) -> Result<Option<GuestRecord>, RecordError> {
         let Some(&[kind, a, b, c, d]) = self.held.first_chunk::<HEAD>() else {
             return Ok(None);
