@@ -31,5 +31,5 @@ pub(crate) const TOOLS_SERIAL: &str = "tools";
 pub(crate) const INPUTS_SERIAL: &str = "inputs";
 pub(crate) const DISK_SERIAL: &str = "scratch";
 
-/// The serial port to the host.
-pub(crate) const PORT: &str = "/dev/vport0p1";
+/// Name of the serial port to the host.
+pub(crate) const PORT: &str = "firn";

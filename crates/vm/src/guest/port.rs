@@ -1,8 +1,9 @@
 //! The serial port to the host.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -11,6 +12,8 @@ use crate::job::Job;
 use crate::place;
 use crate::record::{GuestRecord, HEAD, Pieces};
 
+/// Longest wait for the port.
+const APPEAR: Duration = Duration::from_secs(30);
 /// Longest wait for the job.
 const JOB: Duration = Duration::from_secs(120);
 
@@ -22,8 +25,20 @@ impl Port {
     /// Mounts what has to be there for it to exist.
     pub(super) fn open() -> Result<Self, String> {
         setup::mount_devices()?;
-        let open = File::options().read(true).write(true).open(place::PORT);
-        open.map(Self).map_err(|e| format!("open {}: {e}", place::PORT))
+        let since = Instant::now();
+        loop {
+            if let Some(path) = find() {
+                let open = File::options().read(true).write(true).open(&path);
+                return open
+                    .map(Self)
+                    .map_err(|e| format!("open {}: {e}", path.display()));
+            }
+            if since.elapsed() > APPEAR {
+                return Err("there is no serial port to the host".to_owned());
+            }
+            // The host adds ports one by one, after the device.
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     pub(super) fn send(&self, record: &GuestRecord) -> io::Result<()> {
@@ -63,4 +78,13 @@ impl Port {
         }
         Job::decode(&body).map_err(|e| format!("the job: {e}"))
     }
+}
+
+/// Ports are numbered by the order in which devices were found, so this one has a name.
+fn find() -> Option<PathBuf> {
+    let ports = fs::read_dir("/sys/class/virtio-ports").ok()?;
+    let mut ours = ports.flatten().filter(|port| {
+        fs::read(port.path().join("name")).is_ok_and(|name| name.trim_ascii() == place::PORT.as_bytes())
+    });
+    ours.next().map(|port| Path::new("/dev").join(port.file_name()))
 }

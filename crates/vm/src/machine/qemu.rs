@@ -11,7 +11,7 @@ use firn_sandbox::{Input, Limits, Network, SandboxSpec};
 
 use super::workplace::{DISK, PORT, Workplace};
 use super::{Accelerator, MachineOptions, Order, Resources};
-use crate::place::{DISK_SERIAL, INPUTS_SERIAL, TOOLS_SERIAL};
+use crate::place::{self, DISK_SERIAL, INPUTS_SERIAL, TOOLS_SERIAL};
 use crate::prepare::Prepared;
 
 /// What QEMU can write to, as it sees it.
@@ -127,7 +127,10 @@ fn arguments(accelerator: Accelerator, resources: &Resources) -> Vec<String> {
     }
     option("-device", "virtio-serial-device,max_ports=2".to_owned());
     option("-chardev", format!("socket,id=port,path={MACHINE}/{PORT}"));
-    option("-device", "virtserialport,chardev=port,name=firn,nr=1".to_owned());
+    option(
+        "-device",
+        format!("virtserialport,chardev=port,name={},nr=1", place::PORT),
+    );
     args.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(str::to_owned));
     args
 }
