@@ -7,6 +7,8 @@
 
 mod guest;
 mod report;
+#[cfg(test)]
+pub(crate) mod tests;
 mod walk;
 
 use bytes::{Buf as _, Bytes, BytesMut};
