@@ -213,3 +213,56 @@ impl Conversation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::{record, success};
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever is said: no panic, no more than the bounds, outputs in order and each once.
+        #[test]
+        fn bounds_hold(
+            records in prop::collection::vec(prop_oneof![
+                record(),
+                Just(GuestRecord::Exit(success())),
+                (0..3u32).prop_map(GuestRecord::Output),
+                (0..3u32).prop_map(GuestRecord::Missing),
+                Just(GuestRecord::End),
+                Just(GuestRecord::Done),
+            ], 0..30),
+            booted in any::<bool>(),
+        ) {
+            let bounds = Bounds { outputs: 2, log_bytes: 3000, nar_bytes: 3000 };
+            let mut it = Conversation::new(bounds);
+            if booted {
+                let ready = it.take(GuestRecord::Ready { version: VERSION });
+                prop_assert_eq!(ready, Ok(Step::Ready));
+                it.job_sent();
+            }
+            let (mut log, mut nar, mut begun, mut ended) = (0, 0, 0, 0);
+            let mut over = false;
+            for record in records {
+                let step = it.take(record);
+                if over {
+                    prop_assert!(step.is_err());
+                    continue;
+                }
+                match step {
+                    Ok(Step::Log(bytes)) => log += bytes.len(),
+                    Ok(Step::LogLimit(bytes)) => { log += bytes.len(); over = true }
+                    Ok(Step::Data(bytes)) => { prop_assert_eq!(begun, ended + 1); nar += bytes.len() }
+                    Ok(Step::Begin(output)) => { prop_assert_eq!(output, begun); begun += 1 }
+                    Ok(Step::End) => ended += 1,
+                    Ok(Step::Missing(_)) => prop_assert_eq!(begun, 0),
+                    Ok(Step::Ready) => { prop_assert!(!booted); it.job_sent() }
+                    Ok(Step::Exited(report)) => prop_assert_eq!(report.exit.log_bytes, log as u64),
+                    Ok(Step::Done | Step::TooLarge) | Err(_) => over = true,
+                    Ok(Step::Rejected(output, _)) => prop_assert!(output < 2),
+                }
+                prop_assert!(log <= 3000 && nar <= 3000 && begun <= 2 && ended <= begun);
+            }
+        }
+    }
+}

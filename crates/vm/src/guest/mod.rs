@@ -11,6 +11,7 @@ mod work;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::place;
 use crate::record::{GuestRecord, VERSION};
 use port::Port;
 
@@ -52,7 +53,7 @@ fn serve(port: &Port) -> Result<(), String> {
     let success = report.exit.success();
     port.send(&GuestRecord::Exit(report)).map_err(failed)?;
     if success {
-        outputs::send(port, &job)?;
+        outputs::send(port, &job, place::STORE.as_ref(), place::IDS.0)?;
     }
     Ok(())
 }

@@ -41,6 +41,11 @@ impl Port {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn of(file: File) -> Self {
+        Self(file)
+    }
+
     pub(super) fn send(&self, record: &GuestRecord) -> io::Result<()> {
         (&self.0).write_all(&record.encode())
     }
