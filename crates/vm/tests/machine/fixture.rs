@@ -1,11 +1,11 @@
 //! A prepared machine, made once, and jobs for it.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use firn_vm::{
     VmError, VmExit, find_qemu, place, prepare,
 };
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 pub const BUSYBOX: &str = "/bin/busybox";
 
@@ -41,7 +41,6 @@ pub fn example() -> PathBuf {
 }
 
 pub struct Prepared {
-    /// Kept for its destructor, which tests that end in order do not run: see [`remove`].
     pub dir: TempDir,
     pub machine: Machine,
 }
@@ -76,7 +75,7 @@ fn tools() -> Result<(), String> {
     Ok(())
 }
 
-pub fn machine() -> Result<Prepared, String> {
+fn machine() -> Result<Prepared, String> {
     tools()?;
     let dir = tempfile::tempdir().unwrap();
     let options = PrepareOptions::new(example());
@@ -95,9 +94,25 @@ pub fn machine() -> Result<Prepared, String> {
     Ok(Prepared { dir, machine })
 }
 
-/// Made by the first test that needs it. The directory is removed at the end of the process by its name's owner: the tests of this
-/// program are in one function each, so it is simply made for each process and removed by the last user.
-pub static MACHINE: LazyLock<Result<Prepared, String>> = LazyLock::new(machine);
+/// The machine of all tests that run at a time: made by the first, removed by the last. `None`, and why is printed, when there can be none.
+pub fn shared() -> Option<Arc<Prepared>> {
+    static SHARED: Mutex<Weak<Prepared>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(prepared) = shared.upgrade() {
+        return Some(prepared);
+    }
+    match machine() {
+        Ok(prepared) => {
+            let prepared = Arc::new(prepared);
+            *shared = Arc::downgrade(&prepared);
+            Some(prepared)
+        }
+        Err(why) => {
+            eprintln!("skipped: {why}");
+            None
+        }
+    }
+}
 
 /// The inputs, as directories and as an image, and scratch for one run.
 pub struct Fixture {
@@ -272,21 +287,42 @@ impl Fixture {
         let helper = HelperCommand::new(example());
         let (exit, text) = tokio::join!(
             firn_sandbox::run(&helper, &spec, log, std::future::pending()),
-            gather(chunks)
+            gather(chunks, None)
         );
         (exit.unwrap(), text)
     }
 
-    /// A job in a machine.
+    /// An empty directory for one run.
+    pub fn work(&self) -> PathBuf {
+        let work = self.at("work");
+        let _ = fs::remove_dir_all(&work);
+        fs::create_dir(&work).unwrap();
+        work
+    }
+
+    /// Live processes of QEMU's user; none are found when that is not distinct.
+    pub fn processes(&self) -> Vec<String> {
+        let mine = |entry: &fs::DirEntry| {
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            let zombie = stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z"));
+            entry.metadata().is_ok_and(|meta| meta.uid() == self.uid) && !zombie
+        };
+        let found = fs::read_dir("/proc").unwrap().flatten();
+        found
+            .filter(|entry| self.root && mine(entry))
+            .map(|entry| fs::read_to_string(entry.path().join("comm")).unwrap_or_default())
+            .collect()
+    }
+
+    /// A job in a machine. `said` is notified when the log has that word.
     pub async fn try_run(
         &self,
         machine: &Machine,
         job: &Job,
+        said: Option<(&str, &Notify)>,
         cancel: impl Future<Output = ()>,
     ) -> (Result<VmExit, VmError>, String, Archives) {
-        let work = self.at("work");
-        let _ = fs::remove_dir_all(&work);
-        fs::create_dir(&work).unwrap();
+        let work = self.work();
         let order = Order {
             job,
             image: &self.at("inputs"),
@@ -300,18 +336,26 @@ impl Fixture {
         };
         let (log, chunks) = mpsc::channel(4);
         let mut sink = Archives::default();
-        let (exit, text) = tokio::join!(machine.run(order, log, &mut sink, cancel), gather(chunks));
+        let (exit, text) = tokio::join!(machine.run(order, log, &mut sink, cancel), gather(chunks, said));
         println!("{exit:#?}\n{text}");
-        assert!(!work.join("machine/disk").exists() || exit.is_err());
-        assert!(!work.join("machine/port").exists() || exit.is_err());
+        assert_eq!(self.processes(), Vec::<String>::new());
+        if exit.is_ok() {
+            assert!(!work.join("machine/disk").exists() && !work.join("machine/port").exists());
+        }
         (exit, text, sink)
     }
 }
 
-async fn gather(mut chunks: mpsc::Receiver<Bytes>) -> String {
-    let mut all = Vec::new();
+/// The whole log. Tells when some word has come.
+async fn gather(mut chunks: mpsc::Receiver<Bytes>, said: Option<(&str, &Notify)>) -> String {
+    let mut all = String::new();
     while let Some(chunk) = chunks.recv().await {
-        all.extend(chunk);
+        all.push_str(std::str::from_utf8(&chunk).unwrap());
+        if let Some((word, notify)) = said
+            && all.contains(word)
+        {
+            notify.notify_one();
+        }
     }
-    String::from_utf8(all).unwrap()
+    all
 }
