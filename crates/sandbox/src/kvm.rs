@@ -112,7 +112,8 @@ mod x86_64 {
         rest: [u64; 36],
     }
 
-    const _: () = assert!(size_of::<Regs>() == 144 && size_of::<Sregs>() == 312 && size_of::<Segment>() == 24);
+    const _: () =
+        assert!(size_of::<Regs>() == 144 && size_of::<Sregs>() == 312 && size_of::<Segment>() == 24);
 
     /// The steps, by the number that the child reports.
     const STEPS: [&str; 11] = [
@@ -205,7 +206,10 @@ mod x86_64 {
         // SAFETY: plain system calls. Every pointer given to ioctl is to a live value of the layout that linux/kvm.h gives for the
         // request (sizes asserted above); both maps are checked before use, and are as large as what is read from or written to them.
         unsafe {
-            let kvm = check(0, libc::open(c"/dev/kvm".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC))?;
+            let kvm = check(
+                0,
+                libc::open(c"/dev/kvm".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC),
+            )?;
             if check(1, libc::ioctl(kvm, GET_API_VERSION, 0))? != 12 {
                 return Err((1, libc::EPROTO));
             }
