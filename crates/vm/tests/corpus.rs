@@ -1,7 +1,5 @@
 //! The seeds of the fuzz target through the function that it runs. Seeds named `bad-…` must be refused, all others be whole conversations.
 
-#![expect(clippy::unwrap_used, reason = "a failed test is the point")]
-
 use std::path::Path;
 
 #[path = "../../../fuzz/replay/guest_records.rs"]

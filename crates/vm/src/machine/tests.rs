@@ -243,7 +243,7 @@ async fn what_comes_at_the_wrong_time_ends_the_talk() {
     let missing = GuestRecord::Missing;
     let wrong: &[&[GuestRecord]] = &[
         &[READY],
-        &[done.clone()],
+        std::slice::from_ref(&done),
         &[nar(1)],
         &[output(0)],
         &[report(ExitKind::Cancelled)],

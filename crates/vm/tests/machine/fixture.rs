@@ -75,6 +75,15 @@ fn tools() -> Result<(), String> {
     Ok(())
 }
 
+pub fn options() -> MachineOptions {
+    MachineOptions {
+        helper: HelperCommand::new(example()),
+        qemu: find_qemu().unwrap(),
+        accelerator: Accelerator::Tcg,
+        boot: Duration::from_secs(180),
+    }
+}
+
 fn machine() -> Result<Prepared, String> {
     tools()?;
     let dir = tempfile::tempdir().unwrap();
@@ -84,13 +93,8 @@ fn machine() -> Result<Prepared, String> {
         Err(e) if e.to_string().contains("apt") => return Err(format!("no kernel package: {e}")),
         Err(e) => panic!("{e}"),
     }
-    let options = MachineOptions {
-        helper: HelperCommand::new(example()),
-        qemu: find_qemu().unwrap(),
-        accelerator: Accelerator::Tcg,
-        boot: Duration::from_secs(180),
-    };
-    let machine = Machine::open(dir.path(), options).unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let machine = Machine::open(dir.path(), self::options()).unwrap();
     Ok(Prepared { dir, machine })
 }
 
@@ -298,6 +302,32 @@ impl Fixture {
         let _ = fs::remove_dir_all(&work);
         fs::create_dir(&work).unwrap();
         work
+    }
+
+    /// A host in a process of its own: root's when there is a user for QEMU, else an ordinary user's.
+    pub fn host(&self, prepared: &Prepared, job: &Job, user: Option<u32>) -> Command {
+        let file = self.at("job.json");
+        fs::write(&file, serde_json::to_vec(job).unwrap()).unwrap();
+        let work = self.work();
+        let program = self.at("host");
+        fs::copy(example(), &program).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = Command::new(&program);
+        if user.is_none() && self.root {
+            for path in [self.dir.path(), &work] {
+                chown(path, Some(self.uid), Some(self.uid)).unwrap();
+            }
+            let id = self.uid.to_string();
+            command = Command::new("setpriv");
+            command
+                .args(["--reuid", &id, "--regid", &id, "--clear-groups"])
+                .arg(&program);
+        }
+        command
+            .arg("run")
+            .args([prepared.dir.path(), &file, &self.at("inputs"), &work])
+            .arg(user.map_or("none".to_owned(), |user| user.to_string()));
+        command
     }
 
     /// Live processes of QEMU's user; none are found when that is not distinct.
