@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use firn_sandbox::{FileSpec, Input, Network, SandboxSpec};
+use firn_sandbox::{FileSpec, Input, MAX_SPEC_BYTES, Network, SandboxSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::place;
@@ -38,8 +38,8 @@ pub enum JobError {
     /// Not something that a machine can do.
     #[error("{0}")]
     Invalid(String),
-    /// The encoded job is over [`MAX_JOB`].
-    #[error("a job of {0} bytes is over the limit of {MAX_JOB}")]
+    /// The encoded job is over [`MAX_JOB`], or its specification over [`MAX_SPEC_BYTES`].
+    #[error("a job of {0} bytes is too large")]
     TooLarge(usize),
 }
 
@@ -107,7 +107,10 @@ impl Job {
         let mut record = vec![0; HEAD];
         serde_json::to_writer(&mut record, self).map_err(|e| JobError::Invalid(e.to_string()))?;
         let length = record.len() - HEAD;
-        if length > MAX_JOB {
+        // The sandbox inside has a limit of its own.
+        let too_large = length > MAX_SPEC_BYTES
+            && serde_json::to_vec(&self.sandbox).is_ok_and(|spec| spec.len() > MAX_SPEC_BYTES);
+        if length > MAX_JOB || too_large {
             return Err(JobError::TooLarge(length));
         }
         if let Some(start) = record.first_chunk_mut::<HEAD>() {

@@ -4,10 +4,10 @@ use std::time::SystemTime;
 
 use firn_content::WalkProblem;
 use firn_nix::nar::{NarVisitor as _, NarWriter};
-use firn_sandbox::ExitKind;
+use firn_sandbox::{ExitKind, FileSpec};
 use firn_vm::Collected;
 
-use super::fixture::{DEV, Fixture, LINK, OUT, TOOLS, shared};
+use super::fixture::{BUSYBOX, DEV, Fixture, LINK, OUT, TOOLS, shared};
 
 /// What a command can find out about its surroundings, but for the kernel's version, the time and the size of things.
 const LOOK: &str = r#"
@@ -18,7 +18,7 @@ echo "host $(hostname) $(cat /proc/sys/kernel/domainname) $(cat /proc/sys/kernel
 echo "umask $(umask)"
 echo "core $(ulimit -S -c) stack $(ulimit -S -s)"
 grep -E '^(CapInh|CapPrm|CapEff|CapAmb|NoNewPrivs|Seccomp|SigIgn|SigBlk|SigCgt|Uid|Gid|Groups):' /proc/self/status
-ls -l /proc/1/fd | sed 's/.* \([0-9]* ->\)/\1/; s,/pts/.*,/pts,'
+for fd in 0 1 2 3 4 5 6 7 8 9; do test -L /proc/1/fd/$fd && echo "fd $fd"; done; readlink /proc/1/fd/0
 test -t 1 && test -t 2 && echo "terminal"
 cat /proc/self/personality
 for f in / /etc /etc/passwd /tmp /dev/shm /dev/null /dev/pts/ptmx /nix /nix/store /build /build/.attrs.json /bin; do
@@ -60,7 +60,7 @@ async fn a_build_sees_the_same_as_without_a_machine_and_gives_its_outputs() {
     let build = format!(
         "{look}\necho ---; date +%s; cat /proc/net/dev; ls /sys /dev/vda 2>&1; uname -r
         mkdir -p $out/bin $dev; echo hello > $out/bin/hello; chmod 755 $out/bin/hello; ln -s bin/hello $out/link
-        echo headers > $dev/file"
+        cp {TOOLS}/bin/busybox $dev/large; chmod 644 $dev/large; echo headers > $dev/file"
     );
     let job = it.job(&build, &[OUT, DEV]);
     let (exit, log, sink) = it
@@ -69,7 +69,11 @@ async fn a_build_sees_the_same_as_without_a_machine_and_gives_its_outputs() {
     let exit = exit.unwrap();
     assert_eq!(exit.exit.status, ExitKind::Exited(0), "{log}");
     assert_eq!((exit.outputs, sink.1), (Collected::All, 2));
-    assert_eq!(sink.0, expected());
+    assert!(
+        sink.0 == expected(),
+        "{:?}",
+        sink.0.iter().map(Vec::len).collect::<Vec<_>>()
+    );
 
     let (inside, rest) = log.split_once("---\n").unwrap();
     for (number, (inside, outside)) in inside.lines().zip(outside.lines()).enumerate() {
@@ -120,6 +124,11 @@ fn expected() -> Vec<Vec<u8>> {
         nar.regular(false, 8)?;
         nar.data(b"headers\n")?;
         nar.end_regular()?;
+        let busybox = std::fs::read(BUSYBOX)?;
+        nar.entry(b"large")?;
+        nar.regular(false, busybox.len() as u64)?;
+        nar.data(&busybox)?;
+        nar.end_regular()?;
         nar.end_directory()
     });
     vec![out, dev]
@@ -131,8 +140,13 @@ async fn a_failure_is_told_and_lack_of_memory_hits_the_command_alone() {
     let it = Fixture::new();
     // Shared memory counts as well, and half of the memory fits in there.
     let script = "echo before; dd if=/dev/zero of=/dev/shm/x bs=1M count=230 2>&1
-        dd if=/dev/zero of=/dev/null bs=230M count=1 2>&1; echo dd $?; echo after; echo x > $out; exit 7";
-    let job = it.job(script, &[OUT]);
+        dd if=/dev/zero of=/dev/null bs=230M count=1 2>&1; echo dd $?; wc -c < large; echo after; echo x > $out; exit 7";
+    let mut job = it.job(script, &[OUT]);
+    job.build_files.push(FileSpec {
+        path: "/build/large".into(),
+        contents: vec![b'x'; 1_000_000],
+        mode: 0o444,
+    });
     let (exit, log, sink) = it
         .try_run(&prepared.machine, &job, None, std::future::pending())
         .await;
@@ -140,7 +154,7 @@ async fn a_failure_is_told_and_lack_of_memory_hits_the_command_alone() {
     assert_eq!(exit.exit.status, ExitKind::Exited(7), "{log}");
     assert_eq!((exit.outputs, sink.0.len()), (Collected::NotBuilt, 0));
     assert!(
-        log.starts_with("before\n") && log.ends_with("dd 137\nafter\n"),
+        log.starts_with("before\n") && log.ends_with("dd 137\n1000000\nafter\n"),
         "{log}"
     );
     assert_eq!(exit.exit.log_bytes, log.len() as u64);
