@@ -4,7 +4,7 @@
 //! the very sandbox of [`firn_sandbox`] runs the command, so that a build sees the same here as in the sandbox alone, and the
 //! outputs come back as archives over the serial port. QEMU itself runs in such a sandbox, too.
 //!
-//! Three parts: [`prepare`] makes the files that every machine starts from; [`Machine`] is the host's side; [`guest_main`] is the
+//! Three parts: [`prepare()`] makes the files that every machine starts from; [`Machine`] is the host's side; [`guest_main`] is the
 //! guest's. Between them is a small protocol ([`record`], [`Job`], [`Conversation`]) whose one side is not to be trusted once a command has run.
 //! [`image`] packs inputs.
 //!
@@ -37,7 +37,7 @@ pub mod image;
 mod job;
 mod machine;
 pub mod place;
-pub mod prepare;
+mod prepare;
 pub mod probe;
 pub mod record;
 
@@ -48,4 +48,6 @@ pub use job::{Job, JobError, MAX_JOB, MAX_OUTPUTS};
 pub use machine::{
     Accelerator, Collected, Machine, MachineOptions, Order, OutputSink, Resources, VmExit, find_qemu,
 };
-pub use prepare::{Manifest, PrepareOptions, PreparedError, prepare};
+pub use prepare::{
+    KernelSource, MANIFEST, Manifest, Part, PrepareError, PrepareOptions, PreparedError, prepare,
+};

@@ -46,6 +46,8 @@ pub struct Manifest {
     pub tools: Part,
     /// SHA-256 of the builds' `/bin/sh`, in hexadecimal.
     pub shell: String,
+    /// SHA-256 of the executable that is the guest's side, in hexadecimal.
+    pub guest: String,
 }
 
 impl Part {
@@ -85,6 +87,14 @@ impl Manifest {
         }
         let digest = hex(&hasher.finalize());
         format!("vm-{}/{}", self.format, digest.get(..16).unwrap_or_default())
+    }
+
+    /// Whether the guest's side is this very executable. When it is not, builds may see an older sandbox than this process knows.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn is_of(&self, executable: &Path) -> io::Result<bool> {
+        Ok(hash(executable)? == self.guest)
     }
 
     /// Reads the manifest of a directory and checks every file by its hash.
@@ -189,6 +199,7 @@ mod tests {
             initrd: part("initrd"),
             tools: part("tools"),
             shell: "00".to_owned(),
+            guest: "00".to_owned(),
         }
     }
 

@@ -86,6 +86,7 @@ pub fn prepare(dir: &Path, options: &PrepareOptions) -> Result<Manifest, Prepare
         initrd: Part::of(&at("initrd"), "initrd")?,
         tools: Part::of(&at("tools"), "tools")?,
         shell: manifest::digest(&options.busybox)?,
+        guest: manifest::digest(&options.guest)?,
     };
     for part in manifest.parts() {
         let name = part.name.split('-').next().unwrap_or_default();

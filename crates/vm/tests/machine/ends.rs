@@ -7,7 +7,7 @@ use firn_vm::probe::probe;
 use firn_vm::{Accelerator, Collected, Machine, MachineOptions, VmError};
 use tokio::sync::Notify;
 
-use super::fixture::{Fixture, OUT, options, shared};
+use super::fixture::{Fixture, OUT, example, options, shared};
 
 const FOREVER: &str = "trap '' HUP INT TERM; echo started; echo x > $out; while true; do sleep 1; done";
 
@@ -100,6 +100,8 @@ fn nothing_else_is_taken_instead_of_the_accelerator_that_was_asked_for() {
             .filter(|check| check.name != "KVM")
             .all(|check| check.ok)
     );
+    let manifest = prepared.machine.manifest();
+    assert!(manifest.is_of(&example()).unwrap() && !manifest.is_of("/bin/ls".as_ref()).unwrap());
     let empty = tempfile::tempdir().unwrap();
     let checks = probe(empty.path(), None, Accelerator::Tcg);
     assert!(checks.iter().any(|check| !check.ok && check.hint.is_some()));
