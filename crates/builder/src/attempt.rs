@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use firn_content::Staged;
-use firn_core::Object;
+use firn_core::{Isolation, Object};
 use firn_nix::StorePath;
 use firn_nix::derivation::{DerivationOptions, MAX_ATERM};
 use firn_sandbox::{Network, SandboxError, SandboxSpec};
@@ -34,16 +34,16 @@ const LOG_CHUNKS: usize = 4;
 /// A job on this machine. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
-    shared: Arc<Shared>,
-    job: Arc<Job>,
-    cancel: CancellationToken,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) job: Arc<Job>,
+    pub(crate) cancel: CancellationToken,
 }
 
 /// What is known before the run.
-struct Prepared {
-    outputs: BTreeMap<String, StorePath>,
+pub(crate) struct Prepared {
+    pub(crate) outputs: BTreeMap<String, StorePath>,
     options: DerivationOptions,
-    environment: Environment,
+    pub(crate) environment: Environment,
 }
 
 /// What is seen of a running build's files.
@@ -54,7 +54,7 @@ struct Watch {
     full: OnceLock<()>,
 }
 
-type Built = BTreeMap<String, BuiltFile>;
+pub(crate) type Built = BTreeMap<String, BuiltFile>;
 
 impl Attempt {
     pub(crate) fn new(shared: Arc<Shared>, job: Job, cancel: CancellationToken) -> Self {
@@ -75,6 +75,18 @@ impl Attempt {
 
     async fn build(&self, log: mpsc::Sender<Bytes>, report: &mut RunReport) -> Result<Built, RunFailure> {
         let prepared = Arc::new(self.blocking(Self::prepare).await?);
+        match self.job.isolation {
+            Isolation::Namespaces => self.build_in_namespaces(prepared, log, report).await,
+            Isolation::Vm => self.build_in_machine(prepared, log, report).await,
+        }
+    }
+
+    async fn build_in_namespaces(
+        &self,
+        prepared: Arc<Prepared>,
+        log: mpsc::Sender<Bytes>,
+        report: &mut RunReport,
+    ) -> Result<Built, RunFailure> {
         let mut slot = self.slot()?;
         let host_ids = slot.as_ref().map(|slot| (slot.uid(), slot.uid()));
         let environment = Arc::clone(&prepared);
@@ -184,7 +196,7 @@ impl Attempt {
         std::fs::read(tree).map_err(failed)
     }
 
-    fn slot(&self) -> Result<Option<Slot>, RunFailure> {
+    pub(crate) fn slot(&self) -> Result<Option<Slot>, RunFailure> {
         let Some(slots) = &self.shared.slots else {
             return Ok(None);
         };
@@ -245,9 +257,13 @@ impl Attempt {
                 .is_ok_and(|n| n < processors)
                 .then_some(cores),
         };
+        self.limited(&limits)
+    }
+
+    pub(crate) fn limited(&self, limits: &GroupLimits) -> Result<Group, RunFailure> {
         self.shared
             .groups
-            .create(self.job.id, &limits)
+            .create(self.job.id, limits)
             .map_err(|e| RunFailure::Infrastructure(format!("limiting a build: {e}")))
     }
 
@@ -274,6 +290,23 @@ impl Attempt {
         dir: &Path,
         watch: &Watch,
     ) -> (Result<firn_sandbox::Exit, SandboxError>, LogTail) {
+        let (sender, forward) = self.pass_on(log);
+        let filled = disk::filled(dir.to_owned(), self.disk_limit(), &watch.peak);
+        let stop = async {
+            tokio::select! {
+                () = self.cancel.cancelled() => {}
+                () = filled => { let _ = watch.full.set(()); }
+            }
+        };
+        let run = firn_sandbox::run(&self.shared.config.helper, spec, sender, stop);
+        tokio::join!(run, forward)
+    }
+
+    /// Passes a log on, and keeps the end of it.
+    pub(crate) fn pass_on(
+        &self,
+        log: mpsc::Sender<Bytes>,
+    ) -> (mpsc::Sender<Bytes>, impl Future<Output = LogTail> + Send + '_) {
         let (sender, mut receiver) = mpsc::channel::<Bytes>(LOG_CHUNKS);
         let forward = async move {
             let mut tail = LogTail::default();
@@ -287,18 +320,10 @@ impl Attempt {
             }
             tail
         };
-        let filled = disk::filled(dir.to_owned(), self.disk_limit(), &watch.peak);
-        let stop = async {
-            tokio::select! {
-                () = self.cancel.cancelled() => {}
-                () = filled => { let _ = watch.full.set(()); }
-            }
-        };
-        let run = firn_sandbox::run(&self.shared.config.helper, spec, sender, stop);
-        tokio::join!(run, forward)
+        (sender, forward)
     }
 
-    fn collection<'a>(
+    pub(crate) fn collection<'a>(
         &'a self,
         prepared: &'a Prepared,
         store: &'a std::path::Path,
@@ -315,7 +340,7 @@ impl Attempt {
         }
     }
 
-    async fn publish(
+    pub(crate) async fn publish(
         &self,
         collected: Result<(Built, Vec<Staged>), RunFailure>,
     ) -> Result<Built, RunFailure> {
@@ -343,7 +368,11 @@ impl Attempt {
         }
     }
 
-    async fn end(&self, scratch: Scratch, result: Result<Built, RunFailure>) -> Result<Built, RunFailure> {
+    pub(crate) async fn end(
+        &self,
+        scratch: Scratch,
+        result: Result<Built, RunFailure>,
+    ) -> Result<Built, RunFailure> {
         let removed = tokio::task::spawn_blocking(move || scratch.remove()).await;
         if let Err(error) = removed.map_err(std::io::Error::other).flatten() {
             tracing::warn!(build = %self.job.id, %error, "the directories of a build were not removed");
@@ -352,7 +381,7 @@ impl Attempt {
     }
 
     /// Runs what reads and writes files away from the tasks.
-    async fn blocking<T: Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> Result<T, RunFailure> + Send + 'static,
     ) -> Result<T, RunFailure> {
@@ -366,6 +395,6 @@ impl Attempt {
     }
 }
 
-fn micros(time: Duration) -> u64 {
+pub(crate) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -35,13 +35,13 @@ pub(crate) struct Collection<'a> {
 }
 
 /// What is learned while the NAR of an output goes by.
-struct Seen {
+pub(crate) struct Seen {
     scan: RefScanner,
     fixed: Option<FixedHash>,
 }
 
 impl Seen {
-    fn observer(seen: &Arc<Mutex<Self>>) -> Observer {
+    pub(crate) fn observer(seen: &Arc<Mutex<Self>>) -> Observer {
         let seen = Arc::clone(seen);
         Box::new(move |chunk| {
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,21 +60,55 @@ impl Collection<'_> {
         for (name, path) in self.outputs {
             self.look(name, path)?;
         }
-        let candidates: BTreeSet<StorePath> = self
-            .job
-            .inputs
-            .objects()
-            .map(|input| &input.path)
-            .chain(self.outputs.values())
-            .cloned()
-            .collect();
-        let mut objects = BTreeMap::new();
-        let mut trees = Vec::new();
+        let candidates = self.candidates();
+        let mut taken = Vec::new();
         let mut left = self.job.limits.output_bytes;
         for (name, path) in self.outputs {
-            let (object, tree) = self.ingest(name, path, &candidates, left)?;
-            left = left.saturating_sub(object.nar_size);
-            objects.insert(name.clone(), object);
+            let (tree, seen) = self.ingest(name, path, &candidates, left)?;
+            left = left.saturating_sub(tree.size());
+            taken.push((tree, seen));
+        }
+        self.accept(taken)
+    }
+
+    /// What outputs may refer to.
+    pub(crate) fn candidates(&self) -> BTreeSet<StorePath> {
+        let inputs = self.job.inputs.objects().map(|input| &input.path);
+        inputs.chain(self.outputs.values()).cloned().collect()
+    }
+
+    fn expected(&self, name: &str) -> Option<&ContentAddress> {
+        match self.job.drv.outputs.get(name) {
+            Some(DerivationOutput::Fixed { ca, .. }) => Some(ca),
+            _ => None,
+        }
+    }
+
+    /// What to look for in an output.
+    pub(crate) fn look_for(&self, name: &str, candidates: &BTreeSet<StorePath>) -> Seen {
+        Seen {
+            scan: RefScanner::new(candidates),
+            fixed: self.expected(name).and_then(FixedHash::new),
+        }
+    }
+
+    /// Checks all outputs, which are given in their order.
+    pub(crate) fn accept(
+        &self,
+        taken: Vec<(Staged, Arc<Mutex<Seen>>)>,
+    ) -> Result<(BTreeMap<String, Object>, Vec<Staged>), RunFailure> {
+        if taken.len() != self.outputs.len() {
+            return Err(RunFailure::Infrastructure(format!(
+                "{} of {} outputs of '{}' arrived",
+                taken.len(),
+                self.outputs.len(),
+                self.job.drv_path
+            )));
+        }
+        let mut objects = BTreeMap::new();
+        let mut trees = Vec::new();
+        for ((name, path), (tree, seen)) in self.outputs.iter().zip(taken) {
+            objects.insert(name.clone(), self.object(name, path, &tree, seen)?);
             trees.push(tree);
         }
         self.refuse_circles(&objects)?;
@@ -86,34 +120,32 @@ impl Collection<'_> {
         let drv_path = &self.job.drv_path;
         match self.store.join(path.base_name()).symlink_metadata() {
             Ok(_) => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(RunFailure::OutputRejected(format!(
-                "builder for '{drv_path}' failed to produce output path for output '{name}' at '{path}'"
-            ))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(self.missing(name, path)),
             Err(e) => Err(RunFailure::Infrastructure(format!(
                 "output '{name}' of '{drv_path}': {e}"
             ))),
         }
     }
 
-    /// One pass over an output: its content, references and, when it is fixed, its hash.
+    pub(crate) fn missing(&self, name: &str, path: &StorePath) -> RunFailure {
+        RunFailure::OutputRejected(format!(
+            "builder for '{}' failed to produce output path for output '{name}' at '{path}'",
+            self.job.drv_path
+        ))
+    }
+
+    /// One pass over an output.
     fn ingest(
         &self,
         name: &str,
         path: &StorePath,
         candidates: &BTreeSet<StorePath>,
         left: u64,
-    ) -> Result<(Object, Staged), RunFailure> {
+    ) -> Result<(Staged, Arc<Mutex<Seen>>), RunFailure> {
         if self.cancel.is_cancelled() {
             return Err(RunFailure::Cancelled);
         }
-        let expected = match self.job.drv.outputs.get(name) {
-            Some(DerivationOutput::Fixed { ca, .. }) => Some(ca),
-            _ => None,
-        };
-        let seen = Arc::new(Mutex::new(Seen {
-            scan: RefScanner::new(candidates),
-            fixed: expected.and_then(FixedHash::new),
-        }));
+        let seen = Arc::new(Mutex::new(self.look_for(name, candidates)));
         let policy = WalkPolicy::BuildOutput { owner: self.owner };
         let limits = WalkLimits {
             bytes: left,
@@ -128,6 +160,17 @@ impl Collection<'_> {
                 Some(Seen::observer(&seen)),
             )
             .map_err(|e| self.not_ingested(name, path, e))?;
+        Ok((tree, seen))
+    }
+
+    /// What an output is: its content, references and, when it is fixed, its hash.
+    fn object(
+        &self,
+        name: &str,
+        path: &StorePath,
+        tree: &Staged,
+        seen: Arc<Mutex<Seen>>,
+    ) -> Result<Object, RunFailure> {
         let Some(Seen { scan, fixed }) = Arc::into_inner(seen).and_then(|seen| seen.into_inner().ok()) else {
             return Err(RunFailure::Infrastructure(format!(
                 "the scan of output '{path}' was not finished"
@@ -138,17 +181,17 @@ impl Collection<'_> {
         } else {
             scan.found()
         };
+        let expected = self.expected(name);
         if let Some(ca) = expected {
             self.check_fixed(path, ca, fixed, &references)?;
         }
-        let object = Object {
+        Ok(Object {
             path: path.clone(),
             content: tree.hash(),
             nar_size: tree.size(),
             references,
             ca: expected.copied(),
-        };
-        Ok((object, tree))
+        })
     }
 
     fn check_fixed(
@@ -206,7 +249,7 @@ impl Collection<'_> {
         }
     }
 
-    fn not_ingested(&self, name: &str, path: &StorePath, error: IngestError) -> RunFailure {
+    pub(crate) fn not_ingested(&self, name: &str, path: &StorePath, error: IngestError) -> RunFailure {
         match error {
             IngestError::Tree(WalkError {
                 problem: WalkProblem::Io(errno),
@@ -242,7 +285,7 @@ impl Collection<'_> {
         }
     }
 
-    fn too_large(&self) -> String {
+    pub(crate) fn too_large(&self) -> String {
         let limit = self.job.limits.output_bytes;
         format!(
             "outputs of '{}' are larger than {limit} bytes together",

@@ -10,8 +10,8 @@ use firn_service::ports::JobLimits;
 use crate::environment::{BUILD_DIR, Environment};
 
 /// User and group of a builder, as it sees them.
-const UID: u32 = 1000;
-const GID: u32 = 100;
+pub(crate) const UID: u32 = 1000;
+pub(crate) const GID: u32 = 100;
 
 const PASSWD: &str = "root:x:0:0:Nix build user:/build:/noshell\n\
 nixbld:x:1000:100:Nix build user:/build:/noshell\n\
@@ -101,6 +101,8 @@ pub fn sandbox_spec(
         domainname: "(none)".to_owned(),
         i686: around.i686,
         network: around.network,
+        devices: Vec::new(),
+        randomize: false,
         cgroups: Vec::new(),
         limits: Limits {
             wall: Some(around.limits.wall),
@@ -111,7 +113,7 @@ pub fn sandbox_spec(
 }
 
 /// Small files, with the bytes that Nix writes. A build that can reach the network also gets what name resolution needs.
-fn etc(network: Network) -> Vec<FileSpec> {
+pub(crate) fn etc(network: Network) -> Vec<FileSpec> {
     let file = |path: &str, contents: &[u8]| FileSpec {
         path: path.into(),
         contents: contents.to_vec(),

@@ -31,7 +31,9 @@ mod fixed;
 mod flat;
 mod graph;
 pub mod groups;
+mod in_machine;
 pub mod layout;
+mod machine;
 mod order;
 mod outputs;
 mod scratch;
@@ -54,6 +56,7 @@ use attempt::Attempt;
 use groups::Groups;
 use slots::Slots;
 
+pub use machine::Machines;
 pub use slots::DEFAULT_FIRST_UID;
 
 /// What a [`LocalBuilder`] needs from its machine.
@@ -71,6 +74,8 @@ pub struct Config {
     pub first_uid: u32,
     /// Number of host users: most builds at a time, when this process is root's.
     pub uids: u32,
+    /// Virtual machines, for jobs that must run in one.
+    pub machines: Option<Machines>,
     /// What fixed-output builds can reach.
     pub fixed_network: Network,
 }

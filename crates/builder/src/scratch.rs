@@ -26,12 +26,7 @@ impl Scratch {
         environment: &Environment,
         owner: Option<(u32, u32)>,
     ) -> io::Result<Self> {
-        let dir = parent.join(id.to_string());
-        std::fs::DirBuilder::new().mode(0o700).create(&dir)?;
-        let made = Self {
-            dirs: Directories::below(&dir),
-            dir,
-        };
+        let made = Self::empty(parent, id)?;
         match made.fill(environment, owner) {
             Ok(()) => Ok(made),
             Err(e) => {
@@ -39,6 +34,16 @@ impl Scratch {
                 Err(e)
             }
         }
+    }
+
+    /// Makes only the directory that they would be in.
+    pub(crate) fn empty(parent: &Path, id: BuildId) -> io::Result<Self> {
+        let dir = parent.join(id.to_string());
+        std::fs::DirBuilder::new().mode(0o700).create(&dir)?;
+        Ok(Self {
+            dirs: Directories::below(&dir),
+            dir,
+        })
     }
 
     fn fill(&self, environment: &Environment, owner: Option<(u32, u32)>) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use firn_core::{Effective, Layer, Level, layered};
+use firn_core::{Effective, Isolation, Layer, Level, layered};
 use serde::Deserialize;
 
 use crate::options::Options;
@@ -25,6 +25,8 @@ pub struct Config {
     pub ssh: Ssh,
     /// Builds.
     pub build: Build,
+    /// Virtual machines that builds run in.
+    pub vm: Vm,
     /// Uploads.
     pub upload: Upload,
     /// Binary caches.
@@ -64,6 +66,9 @@ impl Default for Ssh {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Build {
+    /// What builds can run in, the preferred first: `namespaces`, `vm`.
+    #[serde(deserialize_with = "isolations")]
+    pub sandboxes: Vec<Isolation>,
     /// Builds that run at once; 0 is one for each processor.
     pub max_jobs: usize,
     /// What `NIX_BUILD_CORES` says; 0 is the number of processors. Part of every build key.
@@ -97,6 +102,7 @@ pub struct Build {
 impl Default for Build {
     fn default() -> Self {
         Self {
+            sandboxes: vec![Isolation::Namespaces],
             max_jobs: 0,
             cores: 0,
             timeout: 24 * 3600,
@@ -111,6 +117,53 @@ impl Default for Build {
             features: ["benchmark", "big-parallel"].map(String::from).into(),
             sandbox_shell: None,
             first_uid: 872_415_232,
+        }
+    }
+}
+
+fn isolations<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Isolation>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    if names.is_empty() {
+        return Err(serde::de::Error::custom("at least one of namespaces and vm"));
+    }
+    let parsed = names.iter().map(|name| name.parse());
+    parsed.collect::<Result<_, _>>().map_err(serde::de::Error::custom)
+}
+
+/// `[vm]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Vm {
+    /// What executes instructions; there is never another one in its place.
+    pub accelerator: VmAccelerator,
+    /// Bytes of memory of each machine. Part of the build keys of builds in machines.
+    pub memory: u64,
+    /// Bytes of images of inputs that are kept.
+    pub image_cache: u64,
+    /// Seconds in which a machine must be ready.
+    pub boot_timeout: u64,
+    /// Path of qemu-system-x86_64; without it the one in the usual places.
+    pub qemu: Option<PathBuf>,
+}
+
+/// What executes a machine's instructions.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VmAccelerator {
+    /// The processor.
+    Kvm,
+    /// A translator: slow, and no wall between accounts. For tests.
+    Tcg,
+}
+
+impl Default for Vm {
+    fn default() -> Self {
+        Self {
+            accelerator: VmAccelerator::Kvm,
+            memory: 4 << 30,
+            image_cache: 32 << 30,
+            boot_timeout: 120,
+            qemu: None,
         }
     }
 }

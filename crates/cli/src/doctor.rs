@@ -2,12 +2,24 @@
 
 use std::process::ExitCode;
 
+use firn_core::Isolation;
+
 use crate::config::Config;
+use crate::machines;
 
 /// Prints one line a check; fails when something that builds need is missing.
 pub fn doctor(config: &Config) -> anyhow::Result<ExitCode> {
     let mut missing = false;
-    for check in firn_sandbox::probe::probe() {
+    let mut checks = firn_sandbox::probe::probe();
+    if config.build.sandboxes.contains(&Isolation::Vm) {
+        let vm = &config.vm;
+        checks.extend(firn_vm::probe::probe(
+            &machines::dir(config),
+            vm.qemu.as_deref(),
+            vm.accelerator.into(),
+        ));
+    }
+    for check in checks {
         let mark = match (check.ok, check.required) {
             (true, _) => "ok     ",
             (false, true) => "MISSING",

@@ -8,6 +8,7 @@ mod config;
 mod doctor;
 mod door;
 mod live;
+mod machines;
 mod options;
 mod relay;
 mod secret;
@@ -26,6 +27,9 @@ fn main() -> ExitCode {
     // The sandbox helper is single-threaded by design: no runtime, no log, before anything else.
     if matches!(options.command, Command::SandboxExec) {
         return firn_sandbox::sandbox_exec_main();
+    }
+    if matches!(options.command, Command::VmInit) {
+        return firn_vm::guest_main();
     }
     let json = options.json;
     match run(options) {
@@ -68,8 +72,9 @@ fn run(options: Options) -> anyhow::Result<ExitCode> {
             Command::OfAccount(command) => client::of_account(&config, account, command, json).await,
             Command::Status => client::status(&config, json).await,
             Command::Stdio { exec } => stdio::stdio(&config, account, exec).await,
+            Command::Vm(command) => machines::vm(&config, &command),
             Command::Doctor => doctor::doctor(&config),
-            Command::Simulate(_) | Command::SandboxExec => Ok(ExitCode::FAILURE),
+            Command::Simulate(_) | Command::SandboxExec | Command::VmInit => Ok(ExitCode::FAILURE),
         }
     });
     // A blocked read of standard input must not hold the process.

@@ -52,11 +52,28 @@ pub enum Command {
     },
     /// How much derivation sharing would save, by simulation over a graph of derivations; needs no service
     Simulate(firn_simulate::command::Args),
+    /// Virtual machines for builds
+    #[command(subcommand)]
+    Vm(VmCommand),
     /// Check what this machine offers and say what is missing
     Doctor,
     /// Run one build's sandbox (internal: the service starts it)
     #[command(hide = true)]
     SandboxExec,
+    /// Be the first process of a virtual machine (internal)
+    #[command(hide = true)]
+    VmInit,
+}
+
+/// `firn vm …`
+#[derive(Debug, Subcommand)]
+pub enum VmCommand {
+    /// Make the kernel and the root of virtual machines from the distribution's packages (Debian: apt-get, busybox-static, e2fsprogs)
+    Prepare {
+        /// Package file of the kernel [default: the distribution's linux-image-cloud-amd64, downloaded]
+        #[arg(long, value_name = "FILE.deb")]
+        kernel: Option<PathBuf>,
+    },
 }
 
 /// Arguments of `serve`.

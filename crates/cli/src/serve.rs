@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::door::Door;
 use crate::live::House;
 use crate::options::ServeArgs;
-use crate::{admin, banner};
+use crate::{admin, banner, machines};
 
 /// Name and version of what the sandbox shows to a build; part of every build key. An ordinary user's builds own their inputs, as they
 /// see it, root's do not.
@@ -108,15 +108,38 @@ async fn run(config: &Config, args: &ServeArgs, defaults: Effective, db: AnyData
     let shell = sandbox_shell(config)?;
     let mut extra = BTreeMap::new();
     let mut shell_tree = None;
+    let mut shell_hash = None;
     if let Some(shell) = &shell {
         let hash = keep_shell(&content, shell)
             .await
             .with_context(|| format!("sandbox shell {}", shell.display()))?;
         extra.insert("/bin/sh".to_owned(), hash);
         shell_tree = Some(content.tree(&hash));
+        shell_hash = Some(hash);
     }
-    let settings = settings(config, extra, defaults);
-    let builder = LocalBuilder::new(builder_config(config, &content, shell_tree, settings.max_jobs)?)?;
+    let mut settings = settings(config, extra, defaults);
+    let mut builder = builder_config(config, &content, shell_tree, settings.max_jobs)?;
+    for isolation in &config.build.sandboxes {
+        let class = match isolation {
+            Isolation::Namespaces => Ok(sandbox().to_owned()),
+            Isolation::Vm => match machines::open(config, shell_hash) {
+                Ok((machines, class)) => {
+                    builder.machines = Some(machines);
+                    Ok(class)
+                }
+                Err(error) => {
+                    let why = format!("{error:#}");
+                    tracing::error!(
+                        why,
+                        "no virtual machines: builds that must run in one are refused"
+                    );
+                    Err(why)
+                }
+            },
+        };
+        settings.sandboxes.push((*isolation, class));
+    }
+    let builder = LocalBuilder::new(builder)?;
     let swept = builder
         .sweep()
         .context("cannot end the builds of an earlier process")?;
@@ -223,7 +246,7 @@ fn settings(config: &Config, extra: BTreeMap<String, NarHash>, defaults: Effecti
             disk_entries: build.max_files,
         },
         max_nar_size: config.upload.max_nar_size,
-        sandboxes: vec![(Isolation::Namespaces, Ok(sandbox().to_owned()))],
+        sandboxes: Vec::new(),
         extra,
         defaults,
         log_dir: config.data_dir.join("logs"),
@@ -261,6 +284,7 @@ fn builder_config(
         shell,
         first_uid: config.build.first_uid,
         uids: u32::try_from(slots).unwrap_or(1).saturating_add(SPARE_UIDS),
+        machines: None,
         fixed_network: Network::Loopback,
     })
 }

@@ -29,6 +29,7 @@
 mod error;
 mod exec;
 mod exit;
+pub mod kvm;
 mod latin1;
 pub mod probe;
 mod run;

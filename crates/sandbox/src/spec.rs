@@ -68,6 +68,13 @@ pub struct SandboxSpec {
     pub i686: bool,
     /// What of the network the command can reach.
     pub network: Network,
+    /// Character devices in `/dev` besides those that every command has, for example `/dev/kvm`. For programs of the
+    /// operator, never for a build.
+    #[serde(default, with = "crate::latin1")]
+    pub devices: Vec<PathBuf>,
+    /// Lay out address spaces at random. Builds have it off, as in Nix; programs that stand between tenants want it.
+    #[serde(default)]
+    pub randomize: bool,
     /// Host: control group directories (of any version) that the command is put into before it runs. Made, limited and
     /// removed by the caller.
     #[serde(with = "crate::latin1")]

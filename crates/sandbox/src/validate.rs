@@ -30,6 +30,12 @@ fn check(spec: &SandboxSpec) -> Result<(), String> {
     for path in &spec.cgroups {
         clean("cgroup", path)?;
     }
+    for path in &spec.devices {
+        clean("device", path)?;
+        if path.parent() != Some(Path::new("/dev")) {
+            return Err(format!("{} is no device in /dev", path.display()));
+        }
+    }
     if let Some((uid, gid)) = spec.host_ids
         && (uid == 0 || gid == 0)
     {
@@ -162,6 +168,8 @@ mod tests {
             domainname: "(none)".into(),
             i686: false,
             network: Network::Loopback,
+            devices: vec![],
+            randomize: false,
             cgroups: vec![],
             limits: Limits::default(),
         }
@@ -217,6 +225,9 @@ mod tests {
                 mode: 0o644,
             }];
         });
+        refused(|it| it.devices = vec!["/etc/shadow".into()]);
+        refused(|it| it.devices = vec!["/dev/../etc".into()]);
+        refused(|it| it.devices = vec!["/dev/mapper/a".into()]);
         refused(|it| it.argv = vec![]);
         refused(|it| it.env = vec![(b"A=B".to_vec(), vec![])]);
         refused(|it| it.env = vec![(b"A".to_vec(), vec![0])]);

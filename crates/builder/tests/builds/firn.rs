@@ -38,6 +38,7 @@ impl Firn {
             // Tests run at the same time, in this process and in others.
             first_uid: DEFAULT_FIRST_UID + std::process::id() % 10_000 * 1000 + next(),
             uids: 4,
+            machines: None,
             fixed_network: Network::Loopback,
         });
         Self {

@@ -65,7 +65,7 @@ fn steps(spec: &SandboxSpec, helper: &OwnedFd, terminal: OwnedFd) -> Result<Infa
         let _ = confine::no_new_privileges()
             .and_then(|()| sys::scope_abstract_sockets().named(|| "Landlock").map(drop));
     }
-    confine::plain_process(spec.i686)?;
+    confine::plain_process(spec.i686, spec.randomize)?;
     rustix::process::chdir(&spec.cwd)
         .named(|| format!("enter the working directory {}", spec.cwd.display()))?;
     confine::die_with_helper(helper)?;

@@ -47,7 +47,7 @@ pub(super) fn no_new_privileges() -> Result<(), String> {
 }
 
 /// The state of a process that nobody has changed.
-pub(super) fn plain_process(i686: bool) -> Result<(), String> {
+pub(super) fn plain_process(i686: bool, randomize: bool) -> Result<(), String> {
     const ADDR_NO_RANDOMIZE: libc::c_ulong = 0x004_0000;
     const PER_LINUX32: libc::c_ulong = 0x0008;
     no_new_privileges()?;
@@ -62,5 +62,6 @@ pub(super) fn plain_process(i686: bool) -> Result<(), String> {
     )
     .named(|| "setrlimit RLIMIT_CORE")?;
     sys::reset_signals();
-    sys::personality(ADDR_NO_RANDOMIZE | if i686 { PER_LINUX32 } else { 0 }).named(|| "personality")
+    let layout = if randomize { 0 } else { ADDR_NO_RANDOMIZE };
+    sys::personality(layout | if i686 { PER_LINUX32 } else { 0 }).named(|| "personality")
 }

@@ -1,12 +1,12 @@
 //! `/dev`: a few devices of the host, a terminal multiplexer and shared memory of its own.
 
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, mount};
 
 use super::io_ext::Named;
-use super::root::{HARMLESS, bind, make_dirs, make_file};
+use super::root::{HARMLESS, bind, inside, make_dirs, make_file};
 
 const DEVICES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
 
@@ -19,12 +19,12 @@ const LINKS: [(&str, &str); 5] = [
 ];
 
 /// Furnish `dev` in the root under construction.
-pub(super) fn make() -> Result<(), String> {
+pub(super) fn make(more: &[PathBuf]) -> Result<(), String> {
     make_dirs(Path::new("/dev/pts"))?;
     make_dirs(Path::new("/dev/shm"))?;
-    for name in DEVICES {
-        let path = Path::new("/dev").join(name);
-        make_file(&Path::new("dev").join(name), 0o666, b"")?;
+    let usual = DEVICES.iter().map(|name| Path::new("/dev").join(name));
+    for path in usual.chain(more.iter().cloned()) {
+        make_file(&inside(&path), 0o666, b"")?;
         bind(&path, &path, HARMLESS)?;
     }
     for (path, target) in LINKS {

@@ -46,7 +46,7 @@ pub(super) fn enter(spec: &SandboxSpec) -> Result<(), String> {
         make_dirs(target)?;
         bind(source, target, ATTR_NOSUID | ATTR_NODEV)?;
     }
-    dev::make()?;
+    dev::make(&spec.devices)?;
     make_dirs(Path::new("/proc"))?;
     let plain = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("proc", "proc", "proc", plain, None).named(|| {

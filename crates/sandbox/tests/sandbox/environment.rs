@@ -117,6 +117,22 @@ async fn can_be_that_of_a_32_bit_machine() {
 }
 
 #[tokio::test]
+async fn programs_of_the_operator_get_devices_and_a_random_layout() {
+    let Some(mut it) = Fixture::new() else { return };
+    if !std::path::Path::new("/dev/kmsg").exists() {
+        eprintln!("skipped: no /dev/kmsg here");
+        return;
+    }
+    it.spec.devices = vec!["/dev/kmsg".into()];
+    it.spec.randomize = true;
+    assert_eq!(
+        it.output("stat -c '%F %n' /dev/kmsg; cat /proc/self/personality")
+            .await,
+        "character special file /dev/kmsg\n00000000\n"
+    );
+}
+
+#[tokio::test]
 async fn arguments_and_variables_are_bytes() {
     let Some(mut it) = Fixture::new() else { return };
     it.sh(r#"printf '%s|' "$0" "$@" "$odd"; printf 'a\r\n\000\377'"#);

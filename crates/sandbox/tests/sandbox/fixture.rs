@@ -133,6 +133,8 @@ impl Fixture {
             domainname: "(none)".into(),
             i686: false,
             network: Network::Loopback,
+            devices: vec![],
+            randomize: false,
             cgroups: vec![],
             limits: Limits {
                 wall: Some(Duration::from_secs(120)),

@@ -1,0 +1,210 @@
+//! One run in a virtual machine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use firn_nix::StorePath;
+use firn_sandbox::SandboxError;
+use firn_service::ports::{RunFailure, RunReport};
+use firn_vm::{Collected, Order, Resources, VmError, VmExit};
+use tokio::sync::mpsc;
+
+use crate::attempt::{Attempt, Built, Prepared, micros};
+use crate::failure;
+use crate::groups::{Group, GroupLimits, Usage};
+use crate::machine::{Intake, Machines};
+use crate::scratch::Scratch;
+use crate::slots::Slot;
+
+/// Memory of QEMU beside that of its guest.
+const QEMU_MEMORY: u64 = 512 << 20;
+/// Threads of QEMU beside those for the guest's processors.
+const QEMU_THREADS: u64 = 64;
+/// Below this much free space on the guest's disk a failure is not held against the builder.
+const FULL: u64 = 8 << 20;
+
+impl Attempt {
+    pub(crate) async fn build_in_machine(
+        &self,
+        prepared: Arc<Prepared>,
+        log: mpsc::Sender<Bytes>,
+        report: &mut RunReport,
+    ) -> Result<Built, RunFailure> {
+        let Some(machines) = self.shared.config.machines.clone() else {
+            return Err(RunFailure::Infrastructure(format!(
+                "'{}' must be built in a virtual machine, and this builder has none",
+                self.job.drv_path
+            )));
+        };
+        let infrastructure = |why: String| RunFailure::Infrastructure(why);
+        let mut slot = self.slot()?;
+        let host_ids = slot.as_ref().map(|slot| (slot.uid(), slot.uid()));
+        let packing = machines.clone();
+        let image = self
+            .blocking(move |it| {
+                packing
+                    .image(&it.job, &it.shared.config.content)
+                    .map_err(infrastructure)
+            })
+            .await?;
+        let resources = self.resources(&machines);
+        let scratch = self.blocking(Self::empty).await?;
+        let group = match self.blocking(move |it| it.machine_group(resources)).await {
+            Ok(group) => group,
+            Err(failure) => return self.end(scratch, Err(failure)).await,
+        };
+        let outputs: Vec<String> = prepared
+            .outputs
+            .values()
+            .map(|path| path.base_name().to_owned())
+            .collect();
+        let job = machines.job(&self.job, &prepared.environment, outputs);
+        let collection = self.collection(&prepared, scratch.dir(), 0);
+        let candidates = collection.candidates();
+        let names: Vec<&String> = prepared.outputs.keys().collect();
+        let mut intake = Intake::new(
+            self.shared.config.content.clone(),
+            self.job.limits.output_bytes,
+            |output| collection.look_for(names.get(output).map_or("", |name| name), &candidates),
+        );
+        let cgroups = group.dirs();
+        let order = Order {
+            job: &job,
+            image: image.path(),
+            work: scratch.dir(),
+            host_ids,
+            cgroups: &cgroups,
+            resources,
+        };
+        let (sender, forward) = self.pass_on(log);
+        let run = machines
+            .machine
+            .run(order, sender, &mut intake, self.cancel.cancelled());
+        let (exit, tail) = tokio::join!(run, forward);
+        let (used, ended) = self.blocking(move |_| Ok((group.usage(), group.end()))).await?;
+        if ended.is_err() || matches!(exit, Err(VmError::Process(SandboxError::Unkillable { .. }))) {
+            slot.iter_mut().for_each(Slot::spoil);
+        }
+        let result = match exit {
+            Err(error) => Err(infrastructure(format!(
+                "running '{}' in a virtual machine: {error}",
+                self.job.drv_path
+            ))),
+            Ok(exit) => {
+                charge(report, &exit, &used, resources);
+                let failed = failure::of_exit(
+                    &self.job.drv_path,
+                    exit.exit.status.clone(),
+                    &self.job.limits,
+                    tail,
+                );
+                match self.exhausted_in_machine(&exit, resources, failed) {
+                    Some(failure) => Err(failure),
+                    None => {
+                        let taken = std::mem::take(&mut intake.taken);
+                        match self.of_collected(&prepared.outputs, exit.outputs, &collection) {
+                            Ok(()) => self.publish(collection.accept(taken)).await,
+                            Err(failure) => Err(failure),
+                        }
+                    }
+                }
+            }
+        };
+        drop(intake);
+        self.end(scratch, result).await
+    }
+
+    fn resources(&self, machines: &Machines) -> Resources {
+        let limits = &self.job.limits;
+        Resources {
+            memory_bytes: machines.memory_bytes.min(limits.memory_bytes.unwrap_or(u64::MAX)),
+            cpus: self.job.class.cores,
+            disk_bytes: limits.disk_bytes,
+        }
+    }
+
+    fn empty(&self) -> Result<Scratch, RunFailure> {
+        let parent = &self.shared.config.scratch_dir;
+        Scratch::empty(parent, self.job.id).map_err(|e| {
+            RunFailure::Infrastructure(format!(
+                "making the directory of a build in {}: {e}",
+                parent.display()
+            ))
+        })
+    }
+
+    fn machine_group(&self, resources: Resources) -> Result<Group, RunFailure> {
+        let limits = GroupLimits {
+            memory: Some(resources.memory_bytes.saturating_add(QEMU_MEMORY)),
+            processes: Some(u64::from(resources.cpus) + QEMU_THREADS),
+            processors: None,
+        };
+        self.limited(&limits)
+    }
+
+    /// What failed, or would have, for want of memory or disk in the machine.
+    fn exhausted_in_machine(
+        &self,
+        exit: &VmExit,
+        resources: Resources,
+        failed: Option<RunFailure>,
+    ) -> Option<RunFailure> {
+        let drv_path = &self.job.drv_path;
+        if exit.oom_kills > 0 {
+            return Some(RunFailure::Exhausted(format!(
+                "builder for '{drv_path}' ran out of memory: its machine has {} bytes",
+                resources.memory_bytes
+            )));
+        }
+        match failed {
+            Some(RunFailure::Builder(text)) if exit.disk_free.is_some_and(|free| free < FULL) => {
+                Some(RunFailure::Exhausted(format!(
+                    "{text}\nnote: the disk of its machine is full: it has {} bytes",
+                    resources.disk_bytes
+                )))
+            }
+            failed => failed,
+        }
+    }
+
+    fn of_collected(
+        &self,
+        outputs: &BTreeMap<String, StorePath>,
+        collected: Collected,
+        collection: &crate::collect::Collection<'_>,
+    ) -> Result<(), RunFailure> {
+        let named = |number: usize| outputs.iter().nth(number);
+        match collected {
+            Collected::All => Ok(()),
+            Collected::Missing(numbers) => match numbers.first().copied().and_then(named) {
+                Some((name, path)) => Err(collection.missing(name, path)),
+                None => Err(self.nonsense()),
+            },
+            Collected::Rejected(number, error) => match named(number) {
+                Some((name, path)) => {
+                    Err(collection.not_ingested(name, path, firn_content::IngestError::Tree(error)))
+                }
+                None => Err(self.nonsense()),
+            },
+            Collected::TooLarge => Err(RunFailure::OutputRejected(collection.too_large())),
+            Collected::NotBuilt => Err(self.nonsense()),
+        }
+    }
+
+    fn nonsense(&self) -> RunFailure {
+        RunFailure::Infrastructure(format!(
+            "the machine of '{}' told nothing sensible of its outputs",
+            self.job.drv_path
+        ))
+    }
+}
+
+/// What the host has measured counts; the guest tells what it likes.
+fn charge(report: &mut RunReport, exit: &VmExit, used: &Usage, resources: Resources) {
+    report.cpu_user_us = micros(used.cpu_user.unwrap_or(exit.machine.user));
+    report.cpu_system_us = micros(used.cpu_system.unwrap_or(exit.machine.system));
+    report.memory_peak = Some(used.memory_peak.unwrap_or(exit.machine.max_rss_bytes));
+    let free = exit.disk_free.unwrap_or(resources.disk_bytes);
+    report.disk_bytes = resources.disk_bytes.saturating_sub(free);
+}
