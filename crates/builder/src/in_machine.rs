@@ -92,7 +92,7 @@ impl Attempt {
                 self.job.drv_path
             ))),
             Ok(exit) => {
-                charge(report, &exit, &used, resources);
+                charge(report, &exit, &used);
                 let failed = failure::of_exit(
                     &self.job.drv_path,
                     exit.exit.status.clone(),
@@ -201,10 +201,8 @@ impl Attempt {
 }
 
 /// What the host has measured counts; the guest tells what it likes.
-fn charge(report: &mut RunReport, exit: &VmExit, used: &Usage, resources: Resources) {
+fn charge(report: &mut RunReport, exit: &VmExit, used: &Usage) {
     report.cpu_user_us = micros(used.cpu_user.unwrap_or(exit.machine.user));
     report.cpu_system_us = micros(used.cpu_system.unwrap_or(exit.machine.system));
     report.memory_peak = Some(used.memory_peak.unwrap_or(exit.machine.max_rss_bytes));
-    let free = exit.disk_free.unwrap_or(resources.disk_bytes);
-    report.disk_bytes = resources.disk_bytes.saturating_sub(free);
 }

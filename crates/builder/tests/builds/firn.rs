@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use firn_builder::{Config, DEFAULT_FIRST_UID, LocalBuilder};
+use firn_builder::{Config, DEFAULT_FIRST_UID, LocalBuilder, Machines};
 use firn_content::{ContentStore, WalkLimits, WalkPolicy};
 use firn_core::{BuildId, EnvironmentClass, InputMapping, Isolation, Object};
 use firn_nix::{Derivation, StorePath};
@@ -20,7 +20,7 @@ use super::nix::{CORES, Info, Nix, SHELL};
 pub struct Firn {
     pub builder: LocalBuilder,
     pub content: ContentStore,
-    dir: TempDir,
+    pub dir: TempDir,
 }
 
 impl Firn {
@@ -30,19 +30,26 @@ impl Firn {
 
     pub fn in_dir(dir: TempDir) -> Self {
         let content = ContentStore::open(&dir.path().join("content")).unwrap();
-        let builder = LocalBuilder::new(Config {
-            scratch_dir: dir.path().join("scratch"),
-            content: content.clone(),
-            helper: helper(),
-            shell: Some(SHELL.into()),
-            // Tests run at the same time, in this process and in others.
-            first_uid: DEFAULT_FIRST_UID + std::process::id() % 10_000 * 1000 + next(),
-            uids: 4,
-            machines: None,
-            fixed_network: Network::Loopback,
-        });
+        let builder = builder(&dir, &content, None);
         Self {
-            builder: builder.unwrap(),
+            builder,
+            content,
+            dir,
+        }
+    }
+
+    /// The same with these machines.
+    pub fn with(self, machines: Option<Machines>) -> Self {
+        let Self {
+            builder: old,
+            content,
+            dir,
+        } = self;
+        // Two at a time have no right to one directory.
+        drop(old);
+        let builder = builder(&dir, &content, machines);
+        Self {
+            builder,
             content,
             dir,
         }
@@ -147,6 +154,21 @@ impl Firn {
     }
 }
 
+fn builder(dir: &TempDir, content: &ContentStore, machines: Option<Machines>) -> LocalBuilder {
+    let config = Config {
+        scratch_dir: dir.path().join("scratch"),
+        content: content.clone(),
+        helper: helper(),
+        shell: Some(SHELL.into()),
+        // Tests run at the same time, in this process and in others.
+        first_uid: DEFAULT_FIRST_UID + std::process::id() % 10_000 * 1000 + next(),
+        uids: 4,
+        machines,
+        fixed_network: Network::Loopback,
+    };
+    LocalBuilder::new(config).unwrap()
+}
+
 /// A number that no other call of this process gets.
 pub fn next() -> u32 {
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -155,7 +177,11 @@ pub fn next() -> u32 {
 }
 
 /// The example of this package that is only the helper; `cargo test` builds it.
-fn helper() -> HelperCommand {
+pub fn helper() -> HelperCommand {
+    HelperCommand::new(helper_path())
+}
+
+pub fn helper_path() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let example = test
         .ancestors()
@@ -167,7 +193,7 @@ fn helper() -> HelperCommand {
         "{} is built by `cargo build --examples`",
         example.display()
     );
-    HelperCommand::new(example)
+    example
 }
 
 /// Prints how two trees differ.

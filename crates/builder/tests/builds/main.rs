@@ -13,6 +13,7 @@ mod firn;
 mod fixed;
 mod graphs;
 mod lives;
+mod machines;
 mod nix;
 mod outputs;
 

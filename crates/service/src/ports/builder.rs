@@ -80,7 +80,7 @@ pub struct RunReport {
     pub cpu_system_us: u64,
     /// Most bytes of memory at a time; `None` where nobody counts.
     pub memory_peak: Option<u64>,
-    /// Bytes on disk at the end, or at the time when there were seen to be most.
+    /// Bytes on disk at the end, or at the time when there were seen to be most. 0 where nobody counts.
     pub disk_bytes: u64,
 }
 

@@ -101,7 +101,8 @@ impl Shelf {
             .write(true)
             .create(true)
             .truncate(true)
-            .mode(0o600)
+            // QEMU runs as a user of its own, who cannot enter this directory by himself.
+            .mode(0o444)
             .open(self.unfinished(key))
     }
 
