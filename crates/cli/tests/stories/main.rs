@@ -15,6 +15,7 @@ mod hostile_clients;
 mod interrupted_server;
 mod joined_builds;
 mod legacy_protocol;
+mod machines;
 mod many_contents;
 mod ordinary_user;
 mod raw;
