@@ -172,6 +172,9 @@ impl Fixture {
             symlink("busybox", bin.join(applet)).unwrap();
         }
         symlink(TOOLS, it.at("content").join(name(LINK))).unwrap();
+        // As the content store has them.
+        fs::set_permissions(bin.join("busybox"), fs::Permissions::from_mode(0o555)).unwrap();
+        it.content_modes(0o555);
         let made = Command::new("mkfs.erofs")
             .args(["-T1", "--all-root", "-U", "00000000-0000-4000-8000-000000000001"])
             .arg(it.at("inputs"))
@@ -181,6 +184,13 @@ impl Fixture {
         assert!(made.status.success(), "{made:?}");
         fs::set_permissions(it.at("inputs"), fs::Permissions::from_mode(0o444)).unwrap();
         it
+    }
+
+    fn content_modes(&self, mode: u32) {
+        let top = self.at("content").join(name(TOOLS));
+        for dir in [top.join("bin"), top] {
+            fs::set_permissions(dir, fs::Permissions::from_mode(mode)).unwrap();
+        }
     }
 
     pub fn at(&self, name: &str) -> PathBuf {
@@ -375,6 +385,13 @@ impl Fixture {
             assert!(!work.join("machine/disk").exists() && !work.join("machine/port").exists());
         }
         (exit, text, sink)
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        // Only root can remove what is in a directory that is read-only.
+        self.content_modes(0o755);
     }
 }
 
