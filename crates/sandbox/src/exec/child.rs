@@ -60,12 +60,9 @@ fn steps(spec: &SandboxSpec, helper: &OwnedFd, terminal: OwnedFd) -> Result<Infa
     }
     confine::no_user_namespaces();
     confine::become_user(spec.uid, spec.gid)?;
-    if spec.network == Network::Host {
-        // Best effort: older kernels cannot.
-        let _ = confine::no_new_privileges()
-            .and_then(|()| sys::scope_abstract_sockets().named(|| "Landlock").map(drop));
-    }
     confine::plain_process(spec.i686, spec.randomize)?;
+    // Best effort: older kernels cannot. A second wall behind the namespaces; the only one where the network is the host's.
+    let _ = sys::scope();
     rustix::process::chdir(&spec.cwd)
         .named(|| format!("enter the working directory {}", spec.cwd.display()))?;
     confine::die_with_helper(helper)?;
