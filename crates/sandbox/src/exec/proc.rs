@@ -3,7 +3,7 @@
 //! What programs read to adapt to the machine stays (cpuinfo, filesystems, loadavg, meminfo, stat, uptime, version, vmstat). Hidden files read as
 //! empty, hidden directories have no entries: as on a machine that lacks the thing.
 
-use std::fs;
+use std::{fs, io};
 use std::path::Path;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
@@ -13,7 +13,7 @@ use super::root::{attributes, make_dir, make_dirs, make_file};
 use crate::sys::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY};
 
 /// Counters of the whole machine, its devices, its memory layout, its other users. Those that this kernel does not have are passed over.
-const HIDDEN: [&str; 51] = [
+const HIDDEN: [&str; 52] = [
     "acpi",
     "allocinfo",
     "asound",
@@ -65,6 +65,7 @@ const HIDDEN: [&str; 51] = [
     "timer_list",
     "timer_stats",
     "vmallocinfo",
+    "zoneinfo",
 ];
 
 /// What the same file says in every sandbox.
@@ -112,7 +113,8 @@ fn hide() -> Result<(), String> {
         match fs::symlink_metadata(&at) {
             Ok(meta) if meta.is_dir() => cover(&at, &dir)?,
             Ok(_) => cover(&at, &file)?,
-            Err(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(format!("look at /{}: {error}", at.display())),
         }
     }
     for (at, name, _) in CONSTANT {

@@ -1,0 +1,136 @@
+//! The destructive things: how each build must end, and what must be left.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use firn_attack::{DEEDS, Deed, Ending, host};
+use firn_service::ports::{JobLimits, RunFailure};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::backend::{Attack, Backend, Ended};
+
+/// Every deed that can be tried already.
+pub async fn all(backend: &impl Backend) {
+    for deed in DEEDS {
+        if let Some(on) = deed.pending {
+            println!("{:?} {} {}: waits for the {on}", backend.column(), deed.row, deed.id);
+            continue;
+        }
+        let ended = match deed.id {
+            "open-build" => from_outside(backend).await,
+            _ => attack(deed).run(backend).await,
+        };
+        match &ended.result {
+            Ok(_) => println!("{:?} {} {}: built", backend.column(), deed.row, deed.id),
+            Err(failure) => println!("{:?} {} {}: {failure}", backend.column(), deed.row, deed.id),
+        }
+        assert!(
+            is(deed.ending, &ended.result),
+            "{} ({}): {:?}, and must be {:?}",
+            deed.id,
+            deed.what,
+            ended.result,
+            deed.ending
+        );
+        if let Ok(outputs) = &ended.result {
+            look(deed.id, &outputs["out"], &ended, backend);
+        }
+        assert_eq!(backend.outside().touched(), Vec::<&str>::new(), "{}", deed.id);
+        assert_eq!(backend.left(), Vec::<String>::new(), "{}", deed.id);
+    }
+}
+
+fn attack(deed: &Deed) -> Attack {
+    let limits: fn(&mut JobLimits) = match deed.ending {
+        // Long enough to start, for a busy machine.
+        Ending::TimedOut if deed.id == "silent" => |limits| limits.silent = Duration::from_millis(1500),
+        Ending::TimedOut => |limits| limits.wall = Duration::from_millis(2500),
+        _ => |_| {},
+    };
+    Attack {
+        args: vec!["do", deed.id],
+        limits,
+    }
+}
+
+fn is(ending: Ending, result: &Result<BTreeMap<String, PathBuf>, RunFailure>) -> bool {
+    match (ending, result) {
+        (Ending::Built, Ok(_))
+        | (Ending::Failed, Err(RunFailure::Builder(_)))
+        | (Ending::TimedOut, Err(RunFailure::TimedOut(_)))
+        | (Ending::LogLimit, Err(RunFailure::LogLimit(_))) => true,
+        (Ending::Refused(why), Err(RunFailure::OutputRejected(text))) => text.contains(why),
+        _ => false,
+    }
+}
+
+/// What became of an output that was accepted.
+fn look(deed: &str, out: &Path, ended: &Ended, backend: &impl Backend) {
+    let meta = fs::symlink_metadata(out).unwrap();
+    match deed {
+        "daemon" => {
+            assert_eq!(fs::read_to_string(out).unwrap(), "first");
+            std::thread::sleep(Duration::from_millis(200));
+            assert_eq!(fs::read_to_string(out).unwrap(), "first");
+        }
+        "log-odd" => {
+            let has = |what: &[u8]| ended.log.windows(what.len()).any(|window| window == what);
+            assert!(has(b"\x1b[2J") && has(b"\0\0\xff\xfe") && has(&[b'y'; 70_000]));
+        }
+        "symlink" => assert_eq!(fs::read_link(out).unwrap(), Path::new("/etc/shadow")),
+        "symlinks-inside" => {
+            for entry in fs::read_dir(out).unwrap() {
+                assert!(entry.unwrap().file_type().unwrap().is_symlink());
+            }
+            let file = &backend.outside().variables()[host::FILE];
+            assert_eq!(&fs::read_link(out.join("absolute")).unwrap(), Path::new(file));
+        }
+        "symlinks-beside" | "beside" => assert_eq!(fs::read_to_string(out).unwrap(), "x"),
+        "set-id" => {
+            for name in ["a", "b", "c"] {
+                let mode = fs::metadata(out.join(name)).unwrap().permissions().mode();
+                assert_eq!(mode & 0o7222, 0, "{name} {mode:o}");
+            }
+        }
+        "locked" => {
+            assert_eq!(fs::read_to_string(out.join("dir/file")).unwrap(), "dir/file");
+            assert_eq!(meta.permissions().mode() & 0o777, 0o555);
+        }
+        "names" => assert_eq!(fs::read_dir(out).unwrap().count(), 9),
+        "links" => {
+            assert_eq!(fs::read_dir(out).unwrap().count(), 1000);
+            assert_eq!(fs::metadata(out.join("999")).unwrap().nlink(), 1);
+        }
+        "crowd" => assert_eq!(fs::read_dir(out).unwrap().count(), 20_000),
+        _ => {}
+    }
+}
+
+/// While it runs, another user of the host looks for its files.
+async fn from_outside(backend: &impl Backend) -> Ended {
+    let attack = Attack {
+        args: vec!["do", "open-build"],
+        limits: |limits| limits.wall = Duration::from_secs(5),
+    };
+    let (log, mut chunks) = mpsc::channel::<Bytes>(4);
+    let look = async {
+        let mut looked = false;
+        while let Some(chunk) = chunks.recv().await {
+            if !looked && chunk.starts_with(b"open") {
+                looked = true;
+                assert_eq!(backend.exposed(), Vec::<String>::new());
+            }
+        }
+        assert!(looked, "the build never said that it was open");
+    };
+    let (result, ()) = tokio::join!(backend.run(&attack, log, CancellationToken::new()), look);
+    Ended {
+        result,
+        log: Vec::new(),
+    }
+}
