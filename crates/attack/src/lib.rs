@@ -30,6 +30,7 @@ pub use table::{Answer, Column, THREATS, Threat};
 /// The body of the program.
 #[must_use]
 pub fn main() -> ExitCode {
+    probes::host::remember_descriptors();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match *words {

@@ -312,7 +312,7 @@ pub const THREATS: &[Threat] = &[
     threat(25, "set-time", "the clock", calls::set_time, EPERM),
     threat(25, "adjust-time", "its speed", calls::adjust_time, EPERM),
     #[cfg(target_arch = "x86_64")]
-    threat(25, "io-ports", "devices by their ports", calls::io_ports, EPERM),
+    threat(25, "io-ports", "devices by their ports", calls::io_ports, &["denied:EPERM", "denied:ENOSYS"]),
     threat(25, "syslog", "the log of the kernel", calls::syslog, EPERM),
     threat(25, "fanotify", "news of all files", calls::fanotify, EPERM),
     threat(25, "quotactl", "quotas written out, of all file systems", calls::quotactl, ENOSYS),
@@ -325,7 +325,7 @@ pub const THREATS: &[Threat] = &[
     threat(25, "domainname", "likewise", calls::set_domainname, EPERM),
     threat(25, "write-hostname", "by /proc", proc::write_hostname, EACCES),
     threat(25, "write-forwarding", "a setting of the network", proc::write_forwarding, EACCES),
-    threat(25, "write-sysrq", "a key of the console", proc::write_sysrq, &["denied:EROFS", "denied:EACCES"]),
+    threat(25, "write-sysrq", "a key of the console", proc::write_sysrq, &["denied:EROFS", "denied:EACCES", "denied:ENOENT"]),
     #[cfg(target_arch = "x86_64")]
     threat(25, "big-number", "a call that is none", calls::big_number, ENOSYS),
     threat(29, "input-links", "names of its file: only its own", inputs::links, &["value:1"]),

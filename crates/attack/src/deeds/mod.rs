@@ -31,6 +31,8 @@ pub enum Ending {
     Refused(&'static str),
     /// The builder fails, by itself or because what it tried has failed.
     Failed,
+    /// One or the other: some file systems do not let it be made.
+    RefusedOrFailed,
     /// It is stopped for taking, or being silent for, too long.
     TimedOut,
     /// It is stopped for its log.
@@ -75,7 +77,7 @@ pub const DEEDS: &[Deed] = &[
     deed("silent", 8, "nothing, without end", Ending::TimedOut, lives::silent),
     deed("daemon", 9, "a process that stays, rewrites the output and holds the log", Ending::Built, lives::daemon),
     deed("deaf", 10, "ignores every signal that can be ignored", Ending::TimedOut, lives::deaf),
-    deed("whiteout", 16, "a whiteout in the output", Ending::Refused("unsupported type"), outputs::whiteout),
+    deed("whiteout", 16, "a whiteout in the output", Ending::RefusedOrFailed, outputs::whiteout),
     deed("fifo", 16, "a fifo in the output", Ending::Refused("unsupported type"), outputs::fifo),
     deed("socket", 16, "a socket in the output", Ending::Refused("unsupported type"), outputs::socket),
     deed("set-id", 15, "set-id bits in the output by every call", Ending::Built, outputs::set_id),

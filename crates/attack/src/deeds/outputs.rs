@@ -28,7 +28,7 @@ pub(super) fn sparse() {
 }
 
 pub(super) fn whiteout() {
-    // Not on the overlay, which knows what it means; moved there afterwards.
+    // An overlay knows what it means, and does not let it be made; perhaps it lets it be moved there.
     let out = dir();
     node("/build/whiteout", libc::S_IFCHR);
     if fs::rename("/build/whiteout", format!("{out}/x")).is_err() {

@@ -1,6 +1,7 @@
 //! The files of the host, by every path that might lead there.
 
 use std::fs;
+use std::sync::OnceLock;
 
 use crate::{Outcome, host, raw};
 
@@ -29,18 +30,24 @@ pub(crate) fn builds() -> Outcome {
     Outcome::of_io(fs::read_dir(host::var(host::DIR)))
 }
 
+static FIRST: OnceLock<Vec<u32>> = OnceLock::new();
+
+/// To be called first of all: remembers what is open.
+pub(crate) fn remember_descriptors() {
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    let mut numbers: Vec<u32> = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    numbers.sort_unstable();
+    // The highest is of the list itself.
+    numbers.pop();
+    let _ = FIRST.set(numbers);
+}
+
 /// Open descriptors that the builder got.
 pub(crate) fn descriptors() -> Outcome {
-    match fs::read_dir("/proc/1/fd") {
-        Ok(entries) => {
-            let mut numbers: Vec<u32> =
-                entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-            numbers.sort_unstable();
-            let numbers: Vec<_> = numbers.iter().map(ToString::to_string).collect();
-            Outcome::value(numbers.join(","))
-        }
-        Err(error) => Outcome::of_io::<()>(Err(error)),
-    }
+    let numbers: Vec<_> = FIRST.get().into_iter().flatten().map(ToString::to_string).collect();
+    Outcome::value(numbers.join(","))
 }
 
 /// Devices beyond the usual.

@@ -61,7 +61,8 @@ fn attack(deed: &Deed) -> Attack {
 fn is(ending: Ending, result: &Result<BTreeMap<String, PathBuf>, RunFailure>) -> bool {
     match (ending, result) {
         (Ending::Built, Ok(_))
-        | (Ending::Failed, Err(RunFailure::Builder(_)))
+        | (Ending::Failed | Ending::RefusedOrFailed, Err(RunFailure::Builder(_)))
+        | (Ending::RefusedOrFailed, Err(RunFailure::OutputRejected(_)))
         | (Ending::TimedOut, Err(RunFailure::TimedOut(_)))
         | (Ending::LogLimit, Err(RunFailure::LogLimit(_))) => true,
         (Ending::Refused(why), Err(RunFailure::OutputRejected(text))) => text.contains(why),
