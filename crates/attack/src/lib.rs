@@ -23,7 +23,7 @@ mod table;
 use std::process::ExitCode;
 
 pub use deeds::{DEEDS, Deed, Ending};
-pub use neighbours::{SECRET, VICTIM_DISTURBED, VICTIM_READY, VICTIM_WELL};
+pub use neighbours::{GREEDY_READY, SECRET, VICTIM_DISTURBED, VICTIM_READY, VICTIM_WELL};
 pub use outcome::Outcome;
 pub use table::{Answer, Column, THREATS, Threat};
 
@@ -41,6 +41,8 @@ pub fn main() -> ExitCode {
         },
         ["victim"] => neighbours::victim(),
         ["seeker"] => neighbours::seeker(),
+        ["greedy"] => neighbours::greedy(),
+        ["needy"] => neighbours::needy(),
         [id] => match THREATS.iter().find(|threat| threat.id == id) {
             Some(threat) => {
                 println!("{} {}", threat.id, isolate::run(threat.probe));
@@ -53,7 +55,8 @@ pub fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("attack probe-all | attack THREAT | attack do DEED | attack victim | attack seeker");
+    eprintln!("attack probe-all | attack THREAT | attack do DEED");
+    eprintln!("attack victim | attack seeker | attack greedy | attack needy");
     eprintln!("threats: {}", THREATS.iter().map(|threat| threat.id).collect::<Vec<_>>().join(" "));
     eprintln!("deeds: {}", DEEDS.iter().map(|deed| deed.id).collect::<Vec<_>>().join(" "));
     ExitCode::FAILURE

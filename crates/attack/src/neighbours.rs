@@ -23,6 +23,9 @@ pub const VICTIM_WELL: &str = "victim well";
 /// How the victim's line begins when something was changed.
 pub const VICTIM_DISTURBED: &str = "victim disturbed";
 
+/// The greedy one's line when it has everything.
+pub const GREEDY_READY: &str = "greedy ready";
+
 const NAME: &str = "firn-attack-neighbour";
 const PORT: u16 = 40_407;
 const KEY: usize = 0x6669_726e;
@@ -136,6 +139,57 @@ pub(crate) fn seeker() -> ExitCode {
         Some(Err(_)) => ExitCode::FAILURE,
         _ => ExitCode::SUCCESS,
     }
+}
+
+/// What the kernel counts per user, and gives to nobody when one has it all.
+const COUNTED: [(&str, fn() -> Result<usize, i32>); 3] = [
+    ("inotify", || raw::call(libc::SYS_inotify_init1, &[0])),
+    ("message-queues", open_queue),
+    ("signals", queue_signal),
+];
+
+/// Take all of what is counted, and keep it.
+pub(crate) fn greedy() -> ExitCode {
+    for (name, take) in COUNTED {
+        let count = (0..200_000).take_while(|_| take().is_ok()).count();
+        println!("{name}: {count}");
+    }
+    println!("{GREEDY_READY}");
+    loop {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Take one of each. One line per kind, and all of it to `$out`, too.
+pub(crate) fn needy() -> ExitCode {
+    let mut report = String::new();
+    for (name, take) in COUNTED {
+        let line = format!("{name} {}\n", Outcome::of(take()));
+        print!("{line}");
+        report.push_str(&line);
+    }
+    match std::env::var_os("out").map(|out| fs::write(out, report)) {
+        Some(Err(_)) => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn open_queue() -> Result<usize, i32> {
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let name = format!("{NAME}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    raw::call(libc::SYS_mq_open, &[raw::text(&name), (libc::O_CREAT | libc::O_RDWR) as usize, 0o600, 0])
+}
+
+/// A signal to oneself that is never taken.
+fn queue_signal() -> Result<usize, i32> {
+    const SIGNAL: usize = 40;
+    let blocked = 1u64 << (SIGNAL - 1);
+    raw::call(libc::SYS_rt_sigprocmask, &[libc::SIG_BLOCK as usize, raw::at(&blocked), 0, 8])?;
+    // Number, error, code SI_QUEUE, and nothing else.
+    let mut info = [0u32; 32];
+    info[0] = SIGNAL as u32;
+    info[2] = -1i32 as u32;
+    raw::call(libc::SYS_rt_sigqueueinfo, &[std::process::id() as usize, SIGNAL, raw::at(&info)])
 }
 
 fn files() -> Outcome {

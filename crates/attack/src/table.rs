@@ -200,6 +200,8 @@ pub const THREATS: &[Threat] = &[
     threat(14, "proc-uid-map", "which user of the host this is", proc::uid_map, LEAKS),
     threat(14, "proc-needed", "what builds need of /proc is there", proc::needed, &["value:all there"]),
     threat(14, "proc-write-hidden", "what lies before a hidden file", proc::write_hidden, &["denied:EROFS", "denied:EACCES"]),
+    threat(14, "device-events", "what happens to devices of the host", sockets::device_events, HIDDEN),
+    threat(14, "free-space", "how full the disk is", host::free_space, LEAKS),
     threat(14, "file-system-id", "a number that all builds of the host share", host::file_system_id, &["leaked:*", "denied:ENOTTY"]),
     threat(15, "set-id-openat", "a set-id bit by openat", marks::openat, EPERM),
     threat(15, "set-id-openat2", "by openat2", marks::openat2, ENOSYS),

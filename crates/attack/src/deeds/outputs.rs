@@ -119,11 +119,11 @@ pub(super) fn beside() {
     fs::write("/nix/store/00000000000000000000000000000008-other.drv", "Derive(").expect("write");
 }
 
-fn make_deep(at: &str) {
+fn make_deep(at: &str, levels: u32) {
     let before = std::env::current_dir().expect("cwd");
     std::env::set_current_dir(at).expect("chdir");
     let name = raw::text("d");
-    for _ in 0..20_000 {
+    for _ in 0..levels {
         raw::call(libc::SYS_mkdirat, &[HERE, name, 0o755]).expect("mkdir");
         raw::call(libc::SYS_chdir, &[name]).expect("chdir");
     }
@@ -131,13 +131,27 @@ fn make_deep(at: &str) {
 }
 
 pub(super) fn deep() {
-    make_deep(&dir());
+    make_deep(&dir(), 2000);
 }
 
 pub(super) fn deep_scratch() {
-    make_deep("/build");
-    make_deep("/tmp");
+    make_deep("/build", 20_000);
+    make_deep("/tmp", 2000);
     fs::write(out(), "x").expect("write");
+}
+
+/// CVE-2025-46415: whoever removes what a build leaves must not go where links lead.
+pub(super) fn links_in_scratch() {
+    let host = host::var(host::FILE);
+    let dir = Path::new(&host).parent().expect("a directory");
+    for place in ["/build", "/tmp"] {
+        link(dir, format!("{place}/directory")).expect("symlink");
+        link(&host, format!("{place}/file")).expect("symlink");
+        fs::create_dir_all(format!("{place}/deeper/still")).expect("mkdir");
+        link(dir, format!("{place}/deeper/still/directory")).expect("symlink");
+    }
+    // A failure must clear up as well as success.
+    std::process::exit(3);
 }
 
 pub(super) fn names() {
@@ -181,7 +195,7 @@ pub(super) fn links() {
 
 pub(super) fn crowd() {
     let out = dir();
-    for number in 0..20_000 {
+    for number in 0..5000 {
         fs::write(format!("{out}/{number}"), "").expect("write");
     }
 }

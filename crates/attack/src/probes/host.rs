@@ -129,3 +129,12 @@ pub(crate) fn file_system_id() -> Outcome {
         Err(errno) => Outcome::Denied(errno),
     }
 }
+
+/// How full the disk of the host is.
+pub(crate) fn free_space() -> Outcome {
+    let buffer = [0u64; 32];
+    match raw::call(libc::SYS_statfs, &[raw::text("/build"), raw::at(&buffer)]) {
+        Ok(_) => Outcome::Leaked("free space of the disk".to_owned()),
+        Err(errno) => Outcome::Denied(errno),
+    }
+}

@@ -119,3 +119,25 @@ pub(crate) fn abstract_socket() -> Outcome {
 pub(crate) fn path_socket() -> Outcome {
     Outcome::of_io(UnixStream::connect(host::var(host::SOCKET)))
 }
+
+/// What happens to devices of the host, which the kernel tells to every network namespace of the host's own users.
+pub(crate) fn device_events() -> Outcome {
+    const KOBJECT_UEVENT: usize = 15;
+    let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK;
+    let socket = match raw::call(libc::SYS_socket, &[libc::AF_NETLINK as usize, kind as usize, KOBJECT_UEVENT]) {
+        Ok(socket) => socket,
+        Err(errno) => return Outcome::Denied(errno),
+    };
+    // Family, number (the kernel chooses), group 1.
+    let address = [libc::AF_NETLINK as u32, 0, 1];
+    if let Err(errno) = raw::call(libc::SYS_bind, &[socket, raw::at(&address), 12]) {
+        return Outcome::Denied(errno);
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let buffer = [0u8; 4096];
+    match raw::call(libc::SYS_recvfrom, &[socket, raw::at(&buffer), buffer.len(), 0, 0, 0]) {
+        Ok(_) => Outcome::Leaked("events of devices".to_owned()),
+        Err(libc::EAGAIN) => Outcome::Hidden,
+        Err(errno) => Outcome::Denied(errno),
+    }
+}

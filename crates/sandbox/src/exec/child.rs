@@ -45,18 +45,19 @@ fn steps(spec: &SandboxSpec, helper: &OwnedFd, terminal: OwnedFd) -> Result<Infa
     root::enter(spec)?;
     rustix::system::sethostname(spec.hostname.as_bytes()).named(|| "sethostname")?;
     rustix::system::setdomainname(spec.domainname.as_bytes()).named(|| "setdomainname")?;
-    match spec.network {
-        Network::Loopback => sys::loopback_up().named(|| "bring the loopback device up")?,
-        Network::Host => {}
-    }
     rustix::process::setsid().named(|| "setsid")?;
     connect(terminal)?;
 
-    if spawn::privileged() {
+    if let Some((uid, _)) = spec.host_ids {
         rustix::thread::set_thread_groups(&[]).named(|| "setgroups")?;
-        sys::unshare(libc::CLONE_NEWUSER).named(|| "unshare the user namespace")?;
+        confine::charge(uid)?;
+        sys::unshare(libc::CLONE_NEWUSER | spawn::network(spec)).named(|| "unshare the user namespace")?;
         spawn::tell(helper, MAP, "").named(|| "ask for id maps")?;
         await_go(helper)?;
+    }
+    match spec.network {
+        Network::Loopback => sys::loopback_up().named(|| "bring the loopback device up")?,
+        Network::Host => {}
     }
     confine::no_user_namespaces();
     confine::become_user(spec.uid, spec.gid)?;

@@ -28,6 +28,20 @@ pub(super) fn no_user_namespaces() {
     let _ = fs::write("/proc/sys/user/max_user_namespaces", "0");
 }
 
+/// Have the user namespace made next belong to this user of the host. What its processes take of what the kernel counts per user (inotify
+/// instances, message queues, pending signals, …) is charged to its owner as well: it must not be root, for whom all commands would
+/// share one account. The rights to make it stay.
+pub(super) fn charge(host_uid: u32) -> Result<(), String> {
+    rustix::thread::set_thread_res_uid(None, Uid::from_raw(host_uid), None)
+        .named(|| format!("take the effective user {host_uid}"))?;
+    let held = rustix::thread::capabilities(None).named(|| "capget")?;
+    let all = CapabilitySets {
+        effective: held.permitted,
+        ..held
+    };
+    rustix::thread::set_capabilities(None, all).named(|| "capset")
+}
+
 /// Take the ids of the command and give up every capability.
 pub(super) fn become_user(uid: u32, gid: u32) -> Result<(), String> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));

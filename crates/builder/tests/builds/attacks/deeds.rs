@@ -21,14 +21,22 @@ pub async fn all(backend: &impl Backend) {
             println!("{:?} {} {}: waits for the {on}", backend.column(), deed.row, deed.id);
             continue;
         }
+        let since = std::time::Instant::now();
         let ended = match deed.id {
             "open-build" => from_outside(backend).await,
             _ => attack(deed).run(backend).await,
         };
-        match &ended.result {
-            Ok(_) => println!("{:?} {} {}: built", backend.column(), deed.row, deed.id),
-            Err(failure) => println!("{:?} {} {}: {failure}", backend.column(), deed.row, deed.id),
-        }
+        let told = match &ended.result {
+            Ok(_) => "built".to_owned(),
+            Err(failure) => failure.to_string().replace('\n', " "),
+        };
+        println!(
+            "{:?} {} {}: {told} ({:.1} s)",
+            backend.column(),
+            deed.row,
+            deed.id,
+            since.elapsed().as_secs_f32()
+        );
         assert!(
             is(deed.ending, &ended.result),
             "{} ({}): {:?}, and must be {:?}",
@@ -107,7 +115,7 @@ fn look(deed: &str, out: &Path, ended: &Ended, backend: &impl Backend) {
             assert_eq!(fs::read_dir(out).unwrap().count(), 1000);
             assert_eq!(fs::metadata(out.join("999")).unwrap().nlink(), 1);
         }
-        "crowd" => assert_eq!(fs::read_dir(out).unwrap().count(), 20_000),
+        "crowd" => assert_eq!(fs::read_dir(out).unwrap().count(), 5000),
         _ => {}
     }
 }
@@ -116,7 +124,7 @@ fn look(deed: &str, out: &Path, ended: &Ended, backend: &impl Backend) {
 async fn from_outside(backend: &impl Backend) -> Ended {
     let attack = Attack {
         args: vec!["do", "open-build"],
-        limits: |limits| limits.wall = Duration::from_secs(5),
+        limits: |limits| limits.wall = Duration::from_secs(3),
     };
     let (log, mut chunks) = mpsc::channel::<Bytes>(4);
     let look = async {

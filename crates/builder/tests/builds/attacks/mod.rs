@@ -23,6 +23,7 @@ async fn everything(backend: &impl Backend) {
     probes::all(backend).await;
     deeds::all(backend).await;
     neighbours::all(backend).await;
+    neighbours::counted(backend).await;
 }
 
 #[tokio::test]

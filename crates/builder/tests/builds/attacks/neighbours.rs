@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use firn_attack::{SECRET, VICTIM_DISTURBED, VICTIM_READY, VICTIM_WELL};
+use firn_attack::{Column, GREEDY_READY, SECRET, VICTIM_DISTURBED, VICTIM_READY, VICTIM_WELL};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -55,6 +55,38 @@ pub async fn all(backend: &impl Backend) {
     check(backend, seeker);
     let disturbed = told.borrow().disturbed.clone();
     assert_eq!(disturbed, None);
+    assert_eq!(backend.left(), Vec::<String>::new());
+}
+
+/// One takes all of what the kernel counts per user; the other still gets some. (An ordinary user's builds are all one user's.)
+pub async fn counted(backend: &impl Backend) {
+    let (log, mut chunks) = mpsc::channel::<Bytes>(4);
+    let cancel = CancellationToken::new();
+    let (tell, mut told) = watch::channel(false);
+    let listen = async {
+        let mut all = Vec::new();
+        while let Some(chunk) = chunks.recv().await {
+            all.extend(chunk);
+            if all.windows(GREEDY_READY.len()).any(|window| window == GREEDY_READY.as_bytes()) {
+                tell.send_replace(true);
+            }
+        }
+        println!("{:?} greedy: {}", backend.column(), all.escape_ascii().to_string().replace("\\r\\n", " "));
+    };
+    let need = async {
+        timeout(Duration::from_secs(120), told.wait_for(|ready| *ready)).await.unwrap().unwrap();
+        let ended = Attack::new(&["needy"]).run(backend).await;
+        cancel.cancel();
+        ended
+    };
+    let greedy = Attack::new(&["greedy"]);
+    let (_, (), needy) = tokio::join!(backend.run(&greedy, log, cancel.clone()), listen, need);
+    let report = std::fs::read_to_string(&needy.result.unwrap()["out"]).unwrap();
+    println!("{:?} needy: {}", backend.column(), report.replace('\n', " "));
+    let got = outcomes(&report).values().filter(|outcome| **outcome == "reached").count();
+    if backend.column() != Column::User {
+        assert_eq!(got, outcomes(&report).len(), "{report}");
+    }
     assert_eq!(backend.left(), Vec::<String>::new());
 }
 

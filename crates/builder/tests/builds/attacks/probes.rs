@@ -8,7 +8,11 @@ use super::backend::{Attack, Backend};
 
 /// Every attempt comes out as the table says.
 pub async fn all(backend: &impl Backend) {
-    let ended = Attack::new(&["probe-all"]).run(backend).await;
+    let attack = Attack::new(&["probe-all"]);
+    let ended = tokio::select! {
+        ended = attack.run(backend) => ended,
+        never = backend.outside().stir() => match never {},
+    };
     let said = ended.log.escape_ascii().to_string().replace("\\n", "\n");
     let outputs = ended.result.unwrap_or_else(|failure| panic!("{failure}\n{said}"));
     let report = std::fs::read_to_string(&outputs["out"]).unwrap();
