@@ -131,12 +131,12 @@ fn make_deep(at: &str, levels: u32) {
 }
 
 pub(super) fn deep() {
-    make_deep(&dir(), 2000);
+    make_deep(&dir(), 300);
 }
 
 pub(super) fn deep_scratch() {
-    make_deep("/build", 20_000);
-    make_deep("/tmp", 2000);
+    make_deep("/build", 3000);
+    make_deep("/tmp", 300);
     fs::write(out(), "x").expect("write");
 }
 
@@ -188,14 +188,14 @@ pub(super) fn locked() {
 pub(super) fn links() {
     let out = dir();
     fs::write(format!("{out}/0"), "x".repeat(1000)).expect("write");
-    for number in 1..1000 {
+    for number in 1..300 {
         fs::hard_link(format!("{out}/0"), format!("{out}/{number}")).expect("link");
     }
 }
 
 pub(super) fn crowd() {
     let out = dir();
-    for number in 0..5000 {
+    for number in 0..2000 {
         fs::write(format!("{out}/{number}"), "").expect("write");
     }
 }
