@@ -22,7 +22,7 @@ mod table;
 
 use std::process::ExitCode;
 
-pub use deeds::{DEEDS, Deed, Ending};
+pub use deeds::{DEEDS, Deed, Ending, Need};
 pub use neighbours::{GREEDY_READY, SECRET, VICTIM_DISTURBED, VICTIM_READY, VICTIM_WELL};
 pub use outcome::Outcome;
 pub use table::{Answer, Column, THREATS, Threat};

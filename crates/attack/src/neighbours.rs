@@ -66,6 +66,10 @@ pub(crate) fn victim() -> ExitCode {
     for listener in listeners.iter().chain([&third]) {
         listener.set_nonblocking(true).expect("nonblocking");
     }
+    let input = fs::File::open(host::data()).expect("the input");
+    if lock(&input).is_err() {
+        println!("{VICTIM_DISTURBED}: the input is locked");
+    }
     println!("{VICTIM_READY}");
     loop {
         std::thread::sleep(Duration::from_millis(50));
@@ -111,7 +115,7 @@ fn shared_memory(make: bool) -> Result<usize, i32> {
 
 /// Look for the victim everywhere. One line per way, as of the threats; all of it to `$out`, too.
 pub(crate) fn seeker() -> ExitCode {
-    let ways: [(&str, fn() -> Outcome); 16] = [
+    let ways: [(&str, fn() -> Outcome); 17] = [
         ("files", files),
         ("abstract-socket", || Outcome::of_io(UnixStream::connect_addr(&abstract_name()))),
         ("socket-in-build", || Outcome::of_io(UnixStream::connect("/build/socket"))),
@@ -126,6 +130,7 @@ pub(crate) fn seeker() -> ExitCode {
         ("priorities", || first(|pid| raw::call(libc::SYS_setpriority, &[0, pid, 19]))),
         ("host-directories", host_directories),
         ("proc-text", proc_text),
+        ("input-kind", input_kind),
         ("lock-input", lock_input),
         ("watch-input", watch_input),
     ];
@@ -265,11 +270,25 @@ fn proc_text() -> Outcome {
     if found.is_empty() { Outcome::Hidden } else { Outcome::Leaked(found.join(",")) }
 }
 
-/// Take a lock on what the victim has, too. That it can be taken is no harm unless it is the same lock: the victim takes none here, so this
-/// only tells whether it is granted; the test that looks for harm has both lock.
+/// Take a lock that the victim holds on its own input of the same content.
 fn lock_input() -> Outcome {
     let file = fs::File::open(host::data()).expect("the input");
-    Outcome::of(raw::call(libc::SYS_flock, &[file.as_raw_fd() as usize, (libc::LOCK_EX | libc::LOCK_NB) as usize]))
+    Outcome::of(lock(&file))
+}
+
+fn lock(file: &fs::File) -> Result<usize, i32> {
+    raw::call(libc::SYS_flock, &[file.as_raw_fd() as usize, (libc::LOCK_EX | libc::LOCK_NB) as usize])
+}
+
+/// Whether inputs are files of an overlay of this build's own, or the stored files themselves.
+fn input_kind() -> Outcome {
+    const OVERLAY: u64 = 0x794c_7630;
+    let buffer = [0u64; 32];
+    match raw::call(libc::SYS_statfs, &[raw::text(&host::data()), raw::at(&buffer)]) {
+        Ok(_) if std::hint::black_box(buffer)[0] == OVERLAY => Outcome::value("overlay"),
+        Ok(_) => Outcome::value("stored files"),
+        Err(errno) => Outcome::Denied(errno),
+    }
 }
 
 /// See the victim read its input: this process opens it only before it watches.

@@ -89,7 +89,8 @@ const fn threat(
 const ENOSYS: &[&str] = &["denied:ENOSYS"];
 const EPERM: &[&str] = &["denied:EPERM"];
 const EACCES: &[&str] = &["denied:EACCES"];
-const EROFS: &[&str] = &["denied:EROFS"];
+/// A read-only mount, or somebody else's.
+const UNCHANGED: &[&str] = &["denied:EROFS", "denied:EPERM", "denied:EACCES"];
 const ENOTSUP: &[&str] = &["denied:ENOTSUP"];
 const ENOENT: &[&str] = &["denied:ENOENT"];
 const ESRCH: &[&str] = &["denied:ESRCH"];
@@ -139,19 +140,19 @@ pub const THREATS: &[Threat] = &[
     threat(11, "pidfd-host", "hold it", processes::pidfd_host, &["denied:ESRCH", "denied:EINVAL"]),
     threat(11, "processes", "processes in /proc: the builder and the attempt", processes::visible, &["value:2"]),
     threat(11, "sysinfo", "the number of processes of the machine", processes::sysinfo, LEAKS),
-    threat(12, "input-write", "an input, by writing", inputs::write, &["denied:EACCES", "denied:EROFS"]),
-    threat(12, "input-truncate", "an input, by emptying it", inputs::truncate, &["denied:EACCES", "denied:EROFS"]),
-    threat(12, "input-chmod", "its mode", inputs::chmod, EROFS),
-    threat(12, "input-chown", "its owner", inputs::chown, EROFS),
-    threat(12, "input-times", "its times", inputs::set_times, EROFS),
-    threat(12, "input-rename-file", "a name in it", inputs::rename_file, EROFS),
+    threat(12, "input-write", "an input, by writing", inputs::write, UNCHANGED),
+    threat(12, "input-truncate", "an input, by emptying it", inputs::truncate, UNCHANGED),
+    threat(12, "input-chmod", "its mode", inputs::chmod, UNCHANGED),
+    threat(12, "input-chown", "its owner", inputs::chown, UNCHANGED),
+    threat(12, "input-times", "its times", inputs::set_times, UNCHANGED),
+    threat(12, "input-rename-file", "a name in it", inputs::rename_file, UNCHANGED),
     threat(12, "input-rename", "another tree in its place", inputs::rename_input, &["denied:EBUSY", "denied:EXDEV", "denied:EPERM"]),
     threat(12, "input-remove", "no tree in its place", inputs::remove_input, &["denied:EBUSY", "denied:EPERM"]),
-    threat(12, "input-unlink", "a file out of it", inputs::unlink, EROFS),
-    threat(12, "input-create", "a file into it", inputs::create, &["denied:EROFS", "denied:EACCES"]),
+    threat(12, "input-unlink", "a file out of it", inputs::unlink, UNCHANGED),
+    threat(12, "input-create", "a file into it", inputs::create, UNCHANGED),
     threat(12, "input-link", "an output's name for its file", inputs::link, &["denied:EXDEV", "denied:EPERM"]),
     threat(12, "input-map", "its file as writable memory", inputs::map_writable, EACCES),
-    threat(12, "input-flags", "its flags", inputs::set_flags, &["denied:EROFS", "denied:EPERM", "denied:EACCES"]),
+    threat(12, "input-flags", "its flags", inputs::set_flags, UNCHANGED),
     threat(12, "input-remount", "a writable mount of it", mounts::remount_input, EPERM),
     threat(12, "input-lock", "a lock that others wait for", inputs::lock, REMAINS),
     threat(12, "input-lease", "a lease that others wait for", inputs::lease, EACCES).user(REMAINS),

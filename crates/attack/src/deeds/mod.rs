@@ -17,7 +17,9 @@ pub struct Deed {
     pub what: &'static str,
     /// How the build must end.
     pub ending: Ending,
-    /// What is still to be built before this can be tried: the build would harm the machine.
+    /// What the backend must be able to limit; else the build would harm the machine.
+    pub needs: Option<Need>,
+    /// A hole that is known and still to be closed, in a few words. Not tried meanwhile.
     pub pending: Option<&'static str>,
     act: fn(),
 }
@@ -37,10 +39,17 @@ pub enum Ending {
     TimedOut,
     /// It is stopped for its log.
     LogLimit,
-    /// It is stopped for memory, or fails for lack of it.
-    OutOfMemory,
-    /// It is stopped for disk, or fails for lack of it.
-    OutOfDisk,
+    /// It used up what one build may use of a machine, in a text with this in it.
+    Exhausted(&'static str),
+}
+
+/// Something that a backend limits, or cannot limit on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Bytes of memory.
+    Memory,
+    /// Processes at a time.
+    Processes,
 }
 
 impl Deed {
@@ -51,26 +60,37 @@ impl Deed {
 }
 
 const fn deed(id: &'static str, row: u8, what: &'static str, ending: Ending, act: fn()) -> Deed {
-    Deed { id, row, what, ending, pending: None, act }
+    Deed { id, row, what, ending, needs: None, pending: None, act }
 }
 
 impl Deed {
+    const fn needs(mut self, need: Need) -> Self {
+        self.needs = Some(need);
+        self
+    }
+
     const fn pending(mut self, on: &'static str) -> Self {
         self.pending = Some(on);
         self
     }
 }
 
-/// The one place to switch a deed on: take its `pending` away.
+const MEMORY: Ending = Ending::Exhausted("ran out of memory");
+const DISK: Ending = Ending::Exhausted("to disk");
+
+/// All of them. To switch one on, take its `pending` away.
 pub const DEEDS: &[Deed] = &[
-    deed("fork-bomb", 5, "processes without end", Ending::Built, bombs::forks).pending("process limit"),
-    deed("memory-heap", 6, "memory without end", Ending::OutOfMemory, bombs::heap).pending("memory limit"),
-    deed("memory-file", 6, "memory files without end", Ending::OutOfMemory, bombs::memory_file).pending("memory limit"),
-    deed("memory-shared", 6, "/dev/shm without end", Ending::OutOfMemory, bombs::shared).pending("memory limit"),
-    deed("disk-build", 7, "bytes without end in /build", Ending::OutOfDisk, bombs::disk_build).pending("disk limit"),
-    deed("disk-tmp", 7, "bytes without end in /tmp", Ending::OutOfDisk, bombs::disk_tmp).pending("disk limit"),
-    deed("disk-output", 7, "bytes without end in the output", Ending::OutOfDisk, bombs::disk_output).pending("disk limit"),
-    deed("inodes", 7, "files without end", Ending::OutOfDisk, bombs::inodes).pending("inode limit"),
+    deed("fork-bomb", 5, "processes without end", Ending::Exhausted("processes at a time"), bombs::forks).needs(Need::Processes),
+    deed("memory-heap", 6, "memory without end", MEMORY, bombs::heap).needs(Need::Memory),
+    deed("memory-children", 6, "a little memory in each of many processes", MEMORY, bombs::children).needs(Need::Memory),
+    deed("memory-file", 6, "memory files without end", MEMORY, bombs::memory_file).needs(Need::Memory),
+    deed("memory-shared", 6, "/dev/shm without end", MEMORY, bombs::shared).needs(Need::Memory),
+    deed("disk-build", 7, "bytes without end in /build", DISK, bombs::disk_build),
+    deed("disk-tmp", 7, "bytes without end in /tmp", DISK, bombs::disk_tmp),
+    deed("disk-output", 7, "bytes without end in the output", DISK, bombs::disk_output),
+    deed("disk-deep", 7, "the same 600 directories deep", DISK, bombs::disk_deep).pending("a count that goes deeper"),
+    deed("disk-nameless", 7, "the same in a file that has no name any more", DISK, bombs::disk_nameless).pending("a count of files without names"),
+    deed("inodes", 7, "files without end", DISK, bombs::inodes),
     deed("sparse", 7, "an output of 8 TB without bytes", Ending::Refused("larger than"), outputs::sparse),
     deed("log-flood", 8, "log without end", Ending::LogLimit, lives::log_flood),
     deed("log-odd", 8, "a log that would command a terminal", Ending::Built, lives::log_odd),
@@ -93,7 +113,7 @@ pub const DEEDS: &[Deed] = &[
     deed("locked", 18, "files and directories that not even their owner can read", Ending::Built, outputs::locked),
     deed("links", 19, "one file under 300 names", Ending::Built, outputs::links),
     deed("crowd", 19, "a directory of 2,000 files", Ending::Built, outputs::crowd),
-    deed("link-input", 12, "an input under a name in the output", Ending::Failed, outputs::link_input),
+    deed("link-input", 12, "an input under a name in the output", Ending::RefusedOrFailed, outputs::link_input),
     deed("open-build", 13, "opens its working directory to everybody on the host", Ending::TimedOut, lives::open_build),
 ];
 

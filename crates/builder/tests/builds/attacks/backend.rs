@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use firn_attack::Column;
+use firn_attack::{Column, Need};
 use firn_nix::{Derivation, DerivationOutput, StorePath};
 use firn_service::ports::{JobLimits, RunFailure};
 use tempfile::TempDir;
@@ -17,6 +17,9 @@ use super::outside::Outside;
 pub trait Backend {
     /// Which answers of the table are its.
     fn column(&self) -> Column;
+
+    /// Whether it can limit this, on this machine.
+    fn limits(&self, what: Need) -> bool;
 
     /// What there is outside for a build to look for.
     fn outside(&self) -> &Outside;

@@ -18,7 +18,11 @@ use super::backend::{Attack, Backend, Ended};
 pub async fn all(backend: &impl Backend) {
     for deed in DEEDS {
         if let Some(on) = deed.pending {
-            println!("{:?} {} {}: waits for the {on}", backend.column(), deed.row, deed.id);
+            println!("{:?} {} {}: waits for {on}", backend.column(), deed.row, deed.id);
+            continue;
+        }
+        if let Some(need) = deed.needs.filter(|need| !backend.limits(*need)) {
+            println!("{:?} {} {}: skipped, {need:?} cannot be limited here", backend.column(), deed.row, deed.id);
             continue;
         }
         let since = std::time::Instant::now();
@@ -58,7 +62,14 @@ fn attack(deed: &Deed) -> Attack {
         // Long enough to start, for a busy machine.
         Ending::TimedOut if deed.id == "silent" => |limits| limits.silent = Duration::from_millis(1500),
         Ending::TimedOut => |limits| limits.wall = Duration::from_millis(2500),
-        _ => |_| {},
+        Ending::Exhausted(_) => |limits| {
+            limits.wall = Duration::from_secs(60);
+            limits.memory_bytes = Some(96 << 20);
+            limits.processes = Some(100);
+            limits.disk_bytes = 32 << 20;
+            limits.disk_entries = 5000;
+        },
+        _ => |limits| limits.wall = Duration::from_secs(60),
     };
     Attack {
         args: vec!["do", deed.id],
@@ -73,7 +84,8 @@ fn is(ending: Ending, result: &Result<BTreeMap<String, PathBuf>, RunFailure>) ->
         | (Ending::RefusedOrFailed, Err(RunFailure::OutputRejected(_)))
         | (Ending::TimedOut, Err(RunFailure::TimedOut(_)))
         | (Ending::LogLimit, Err(RunFailure::LogLimit(_))) => true,
-        (Ending::Refused(why), Err(RunFailure::OutputRejected(text))) => text.contains(why),
+        (Ending::Refused(why), Err(RunFailure::OutputRejected(text)))
+        | (Ending::Exhausted(why), Err(RunFailure::Exhausted(text))) => text.contains(why),
         _ => false,
     }
 }

@@ -40,7 +40,6 @@ async fn as_root() {
 async fn as_an_ordinary_user() {
     const INNER: &str = "FIRN_ATTACK_TEST_DIR";
     const DONE: &str = "attacked as an ordinary user";
-    const UID: u32 = 23_456;
     if let Some(dir) = std::env::var_os(INNER) {
         let firn = super::Firn::in_dir(tempfile::tempdir_in(dir).unwrap());
         everything(&Namespaces::new(firn, Column::User).await).await;
@@ -55,10 +54,12 @@ async fn as_an_ordinary_user() {
         println!("skipped: no setpriv to become an ordinary user");
         return;
     }
+    // Nobody else's, so that what is left of it can be told.
+    let uid = 20_000_000 + std::process::id();
     let dir: TempDir = tempfile::tempdir().unwrap();
-    std::os::unix::fs::chown(dir.path(), Some(UID), Some(UID)).unwrap();
+    std::os::unix::fs::chown(dir.path(), Some(uid), Some(uid)).unwrap();
     let output = Command::new("setpriv")
-        .args([&format!("--reuid={UID}"), &format!("--regid={UID}"), "--clear-groups"])
+        .args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--clear-groups"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "attacks::as_an_ordinary_user", "--nocapture"])
         .env(INNER, dir.path())

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use bytes::Bytes;
-use firn_attack::Column;
+use firn_attack::{Column, Need};
 use firn_content::{WalkLimits, WalkPolicy};
 use firn_core::{InputMapping, Object};
 use firn_service::ports::{Builder as _, RunFailure};
@@ -61,6 +61,10 @@ impl Namespaces {
 impl Backend for Namespaces {
     fn column(&self) -> Column {
         self.column
+    }
+
+    fn limits(&self, _what: Need) -> bool {
+        self.firn.builder.unlimited().is_empty()
     }
 
     fn outside(&self) -> &Outside {

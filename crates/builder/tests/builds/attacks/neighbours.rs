@@ -11,9 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::backend::{Attack, Backend, Ended};
 use super::probes::outcomes;
 
-/// Each way of the seeker, and what must come of it. The last two are known: inputs that two builds share are one file (docs/sandbox.md,
-/// "What remains").
-const WAYS: [(&str, &str); 16] = [
+/// Each way of the seeker, and what must come of it.
+const WAYS: [(&str, &str); 14] = [
     ("files", "absent"),
     ("abstract-socket", "denied:ECONNREFUSED"),
     ("socket-in-build", "denied:ENOENT"),
@@ -28,7 +27,19 @@ const WAYS: [(&str, &str); 16] = [
     ("priorities", "denied:ESRCH"),
     ("host-directories", "absent"),
     ("proc-text", "hidden"),
+];
+
+/// The same for inputs that both have. An overlay gives each build files of its own.
+const INPUTS_OF_AN_OVERLAY: [(&str, &str); 3] = [
+    ("input-kind", "value:overlay"),
     ("lock-input", "reached"),
+    ("watch-input", "hidden"),
+];
+
+/// Where inputs are mounted, they are one file for all builds. Known: docs/sandbox.md, "What remains".
+const MOUNTED_INPUTS: [(&str, &str); 3] = [
+    ("input-kind", "value:stored files"),
+    ("lock-input", "denied:EAGAIN"),
     ("watch-input", "leaked:when others read the input"),
 ];
 
@@ -99,7 +110,11 @@ fn check(backend: &impl Backend, seeker: Ended) {
     for (way, outcome) in &outcomes {
         println!("{:?} neighbours {way}: {outcome}", backend.column());
     }
-    assert_eq!(outcomes, WAYS.into_iter().collect());
+    let inputs = match outcomes["input-kind"] {
+        "value:stored files" => MOUNTED_INPUTS,
+        _ => INPUTS_OF_AN_OVERLAY,
+    };
+    assert_eq!(outcomes, WAYS.into_iter().chain(inputs).collect());
 }
 
 #[derive(Clone, Debug, Default)]
