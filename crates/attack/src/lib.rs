@@ -57,8 +57,18 @@ pub fn main() -> ExitCode {
 fn usage() -> ExitCode {
     eprintln!("attack probe-all | attack THREAT | attack do DEED");
     eprintln!("attack victim | attack seeker | attack greedy | attack needy");
-    eprintln!("threats: {}", THREATS.iter().map(|threat| threat.id).collect::<Vec<_>>().join(" "));
-    eprintln!("deeds: {}", DEEDS.iter().map(|deed| deed.id).collect::<Vec<_>>().join(" "));
+    eprintln!(
+        "threats: {}",
+        THREATS
+            .iter()
+            .map(|threat| threat.id)
+            .collect::<Vec<_>>()
+            .join(" ")
+    );
+    eprintln!(
+        "deeds: {}",
+        DEEDS.iter().map(|deed| deed.id).collect::<Vec<_>>().join(" ")
+    );
     ExitCode::FAILURE
 }
 

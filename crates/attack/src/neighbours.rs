@@ -54,7 +54,10 @@ pub(crate) fn victim() -> ExitCode {
         fs::write(path, SECRET).expect("write");
     }
     let in_shared_memory = shared_memory(true).expect("shared memory");
-    let _ = raw::call(libc::SYS_mq_open, &[raw::text(NAME), (libc::O_CREAT | libc::O_RDWR) as usize, 0o666, 0]);
+    let _ = raw::call(
+        libc::SYS_mq_open,
+        &[raw::text(NAME), (libc::O_CREAT | libc::O_RDWR) as usize, 0o666, 0],
+    );
     let listeners = [
         UnixListener::bind_addr(&abstract_name()).expect("an abstract name"),
         UnixListener::bind("/build/socket").expect("a name"),
@@ -89,7 +92,12 @@ pub(crate) fn victim() -> ExitCode {
         if SIGNALLED.load(Ordering::Relaxed) {
             wrong.push("a signal".to_owned());
         }
-        if listeners.iter().chain([&third]).any(|listener| listener.accept().is_ok()) || port.accept().is_ok() {
+        if listeners
+            .iter()
+            .chain([&third])
+            .any(|listener| listener.accept().is_ok())
+            || port.accept().is_ok()
+        {
             wrong.push("a connection".to_owned());
         }
         if wrong.is_empty() {
@@ -117,17 +125,32 @@ fn shared_memory(make: bool) -> Result<usize, i32> {
 pub(crate) fn seeker() -> ExitCode {
     let ways: [(&str, fn() -> Outcome); 17] = [
         ("files", files),
-        ("abstract-socket", || Outcome::of_io(UnixStream::connect_addr(&abstract_name()))),
-        ("socket-in-build", || Outcome::of_io(UnixStream::connect("/build/socket"))),
-        ("socket-in-tmp", || Outcome::of_io(UnixStream::connect("/tmp/socket"))),
+        ("abstract-socket", || {
+            Outcome::of_io(UnixStream::connect_addr(&abstract_name()))
+        }),
+        ("socket-in-build", || {
+            Outcome::of_io(UnixStream::connect("/build/socket"))
+        }),
+        ("socket-in-tmp", || {
+            Outcome::of_io(UnixStream::connect("/tmp/socket"))
+        }),
         ("port", || Outcome::of_io(TcpStream::connect(("127.0.0.1", PORT)))),
         ("shared-memory", || Outcome::of(shared_memory(false))),
         ("message-queue", message_queue),
-        ("keys", || Outcome::of(raw::call(libc::SYS_keyctl, &[10, -4isize as usize, raw::text("user"), raw::text(NAME), 0]))),
+        ("keys", || {
+            Outcome::of(raw::call(
+                libc::SYS_keyctl,
+                &[10, -4isize as usize, raw::text("user"), raw::text(NAME), 0],
+            ))
+        }),
         ("processes", processes),
         ("signals", signals),
-        ("trace", || first(|pid| raw::call(libc::SYS_ptrace, &[libc::PTRACE_SEIZE as usize, pid, 0, 0]))),
-        ("priorities", || first(|pid| raw::call(libc::SYS_setpriority, &[0, pid, 19]))),
+        ("trace", || {
+            first(|pid| raw::call(libc::SYS_ptrace, &[libc::PTRACE_SEIZE as usize, pid, 0, 0]))
+        }),
+        ("priorities", || {
+            first(|pid| raw::call(libc::SYS_setpriority, &[0, pid, 19]))
+        }),
         ("host-directories", host_directories),
         ("proc-text", proc_text),
         ("input-kind", input_kind),
@@ -182,28 +205,52 @@ pub(crate) fn needy() -> ExitCode {
 fn open_queue() -> Result<usize, i32> {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let name = format!("{NAME}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    raw::call(libc::SYS_mq_open, &[raw::text(&name), (libc::O_CREAT | libc::O_RDWR) as usize, 0o600, 0])
+    raw::call(
+        libc::SYS_mq_open,
+        &[
+            raw::text(&name),
+            (libc::O_CREAT | libc::O_RDWR) as usize,
+            0o600,
+            0,
+        ],
+    )
 }
 
 /// A signal to oneself that is never taken.
 fn queue_signal() -> Result<usize, i32> {
     const SIGNAL: usize = 40;
     let blocked = 1u64 << (SIGNAL - 1);
-    raw::call(libc::SYS_rt_sigprocmask, &[libc::SIG_BLOCK as usize, raw::at(&blocked), 0, 8])?;
+    raw::call(
+        libc::SYS_rt_sigprocmask,
+        &[libc::SIG_BLOCK as usize, raw::at(&blocked), 0, 8],
+    )?;
     // Number, error, code SI_QUEUE, and nothing else.
     let mut info = [0u32; 32];
     info[0] = SIGNAL as u32;
     info[2] = -1i32 as u32;
-    raw::call(libc::SYS_rt_sigqueueinfo, &[std::process::id() as usize, SIGNAL, raw::at(&info)])
+    raw::call(
+        libc::SYS_rt_sigqueueinfo,
+        &[std::process::id() as usize, SIGNAL, raw::at(&info)],
+    )
 }
 
 fn files() -> Outcome {
-    let found: Vec<_> = places().into_iter().filter(|path| fs::metadata(path).is_ok()).collect();
-    if found.is_empty() { Outcome::Absent } else { Outcome::Leaked(found.join(",")) }
+    let found: Vec<_> = places()
+        .into_iter()
+        .filter(|path| fs::metadata(path).is_ok())
+        .collect();
+    if found.is_empty() {
+        Outcome::Absent
+    } else {
+        Outcome::Leaked(found.join(","))
+    }
 }
 
 fn message_queue() -> Outcome {
-    Outcome::of(raw::call(libc::SYS_mq_open, &[raw::text(NAME), libc::O_RDWR as usize, 0, 0]))
+    Outcome::of(raw::call(
+        libc::SYS_mq_open,
+        &[raw::text(NAME), libc::O_RDWR as usize, 0, 0],
+    ))
 }
 
 /// Every number that a process can have here, but the builder's and this one's.
@@ -231,13 +278,22 @@ fn processes() -> Outcome {
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         line.split(|&byte| byte == 0).any(|word| word == b"victim")
     });
-    if found.count() == 0 { Outcome::Hidden } else { Outcome::Leaked("the victim's process".to_owned()) }
+    if found.count() == 0 {
+        Outcome::Hidden
+    } else {
+        Outcome::Leaked("the victim's process".to_owned())
+    }
 }
 
 /// Where this build's own directories are on the host, and so where the others' must be.
 fn host_directories() -> Outcome {
     let dir = host::var(host::DIR);
-    for path in [format!("/proc/self/root{dir}"), dir.clone(), format!("/../..{dir}"), format!("/proc/1/cwd/../..{dir}")] {
+    for path in [
+        format!("/proc/self/root{dir}"),
+        dir.clone(),
+        format!("/../..{dir}"),
+        format!("/proc/1/cwd/../..{dir}"),
+    ] {
         if fs::read_dir(path).is_ok() {
             return Outcome::Reached;
         }
@@ -267,7 +323,11 @@ fn proc_text() -> Outcome {
             }
         }
     }
-    if found.is_empty() { Outcome::Hidden } else { Outcome::Leaked(found.join(",")) }
+    if found.is_empty() {
+        Outcome::Hidden
+    } else {
+        Outcome::Leaked(found.join(","))
+    }
 }
 
 /// Take a lock that the victim holds on its own input of the same content.
@@ -277,7 +337,13 @@ fn lock_input() -> Outcome {
 }
 
 fn lock(file: &fs::File) -> Result<usize, i32> {
-    raw::call(libc::SYS_flock, &[file.as_raw_fd() as usize, (libc::LOCK_EX | libc::LOCK_NB) as usize])
+    raw::call(
+        libc::SYS_flock,
+        &[
+            file.as_raw_fd() as usize,
+            (libc::LOCK_EX | libc::LOCK_NB) as usize,
+        ],
+    )
 }
 
 /// Whether inputs are files of an overlay of this build's own, or the stored files themselves.
@@ -297,7 +363,10 @@ fn watch_input() -> Outcome {
         return Outcome::Absent;
     };
     let path = raw::text(&host::data());
-    if let Err(errno) = raw::call(libc::SYS_inotify_add_watch, &[group, path, (libc::IN_OPEN | libc::IN_ACCESS) as usize]) {
+    if let Err(errno) = raw::call(
+        libc::SYS_inotify_add_watch,
+        &[group, path, (libc::IN_OPEN | libc::IN_ACCESS) as usize],
+    ) {
         return Outcome::Denied(errno);
     }
     std::thread::sleep(Duration::from_secs(1));

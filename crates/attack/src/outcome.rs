@@ -99,5 +99,8 @@ fn name(errno: i32) -> Option<&'static str> {
         (libc::EUSERS, "EUSERS"),
         (libc::ENOTBLK, "ENOTBLK"),
     ];
-    NAMES.iter().find(|(number, _)| *number == errno).map(|(_, name)| *name)
+    NAMES
+        .iter()
+        .find(|(number, _)| *number == errno)
+        .map(|(_, name)| *name)
 }

@@ -38,7 +38,11 @@ pub(crate) fn call_i386(number: u32, args: &[u32]) -> Result<usize, i32> {
         );
     }
     let result = result as u32 as i32;
-    if result < 0 { Err(-result) } else { Ok(result as usize) }
+    if result < 0 {
+        Err(-result)
+    } else {
+        Ok(result as usize)
+    }
 }
 
 /// A copy of some bytes below 4 GiB, forever.

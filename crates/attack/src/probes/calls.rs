@@ -27,12 +27,21 @@ const SESSION_KEYRING: usize = -3isize as usize;
 pub(crate) fn add_key() -> Outcome {
     call(
         libc::SYS_add_key,
-        &[raw::text("user"), raw::text("firn-attack"), raw::text("x"), 1, SESSION_KEYRING],
+        &[
+            raw::text("user"),
+            raw::text("firn-attack"),
+            raw::text("x"),
+            1,
+            SESSION_KEYRING,
+        ],
     )
 }
 
 pub(crate) fn request_key() -> Outcome {
-    call(libc::SYS_request_key, &[raw::text("user"), raw::text("firn-attack-none"), 0, 0])
+    call(
+        libc::SYS_request_key,
+        &[raw::text("user"), raw::text("firn-attack-none"), 0, 0],
+    )
 }
 
 /// Join a session's ring of keys by name.
@@ -56,7 +65,10 @@ pub(crate) fn perf_event_open() -> Outcome {
     let mut attributes = [0u32; 28];
     attributes[1] = 112;
     attributes[2] = 1;
-    call(libc::SYS_perf_event_open, &[raw::at(&attributes), 0, usize::MAX, usize::MAX, 0])
+    call(
+        libc::SYS_perf_event_open,
+        &[raw::at(&attributes), 0, usize::MAX, usize::MAX, 0],
+    )
 }
 
 pub(crate) fn userfaultfd() -> Outcome {
@@ -149,7 +161,12 @@ pub(crate) fn quotactl_fd() -> Outcome {
     let format = 0u32;
     call(
         443,
-        &[std::os::fd::AsRawFd::as_raw_fd(&dir) as usize, (Q_GETFMT << 8) as usize, 0, raw::at(&format)],
+        &[
+            std::os::fd::AsRawFd::as_raw_fd(&dir) as usize,
+            (Q_GETFMT << 8) as usize,
+            0,
+            raw::at(&format),
+        ],
     )
 }
 

@@ -8,7 +8,12 @@ fn make(path: &str, mode: u32, device: u64) -> Outcome {
     let path = CString::new(path).expect("a path");
     Outcome::of(raw::call(
         libc::SYS_mknodat,
-        &[libc::AT_FDCWD as usize, path.as_ptr() as usize, mode as usize, device as usize],
+        &[
+            libc::AT_FDCWD as usize,
+            path.as_ptr() as usize,
+            mode as usize,
+            device as usize,
+        ],
     ))
 }
 

@@ -37,7 +37,10 @@ pub(crate) fn remember_descriptors() {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else {
         return;
     };
-    let mut numbers: Vec<u32> = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let mut numbers: Vec<u32> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
     numbers.sort_unstable();
     // The highest is of the list itself.
     numbers.pop();
@@ -46,7 +49,12 @@ pub(crate) fn remember_descriptors() {
 
 /// Open descriptors that the builder got.
 pub(crate) fn descriptors() -> Outcome {
-    let numbers: Vec<_> = FIRST.get().into_iter().flatten().map(ToString::to_string).collect();
+    let numbers: Vec<_> = FIRST
+        .get()
+        .into_iter()
+        .flatten()
+        .map(ToString::to_string)
+        .collect();
     Outcome::value(numbers.join(","))
 }
 
@@ -59,7 +67,11 @@ pub(crate) fn devices() -> Outcome {
         .filter(|name| !USUAL.split(' ').any(|usual| usual == name))
         .collect();
     more.sort();
-    if more.is_empty() { Outcome::value("none") } else { Outcome::Leaked(more.join(",")) }
+    if more.is_empty() {
+        Outcome::value("none")
+    } else {
+        Outcome::Leaked(more.join(","))
+    }
 }
 
 trait ForPeople {
@@ -78,7 +90,11 @@ pub(crate) fn write_root() -> Outcome {
         .into_iter()
         .filter(|path| fs::write(path, "x").is_ok())
         .collect();
-    if done.is_empty() { Outcome::value("none") } else { Outcome::value(done.join(",")) }
+    if done.is_empty() {
+        Outcome::value("none")
+    } else {
+        Outcome::value(done.join(","))
+    }
 }
 
 /// What earlier builds left.
@@ -103,7 +119,10 @@ pub(crate) fn open_by_handle() -> Outcome {
     }
     let dir = fs::File::open("/build").expect("/build");
     let dir = std::os::fd::AsRawFd::as_raw_fd(&dir) as usize;
-    Outcome::of(raw::call(libc::SYS_open_by_handle_at, &[dir, buffer.as_ptr() as usize, 0]))
+    Outcome::of(raw::call(
+        libc::SYS_open_by_handle_at,
+        &[dir, buffer.as_ptr() as usize, 0],
+    ))
 }
 
 fn handle() -> (Result<usize, i32>, Box<[u32; 40]>) {
@@ -113,7 +132,13 @@ fn handle() -> (Result<usize, i32>, Box<[u32; 40]>) {
     let here = libc::AT_FDCWD as usize;
     let result = raw::call(
         libc::SYS_name_to_handle_at,
-        &[here, raw::text("/build"), buffer.as_mut_ptr() as usize, raw::at(&mount), 0],
+        &[
+            here,
+            raw::text("/build"),
+            buffer.as_mut_ptr() as usize,
+            raw::at(&mount),
+            0,
+        ],
     );
     (result, buffer)
 }

@@ -17,7 +17,10 @@ pub(crate) fn truncate() -> Outcome {
 }
 
 pub(crate) fn chmod() -> Outcome {
-    Outcome::of_io(fs::set_permissions(host::data(), fs::Permissions::from_mode(0o777)))
+    Outcome::of_io(fs::set_permissions(
+        host::data(),
+        fs::Permissions::from_mode(0o777),
+    ))
 }
 
 pub(crate) fn chown() -> Outcome {
@@ -30,7 +33,10 @@ pub(crate) fn set_times() -> Outcome {
 }
 
 pub(crate) fn rename_file() -> Outcome {
-    Outcome::of_io(fs::rename(host::data(), format!("{}/share/other", host::var(host::INPUT))))
+    Outcome::of_io(fs::rename(
+        host::data(),
+        format!("{}/share/other", host::var(host::INPUT)),
+    ))
 }
 
 /// Put something else in its place.
@@ -60,7 +66,14 @@ pub(crate) fn map_writable() -> Outcome {
     let protection = (libc::PROT_READ | libc::PROT_WRITE) as usize;
     Outcome::of(raw::call(
         libc::SYS_mmap,
-        &[0, 1, protection, libc::MAP_SHARED as usize, file.as_raw_fd() as usize, 0],
+        &[
+            0,
+            1,
+            protection,
+            libc::MAP_SHARED as usize,
+            file.as_raw_fd() as usize,
+            0,
+        ],
     ))
 }
 
@@ -69,7 +82,10 @@ pub(crate) fn set_flags() -> Outcome {
     const FS_IOC_SETFLAGS: usize = 0x4008_6602;
     let file = fs::File::open(host::data()).expect("the input");
     let no_dump = 0x40u64;
-    Outcome::of(raw::call(libc::SYS_ioctl, &[file.as_raw_fd() as usize, FS_IOC_SETFLAGS, raw::at(&no_dump)]))
+    Outcome::of(raw::call(
+        libc::SYS_ioctl,
+        &[file.as_raw_fd() as usize, FS_IOC_SETFLAGS, raw::at(&no_dump)],
+    ))
 }
 
 /// Hold up everybody who locks it.
@@ -77,7 +93,10 @@ pub(crate) fn lock() -> Outcome {
     let file = fs::File::open(host::data()).expect("the input");
     Outcome::of(raw::call(
         libc::SYS_flock,
-        &[file.as_raw_fd() as usize, (libc::LOCK_EX | libc::LOCK_NB) as usize],
+        &[
+            file.as_raw_fd() as usize,
+            (libc::LOCK_EX | libc::LOCK_NB) as usize,
+        ],
     ))
 }
 
@@ -86,7 +105,11 @@ pub(crate) fn lease() -> Outcome {
     let file = fs::File::open(host::data()).expect("the input");
     Outcome::of(raw::call(
         libc::SYS_fcntl,
-        &[file.as_raw_fd() as usize, libc::F_SETLEASE as usize, libc::F_RDLCK as usize],
+        &[
+            file.as_raw_fd() as usize,
+            libc::F_SETLEASE as usize,
+            libc::F_RDLCK as usize,
+        ],
     ))
 }
 
@@ -96,7 +119,10 @@ pub(crate) fn watch() -> Outcome {
         return Outcome::Absent;
     };
     let path = raw::text(&host::data());
-    Outcome::of(raw::call(libc::SYS_inotify_add_watch, &[group, path, libc::IN_OPEN as usize]))
+    Outcome::of(raw::call(
+        libc::SYS_inotify_add_watch,
+        &[group, path, libc::IN_OPEN as usize],
+    ))
 }
 
 /// Was it read lately?

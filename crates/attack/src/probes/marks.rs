@@ -53,14 +53,20 @@ pub(crate) fn unnamed() -> Outcome {
     match raw::call(libc::SYS_openat, &[HERE, raw::text("/build"), flags, SET_UID]) {
         Ok(fd) => {
             let from = raw::text(&format!("/proc/self/fd/{fd}"));
-            marked(raw::call(libc::SYS_linkat, &[HERE, from, HERE, path, libc::AT_SYMLINK_FOLLOW as usize]))
+            marked(raw::call(
+                libc::SYS_linkat,
+                &[HERE, from, HERE, path, libc::AT_SYMLINK_FOLLOW as usize],
+            ))
         }
         Err(errno) => Outcome::Denied(errno),
     }
 }
 
 pub(crate) fn mknodat() -> Outcome {
-    marked(raw::call(libc::SYS_mknodat, &[HERE, file(), libc::S_IFREG as usize | SET_UID, 0]))
+    marked(raw::call(
+        libc::SYS_mknodat,
+        &[HERE, file(), libc::S_IFREG as usize | SET_UID, 0],
+    ))
 }
 
 pub(crate) fn mkdirat() -> Outcome {
@@ -93,7 +99,10 @@ pub(crate) mod x86 {
     }
 
     pub(crate) fn mknod() -> Outcome {
-        marked(raw::call(libc::SYS_mknod, &[file(), libc::S_IFREG as usize | SET_UID, 0]))
+        marked(raw::call(
+            libc::SYS_mknod,
+            &[file(), libc::S_IFREG as usize | SET_UID, 0],
+        ))
     }
 
     pub(crate) fn chmod() -> Outcome {
@@ -138,7 +147,13 @@ pub(crate) mod x86 {
 fn set_attribute(name: &str, value: &[u8]) -> Outcome {
     Outcome::of(raw::call(
         libc::SYS_setxattr,
-        &[existing(), raw::text(name), value.as_ptr() as usize, value.len(), 0],
+        &[
+            existing(),
+            raw::text(name),
+            value.as_ptr() as usize,
+            value.len(),
+            0,
+        ],
     ))
 }
 
@@ -160,7 +175,9 @@ pub(crate) fn acl() -> Outcome {
 /// CAP_SYS_ADMIN for whoever executes it.
 pub(crate) fn file_capability() -> Outcome {
     let mut value = Vec::new();
-    [0x0200_0001u32, 1 << 21, 0, 0, 0].iter().for_each(|word| value.extend(word.to_le_bytes()));
+    [0x0200_0001u32, 1 << 21, 0, 0, 0]
+        .iter()
+        .for_each(|word| value.extend(word.to_le_bytes()));
     set_attribute("security.capability", &value)
 }
 
@@ -171,11 +188,17 @@ pub(crate) fn fsetxattr() -> Outcome {
 
 pub(crate) fn setxattrat() -> Outcome {
     let value = [raw::text("y") as u64, 1];
-    Outcome::of(raw::call(463, &[HERE, existing(), 0, raw::text("user.x"), raw::at(&value), 16]))
+    Outcome::of(raw::call(
+        463,
+        &[HERE, existing(), 0, raw::text("user.x"), raw::at(&value), 16],
+    ))
 }
 
 pub(crate) fn getxattr() -> Outcome {
-    Outcome::of(raw::call(libc::SYS_getxattr, &[existing(), raw::text("user.x"), 0, 0]))
+    Outcome::of(raw::call(
+        libc::SYS_getxattr,
+        &[existing(), raw::text("user.x"), 0, 0],
+    ))
 }
 
 pub(crate) fn listxattr() -> Outcome {
@@ -183,5 +206,8 @@ pub(crate) fn listxattr() -> Outcome {
 }
 
 pub(crate) fn removexattr() -> Outcome {
-    Outcome::of(raw::call(libc::SYS_removexattr, &[existing(), raw::text("user.x")]))
+    Outcome::of(raw::call(
+        libc::SYS_removexattr,
+        &[existing(), raw::text("user.x")],
+    ))
 }

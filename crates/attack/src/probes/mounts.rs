@@ -65,32 +65,56 @@ pub(crate) fn clone3_user() -> Outcome {
 /// Enter the mount namespace of the builder, with the rights that would come with it.
 pub(crate) fn setns() -> Outcome {
     match File::open("/proc/1/ns/mnt") {
-        Ok(file) => call(libc::SYS_setns, &[file.as_raw_fd() as usize, libc::CLONE_NEWNS as usize]),
+        Ok(file) => call(
+            libc::SYS_setns,
+            &[file.as_raw_fd() as usize, libc::CLONE_NEWNS as usize],
+        ),
         Err(error) => Outcome::of_io::<()>(Err(error)),
     }
 }
 
 pub(crate) fn mount_tmpfs() -> Outcome {
-    call(libc::SYS_mount, &[raw::text("x"), raw::text("/build"), raw::text("tmpfs"), 0, 0])
+    call(
+        libc::SYS_mount,
+        &[raw::text("x"), raw::text("/build"), raw::text("tmpfs"), 0, 0],
+    )
 }
 
 pub(crate) fn mount_proc() -> Outcome {
-    call(libc::SYS_mount, &[raw::text("x"), raw::text("/build"), raw::text("proc"), 0, 0])
+    call(
+        libc::SYS_mount,
+        &[raw::text("x"), raw::text("/build"), raw::text("proc"), 0, 0],
+    )
 }
 
 pub(crate) fn mount_bind() -> Outcome {
-    call(libc::SYS_mount, &[raw::text("/proc"), raw::text("/build"), 0, libc::MS_BIND as usize, 0])
+    call(
+        libc::SYS_mount,
+        &[
+            raw::text("/proc"),
+            raw::text("/build"),
+            0,
+            libc::MS_BIND as usize,
+            0,
+        ],
+    )
 }
 
 /// Make an input writable.
 pub(crate) fn remount_input() -> Outcome {
     let input = raw::text(&host::var(host::INPUT));
-    call(libc::SYS_mount, &[0, input, 0, (libc::MS_REMOUNT | libc::MS_BIND) as usize, 0])
+    call(
+        libc::SYS_mount,
+        &[0, input, 0, (libc::MS_REMOUNT | libc::MS_BIND) as usize, 0],
+    )
 }
 
 /// Look under what hides a file.
 pub(crate) fn unmount() -> Outcome {
-    call(libc::SYS_umount2, &[raw::text("/proc/cmdline"), libc::MNT_DETACH as usize])
+    call(
+        libc::SYS_umount2,
+        &[raw::text("/proc/cmdline"), libc::MNT_DETACH as usize],
+    )
 }
 
 pub(crate) fn pivot_root() -> Outcome {

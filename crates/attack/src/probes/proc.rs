@@ -69,16 +69,40 @@ files! {
 /// What builds read must be there.
 pub(crate) fn needed() -> Outcome {
     let names = [
-        "cpuinfo", "filesystems", "loadavg", "meminfo", "stat", "uptime", "version", "vmstat", "self/status", "self/maps",
-        "self/mountinfo", "sys/kernel/osrelease", "sys/kernel/ostype", "sys/kernel/version", "sys/kernel/pid_max",
-        "sys/kernel/ngroups_max", "sys/kernel/cap_last_cap", "sys/kernel/random/uuid", "sys/vm/overcommit_memory",
-        "sys/vm/max_map_count", "sys/fs/file-max", "sys/fs/pipe-max-size", "sys/net/core/somaxconn", "net/dev",
+        "cpuinfo",
+        "filesystems",
+        "loadavg",
+        "meminfo",
+        "stat",
+        "uptime",
+        "version",
+        "vmstat",
+        "self/status",
+        "self/maps",
+        "self/mountinfo",
+        "sys/kernel/osrelease",
+        "sys/kernel/ostype",
+        "sys/kernel/version",
+        "sys/kernel/pid_max",
+        "sys/kernel/ngroups_max",
+        "sys/kernel/cap_last_cap",
+        "sys/kernel/random/uuid",
+        "sys/vm/overcommit_memory",
+        "sys/vm/max_map_count",
+        "sys/fs/file-max",
+        "sys/fs/pipe-max-size",
+        "sys/net/core/somaxconn",
+        "net/dev",
     ];
     let missing: Vec<_> = names
         .into_iter()
         .filter(|name| fs::read(format!("/proc/{name}")).map_or(true, |text| text.is_empty()))
         .collect();
-    if missing.is_empty() { Outcome::value("all there") } else { Outcome::value(missing.join(",")) }
+    if missing.is_empty() {
+        Outcome::value("all there")
+    } else {
+        Outcome::value(missing.join(","))
+    }
 }
 
 /// The same on a machine until it restarts: tells that two builds ran on one machine.
@@ -104,7 +128,9 @@ fn host_paths(file: &str) -> Outcome {
     let mut parts = dir.rsplitn(3, '/');
     let (last, before) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     match fs::read_to_string(file) {
-        Ok(text) if text.contains(&format!("{before}/{last}")) => Outcome::Leaked("directories of the host".to_owned()),
+        Ok(text) if text.contains(&format!("{before}/{last}")) => {
+            Outcome::Leaked("directories of the host".to_owned())
+        }
         Ok(_) => Outcome::Hidden,
         Err(error) => Outcome::of_io::<()>(Err(error)),
     }

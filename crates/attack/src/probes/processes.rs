@@ -14,7 +14,10 @@ pub(crate) fn kill_host() -> Outcome {
 }
 
 pub(crate) fn ptrace_host() -> Outcome {
-    Outcome::of(raw::call(libc::SYS_ptrace, &[libc::PTRACE_SEIZE as usize, host::pid() as usize, 0, 0]))
+    Outcome::of(raw::call(
+        libc::SYS_ptrace,
+        &[libc::PTRACE_SEIZE as usize, host::pid() as usize, 0, 0],
+    ))
 }
 
 pub(crate) fn read_host_memory() -> Outcome {
@@ -33,7 +36,10 @@ pub(crate) fn pidfd_host() -> Outcome {
 
 /// How many processes /proc shows: this one and the builder.
 pub(crate) fn visible() -> Outcome {
-    let names = fs::read_dir("/proc").expect("/proc").flatten().map(|entry| entry.file_name());
+    let names = fs::read_dir("/proc")
+        .expect("/proc")
+        .flatten()
+        .map(|entry| entry.file_name());
     let numbers = names.filter(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit));
     Outcome::value(numbers.count())
 }
@@ -56,7 +62,10 @@ pub(crate) fn priority() -> Outcome {
 
 pub(crate) fn real_time() -> Outcome {
     let parameter = 1u32;
-    Outcome::of(raw::call(libc::SYS_sched_setscheduler, &[0, libc::SCHED_FIFO as usize, raw::at(&parameter)]))
+    Outcome::of(raw::call(
+        libc::SYS_sched_setscheduler,
+        &[0, libc::SCHED_FIFO as usize, raw::at(&parameter)],
+    ))
 }
 
 pub(crate) fn disk_priority() -> Outcome {
@@ -80,7 +89,9 @@ pub(crate) fn groups() -> Outcome {
 
 fn status(name: &str) -> String {
     let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     line.unwrap_or_default().trim().to_owned()
 }
 
@@ -110,7 +121,10 @@ pub(crate) fn core_limit() -> Outcome {
 
 fn core() -> [u64; 2] {
     let limit = [0u64; 2];
-    let _ = raw::call(libc::SYS_prlimit64, &[0, libc::RLIMIT_CORE as usize, 0, raw::at(&limit)]);
+    let _ = raw::call(
+        libc::SYS_prlimit64,
+        &[0, libc::RLIMIT_CORE as usize, 0, raw::at(&limit)],
+    );
     std::hint::black_box(limit)
 }
 
@@ -123,14 +137,20 @@ pub(crate) fn set_core_limit() -> Outcome {
         let _ = raw::call(libc::SYS_setrlimit, &[core, raw::at(&new)]);
         let _ = raw::call(libc::SYS_prlimit64, &[0, core, raw::at(&new), 0]);
         let _ = raw::call(libc::SYS_prlimit64, &[0, core, raw::at(&new), raw::at(&old)]);
-        let _ = raw::call(libc::SYS_prlimit64, &[std::process::id() as usize, core, raw::at(&new), 0]);
+        let _ = raw::call(
+            libc::SYS_prlimit64,
+            &[std::process::id() as usize, core, raw::at(&new), 0],
+        );
         #[cfg(target_arch = "x86_64")]
         {
             let _ = raw::call_x32(libc::SYS_setrlimit, &[core, raw::at(&new)]);
             let _ = raw::call_x32(libc::SYS_prlimit64, &[0, core, raw::at(&new), 0]);
             let words: Vec<u8> = new.iter().flat_map(|limit| limit.to_le_bytes()).collect();
             let _ = raw::call_i386(340, &[0, core as u32, raw::low(&words), 0]);
-            let halves: Vec<u8> = new.iter().flat_map(|limit| (*limit as u32).to_le_bytes()).collect();
+            let halves: Vec<u8> = new
+                .iter()
+                .flat_map(|limit| (*limit as u32).to_le_bytes())
+                .collect();
             let _ = raw::call_i386(75, &[core as u32, raw::low(&halves)]);
         }
         if self::core() != before {

@@ -14,9 +14,14 @@ const VSOCK: usize = 40;
 /// All families of which a socket can be had.
 pub(crate) fn families() -> Outcome {
     let had = (0..=46usize).filter(|family| {
-        [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_RAW, libc::SOCK_SEQPACKET]
-            .iter()
-            .any(|&kind| raw::call(libc::SYS_socket, &[*family, kind as usize, 0]).is_ok())
+        [
+            libc::SOCK_STREAM,
+            libc::SOCK_DGRAM,
+            libc::SOCK_RAW,
+            libc::SOCK_SEQPACKET,
+        ]
+        .iter()
+        .any(|&kind| raw::call(libc::SYS_socket, &[*family, kind as usize, 0]).is_ok())
     });
     Outcome::value(had.map(|family| family.to_string()).collect::<Vec<_>>().join(","))
 }
@@ -27,7 +32,10 @@ pub(crate) fn vsock() -> Outcome {
 
 pub(crate) fn vsock_pair() -> Outcome {
     let pair = [0u32; 2];
-    Outcome::of(raw::call(libc::SYS_socketpair, &[VSOCK, STREAM, 0, raw::at(&pair)]))
+    Outcome::of(raw::call(
+        libc::SYS_socketpair,
+        &[VSOCK, STREAM, 0, raw::at(&pair)],
+    ))
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -44,24 +52,36 @@ pub(crate) fn vsock_i386() -> Outcome {
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn vsock_socketcall() -> Outcome {
     let mut args = Vec::new();
-    [VSOCK as u32, STREAM as u32, 0].iter().for_each(|arg| args.extend(arg.to_le_bytes()));
+    [VSOCK as u32, STREAM as u32, 0]
+        .iter()
+        .for_each(|arg| args.extend(arg.to_le_bytes()));
     Outcome::of(raw::call_i386(102, &[1, raw::low(&args)]))
 }
 
 /// Read everything that goes by.
 pub(crate) fn packet() -> Outcome {
-    Outcome::of(raw::call(libc::SYS_socket, &[libc::AF_PACKET as usize, libc::SOCK_RAW as usize, 0x0300]))
+    Outcome::of(raw::call(
+        libc::SYS_socket,
+        &[libc::AF_PACKET as usize, libc::SOCK_RAW as usize, 0x0300],
+    ))
 }
 
 /// The cryptography of the kernel.
 pub(crate) fn alg() -> Outcome {
-    Outcome::of(raw::call(libc::SYS_socket, &[libc::AF_ALG as usize, libc::SOCK_SEQPACKET as usize, 0]))
+    Outcome::of(raw::call(
+        libc::SYS_socket,
+        &[libc::AF_ALG as usize, libc::SOCK_SEQPACKET as usize, 0],
+    ))
 }
 
 pub(crate) fn raw_inet() -> Outcome {
     Outcome::of(raw::call(
         libc::SYS_socket,
-        &[libc::AF_INET as usize, libc::SOCK_RAW as usize, libc::IPPROTO_ICMP as usize],
+        &[
+            libc::AF_INET as usize,
+            libc::SOCK_RAW as usize,
+            libc::IPPROTO_ICMP as usize,
+        ],
     ))
 }
 
@@ -85,7 +105,13 @@ pub(crate) fn metadata() -> Outcome {
 
 /// A service that listens on the host's own loopback device.
 pub(crate) fn host_loopback() -> Outcome {
-    connect((Ipv4Addr::LOCALHOST, host::var(host::PORT).parse().expect("a port")).into())
+    connect(
+        (
+            Ipv4Addr::LOCALHOST,
+            host::var(host::PORT).parse().expect("a port"),
+        )
+            .into(),
+    )
 }
 
 fn connect(to: SocketAddr) -> Outcome {
@@ -97,18 +123,27 @@ fn connect(to: SocketAddr) -> Outcome {
 
 pub(crate) fn interfaces() -> Outcome {
     let text = std::fs::read_to_string("/proc/net/dev").unwrap_or_default();
-    let names: Vec<_> = text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim())).collect();
+    let names: Vec<_> = text
+        .lines()
+        .filter_map(|line| Some(line.split_once(':')?.0.trim()))
+        .collect();
     Outcome::value(names.join(","))
 }
 
 /// Switch a device off.
 pub(crate) fn interface_down() -> Outcome {
-    let Ok(socket) = raw::call(libc::SYS_socket, &[libc::AF_INET as usize, libc::SOCK_DGRAM as usize, 0]) else {
+    let Ok(socket) = raw::call(
+        libc::SYS_socket,
+        &[libc::AF_INET as usize, libc::SOCK_DGRAM as usize, 0],
+    ) else {
         return Outcome::Absent;
     };
     let mut request = [0u8; 40];
     request[..2].copy_from_slice(b"lo");
-    Outcome::of(raw::call(libc::SYS_ioctl, &[socket, libc::SIOCSIFFLAGS as usize, raw::at(&request)]))
+    Outcome::of(raw::call(
+        libc::SYS_ioctl,
+        &[socket, libc::SIOCSIFFLAGS as usize, raw::at(&request)],
+    ))
 }
 
 pub(crate) fn abstract_socket() -> Outcome {
@@ -124,7 +159,10 @@ pub(crate) fn path_socket() -> Outcome {
 pub(crate) fn device_events() -> Outcome {
     const KOBJECT_UEVENT: usize = 15;
     let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK;
-    let socket = match raw::call(libc::SYS_socket, &[libc::AF_NETLINK as usize, kind as usize, KOBJECT_UEVENT]) {
+    let socket = match raw::call(
+        libc::SYS_socket,
+        &[libc::AF_NETLINK as usize, kind as usize, KOBJECT_UEVENT],
+    ) {
         Ok(socket) => socket,
         Err(errno) => return Outcome::Denied(errno),
     };
@@ -135,7 +173,10 @@ pub(crate) fn device_events() -> Outcome {
     }
     std::thread::sleep(Duration::from_millis(500));
     let buffer = [0u8; 4096];
-    match raw::call(libc::SYS_recvfrom, &[socket, raw::at(&buffer), buffer.len(), 0, 0, 0]) {
+    match raw::call(
+        libc::SYS_recvfrom,
+        &[socket, raw::at(&buffer), buffer.len(), 0, 0, 0],
+    ) {
         Ok(_) => Outcome::Leaked("events of devices".to_owned()),
         Err(libc::EAGAIN) => Outcome::Hidden,
         Err(errno) => Outcome::Denied(errno),

@@ -3,8 +3,8 @@
 //! What programs read to adapt to the machine stays (cpuinfo, filesystems, loadavg, meminfo, stat, uptime, version, vmstat). Hidden files read as
 //! empty, hidden directories have no entries: as on a machine that lacks the thing.
 
-use std::{fs, io};
 use std::path::Path;
+use std::{fs, io};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 
@@ -94,7 +94,8 @@ fn hide() -> Result<(), String> {
     let masks = Path::new("masks");
     make_dir(masks, 0o755)?;
     let plain = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("none", masks, "tmpfs", plain, c"mode=0755").named(|| "mount a tmpfs for what hides parts of /proc")?;
+    mount("none", masks, "tmpfs", plain, c"mode=0755")
+        .named(|| "mount a tmpfs for what hides parts of /proc")?;
     let (file, dir) = (masks.join("file"), masks.join("dir"));
     make_file(&file, 0o444, b"")?;
     make_dir(&dir, 0o555)?;

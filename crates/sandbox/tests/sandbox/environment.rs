@@ -35,7 +35,7 @@ for f in diskstats interrupts kallsyms keys partitions sys/fs/file-nr; do cat /p
 for d in bus fs irq pressure; do ls -A /proc/$d; done 2>/dev/null
 for f in cpuinfo loadavg meminfo stat uptime version; do test -n "$(head -c 20 /proc/$f)" || echo "no $f"; done
 (echo x > /proc/keys) 2>&1 | sed 's/.*: //'
-grep -c masks /proc/mounts
+grep -c masks /proc/mounts || true
 "#;
 
 const EXPECTED: &str = "id 1000:100 nixbld

@@ -56,7 +56,10 @@ async fn abstract_sockets_of_the_host_are_out_of_reach_even_with_its_network() {
     use std::os::linux::net::SocketAddrExt as _;
     use std::os::unix::net::{SocketAddr, UnixListener};
     let checks = firn_sandbox::probe::probe();
-    if !checks.iter().any(|check| check.name == "Landlock scopes" && check.ok) {
+    if !checks
+        .iter()
+        .any(|check| check.name == "Landlock scopes" && check.ok)
+    {
         eprintln!("skipped: this kernel has no Landlock scopes");
         return;
     }

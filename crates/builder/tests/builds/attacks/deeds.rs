@@ -22,7 +22,12 @@ pub async fn all(backend: &impl Backend) {
             continue;
         }
         if let Some(need) = deed.needs.filter(|need| !backend.limits(*need)) {
-            println!("{:?} {} {}: skipped, {need:?} cannot be limited here", backend.column(), deed.row, deed.id);
+            println!(
+                "{:?} {} {}: skipped, {need:?} cannot be limited here",
+                backend.column(),
+                deed.row,
+                deed.id
+            );
             continue;
         }
         let since = std::time::Instant::now();

@@ -59,7 +59,11 @@ async fn as_an_ordinary_user() {
     let dir: TempDir = tempfile::tempdir().unwrap();
     std::os::unix::fs::chown(dir.path(), Some(uid), Some(uid)).unwrap();
     let output = Command::new("setpriv")
-        .args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--clear-groups"])
+        .args([
+            &format!("--reuid={uid}"),
+            &format!("--regid={uid}"),
+            "--clear-groups",
+        ])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "attacks::as_an_ordinary_user", "--nocapture"])
         .env(INNER, dir.path())

@@ -78,14 +78,24 @@ pub async fn counted(backend: &impl Backend) {
         let mut all = Vec::new();
         while let Some(chunk) = chunks.recv().await {
             all.extend(chunk);
-            if all.windows(GREEDY_READY.len()).any(|window| window == GREEDY_READY.as_bytes()) {
+            if all
+                .windows(GREEDY_READY.len())
+                .any(|window| window == GREEDY_READY.as_bytes())
+            {
                 tell.send_replace(true);
             }
         }
-        println!("{:?} greedy: {}", backend.column(), all.escape_ascii().to_string().replace("\\r\\n", " "));
+        println!(
+            "{:?} greedy: {}",
+            backend.column(),
+            all.escape_ascii().to_string().replace("\\r\\n", " ")
+        );
     };
     let need = async {
-        timeout(Duration::from_secs(120), told.wait_for(|ready| *ready)).await.unwrap().unwrap();
+        timeout(Duration::from_secs(120), told.wait_for(|ready| *ready))
+            .await
+            .unwrap()
+            .unwrap();
         let ended = Attack::new(&["needy"]).run(backend).await;
         cancel.cancel();
         ended
@@ -94,7 +104,10 @@ pub async fn counted(backend: &impl Backend) {
     let (_, (), needy) = tokio::join!(backend.run(&greedy, log, cancel.clone()), listen, need);
     let report = std::fs::read_to_string(&needy.result.unwrap()["out"]).unwrap();
     println!("{:?} needy: {}", backend.column(), report.replace('\n', " "));
-    let got = outcomes(&report).values().filter(|outcome| **outcome == "reached").count();
+    let got = outcomes(&report)
+        .values()
+        .filter(|outcome| **outcome == "reached")
+        .count();
     if backend.column() != Column::User {
         assert_eq!(got, outcomes(&report).len(), "{report}");
     }
@@ -103,7 +116,9 @@ pub async fn counted(backend: &impl Backend) {
 
 fn check(backend: &impl Backend, seeker: Ended) {
     let said = seeker.log.escape_ascii().to_string().replace("\\n", "\n");
-    let outputs = seeker.result.unwrap_or_else(|failure| panic!("{failure}\n{said}"));
+    let outputs = seeker
+        .result
+        .unwrap_or_else(|failure| panic!("{failure}\n{said}"));
     let report = std::fs::read_to_string(&outputs["out"]).unwrap();
     assert!(!report.contains(SECRET));
     let outcomes = outcomes(&report);

@@ -27,7 +27,11 @@ impl Outside {
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
         std::fs::write(dir.path().join("file"), TEXT).unwrap();
-        let abstract_name = format!("firn-attack-{}-{}", std::process::id(), super::super::firn::next());
+        let abstract_name = format!(
+            "firn-attack-{}-{}",
+            std::process::id(),
+            super::super::firn::next()
+        );
         let address = SocketAddr::from_abstract_name(&abstract_name).unwrap();
         let this = Self {
             port: TcpListener::bind("127.0.0.1:0").unwrap(),
@@ -85,7 +89,9 @@ impl Outside {
             .map(|entry| entry.unwrap().file_name())
             .collect();
         names.sort();
-        if names != ["file", "socket"] || std::fs::read_to_string(self.dir.path().join("file")).unwrap() != TEXT {
+        if names != ["file", "socket"]
+            || std::fs::read_to_string(self.dir.path().join("file")).unwrap() != TEXT
+        {
             touched.push("the file");
         }
         touched
