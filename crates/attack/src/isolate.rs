@@ -14,11 +14,8 @@ const SECONDS: u32 = 30;
 pub(crate) fn run(probe: fn() -> Outcome) -> String {
     let mut ends = [0; 2];
     // SAFETY: the address is of two numbers.
-    assert_eq!(
-        unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) },
-        0,
-        "pipe"
-    );
+    let made = unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) };
+    assert_eq!(made, 0, "pipe");
     // SAFETY: the kernel has just made both, and nobody else has them.
     let (mut from, mut to) = unsafe { (File::from_raw_fd(ends[0]), File::from_raw_fd(ends[1])) };
     let child = raw::fork(|| {

@@ -123,7 +123,7 @@ fn shared_memory(make: bool) -> Result<usize, i32> {
 
 /// Look for the victim everywhere. One line per way, as of the threats; all of it to `$out`, too.
 pub(crate) fn seeker() -> ExitCode {
-    let ways: [(&str, fn() -> Outcome); 17] = [
+    let ways: [Way; 17] = [
         ("files", files),
         ("abstract-socket", || {
             Outcome::of_io(UnixStream::connect_addr(&abstract_name()))
@@ -169,8 +169,11 @@ pub(crate) fn seeker() -> ExitCode {
     }
 }
 
+type Way = (&'static str, fn() -> Outcome);
+type Counted = (&'static str, fn() -> Result<usize, i32>);
+
 /// What the kernel counts per user, and gives to nobody when one has it all.
-const COUNTED: [(&str, fn() -> Result<usize, i32>); 3] = [
+const COUNTED: [Counted; 3] = [
     ("inotify", || raw::call(libc::SYS_inotify_init1, &[0])),
     ("message-queues", open_queue),
     ("signals", queue_signal),

@@ -176,13 +176,13 @@ pub(super) fn locked() {
     fs::create_dir(format!("{out}/dir")).expect("mkdir");
     for name in ["dir/file", "file"] {
         fs::write(format!("{out}/{name}"), name).expect("write");
-        fs::set_permissions(format!("{out}/{name}"), Permissions::from_mode(0)).expect("chmod");
+        fs::set_permissions(format!("{out}/{name}"), Permissions::from_mode(0o000)).expect("chmod");
     }
     for name in ["dir", ""] {
-        fs::set_permissions(format!("{out}/{name}"), Permissions::from_mode(0)).expect("chmod");
+        fs::set_permissions(format!("{out}/{name}"), Permissions::from_mode(0o000)).expect("chmod");
     }
     fs::create_dir_all("/build/locked/dir").expect("mkdir");
-    fs::set_permissions("/build/locked", Permissions::from_mode(0)).expect("chmod");
+    fs::set_permissions("/build/locked", Permissions::from_mode(0o000)).expect("chmod");
 }
 
 pub(super) fn links() {

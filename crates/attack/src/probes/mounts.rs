@@ -167,7 +167,7 @@ pub(crate) fn fsopen_i386() -> Outcome {
 
 /// What is mounted where, of the namespace's root.
 pub(crate) fn listmount() -> Outcome {
-    let request = [24u64 | (0 << 32), u64::MAX, 0];
+    let request = [24u64, u64::MAX, 0];
     let list = [0u64; 64];
     call(458, &[raw::at(&request), raw::at(&list), list.len(), 0])
 }

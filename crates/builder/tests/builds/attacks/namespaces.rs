@@ -129,7 +129,8 @@ impl Backend for Namespaces {
             .map(|entry| entry.unwrap().path().join("build/secret"))
             .collect();
         let secret = builds.iter().find(|path| path.exists());
-        let secret = secret.expect("the build runs, and its file is where it was");
+        // The build runs, and its file is where it was.
+        let secret = secret.unwrap();
         if self.column != Column::Root {
             let mode = fs::metadata(&scratch).unwrap().permissions().mode() & 0o777;
             return if mode == 0o700 {
