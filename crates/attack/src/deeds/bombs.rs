@@ -44,7 +44,7 @@ pub(super) fn heap() {
 }
 
 pub(super) fn children() {
-    for _ in 0..64 {
+    for _ in 0..24 {
         let _ = raw::fork(|| {
             let held = std::hint::black_box(vec![1u8; ENOUGH / 64]);
             sleep();

@@ -37,6 +37,8 @@ pub enum Ending {
     RefusedOrFailed,
     /// It is stopped for taking, or being silent for, too long.
     TimedOut,
+    /// It runs until the test has seen enough.
+    Cancelled,
     /// It is stopped for its log.
     LogLimit,
     /// It used up what one build may use of a machine, in a text with this in it.
@@ -123,7 +125,7 @@ pub const DEEDS: &[Deed] = &[
     deed("links", 19, "one file under 300 names", Ending::Built, outputs::links),
     deed("crowd", 19, "a directory of 2,000 files", Ending::Built, outputs::crowd),
     deed("link-input", 12, "an input under a name in the output", Ending::RefusedOrFailed, outputs::link_input),
-    deed("open-build", 13, "opens its working directory to everybody on the host", Ending::TimedOut, lives::open_build),
+    deed("open-build", 13, "opens its working directory to everybody on the host", Ending::Cancelled, lives::open_build),
 ];
 
 /// The output's path.

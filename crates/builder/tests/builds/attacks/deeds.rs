@@ -88,6 +88,7 @@ fn is(ending: Ending, result: &Result<BTreeMap<String, PathBuf>, RunFailure>) ->
         | (Ending::Failed | Ending::RefusedOrFailed, Err(RunFailure::Builder(_)))
         | (Ending::RefusedOrFailed, Err(RunFailure::OutputRejected(_)))
         | (Ending::TimedOut, Err(RunFailure::TimedOut(_)))
+        | (Ending::Cancelled, Err(RunFailure::Cancelled))
         | (Ending::LogLimit, Err(RunFailure::LogLimit(_))) => true,
         (Ending::Refused(why), Err(RunFailure::OutputRejected(text)))
         | (Ending::Exhausted(why), Err(RunFailure::Exhausted(text))) => text.contains(why),
@@ -139,22 +140,21 @@ fn look(deed: &str, out: &Path, ended: &Ended, backend: &impl Backend) {
 
 /// While it runs, another user of the host looks for its files.
 async fn from_outside(backend: &impl Backend) -> Ended {
-    let attack = Attack {
-        args: vec!["do", "open-build"],
-        limits: |limits| limits.wall = Duration::from_secs(3),
-    };
+    let attack = Attack::new(&["do", "open-build"]);
     let (log, mut chunks) = mpsc::channel::<Bytes>(4);
+    let cancel = CancellationToken::new();
     let look = async {
         let mut looked = false;
         while let Some(chunk) = chunks.recv().await {
             if !looked && chunk.starts_with(b"open") {
                 looked = true;
                 assert_eq!(backend.exposed(), Vec::<String>::new());
+                cancel.cancel();
             }
         }
         assert!(looked, "the build never said that it was open");
     };
-    let (result, ()) = tokio::join!(backend.run(&attack, log, CancellationToken::new()), look);
+    let (result, ()) = tokio::join!(backend.run(&attack, log, cancel.clone()), look);
     Ended {
         result,
         log: Vec::new(),

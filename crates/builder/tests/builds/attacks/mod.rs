@@ -18,6 +18,9 @@ use tempfile::TempDir;
 use backend::Backend;
 use namespaces::Namespaces;
 
+/// Users from here on are nobody's but a test's.
+const OWN_UIDS: u32 = 20_000_000;
+
 /// Everything there is to try on a backend, one after the other.
 async fn everything(backend: &impl Backend) {
     probes::all(backend).await;
@@ -55,7 +58,7 @@ async fn as_an_ordinary_user() {
         return;
     }
     // Nobody else's, so that what is left of it can be told.
-    let uid = 20_000_000 + std::process::id();
+    let uid = OWN_UIDS + std::process::id();
     let dir: TempDir = tempfile::tempdir().unwrap();
     std::os::unix::fs::chown(dir.path(), Some(uid), Some(uid)).unwrap();
     let output = Command::new("setpriv")

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::super::firn::Firn;
+use super::OWN_UIDS;
 use super::backend::{Attack, Backend, Tree, input};
 use super::outside::Outside;
 
@@ -53,7 +54,8 @@ impl Namespaces {
     fn is_user_of_builds(&self, uid: u32) -> bool {
         match self.column {
             Column::Root => self.firn.uids.contains(&uid),
-            _ => uid == rustix::process::geteuid().as_raw(),
+            // A developer has other processes, too.
+            _ => uid >= OWN_UIDS && uid == rustix::process::geteuid().as_raw(),
         }
     }
 }
