@@ -30,9 +30,9 @@ use crate::{admin, banner, machines};
 /// see it, root's do not.
 fn sandbox() -> &'static str {
     if rustix::process::geteuid().is_root() {
-        "linux-namespaces-1"
+        "linux-namespaces-2"
     } else {
-        "linux-namespaces-user-1"
+        "linux-namespaces-user-2"
     }
 }
 

@@ -3,6 +3,7 @@
 //! - `sandbox-exec` is the helper;
 //! - `sandbox-exec run SPEC.json` runs a specification with itself as the helper;
 //! - `sandbox-exec stay` undoes PR_SET_PDEATHSIG and stays. It runs inside;
+//! - `sandbox-exec connect` connects to the abstract unix socket named by `$socket` and prints what became of it. It runs inside;
 //! - `sandbox-exec calls` tries system calls and prints what became of each. It runs inside.
 
 #![expect(
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     match args.get(1).map(String::as_str) {
         Some("run") => run_file(&args[2]),
         Some("calls") => calls(),
+        Some("connect") => connect(),
         Some("stay") => stay(),
         _ => sandbox_exec_main(),
     }
@@ -57,6 +59,18 @@ fn stay() -> ExitCode {
     loop {
         std::thread::sleep(std::time::Duration::from_secs(1));
     }
+}
+
+fn connect() -> ExitCode {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixStream};
+    let name = std::env::var("socket").expect("a name");
+    let address = SocketAddr::from_abstract_name(name).expect("an address");
+    match UnixStream::connect_addr(&address) {
+        Ok(_) => println!("connected"),
+        Err(error) => println!("{}", error.raw_os_error().unwrap_or(0)),
+    }
+    ExitCode::SUCCESS
 }
 
 fn calls() -> ExitCode {

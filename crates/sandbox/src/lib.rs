@@ -6,7 +6,7 @@
 //! output), a little tightened where tenants could reach each other.
 //!
 //! This crate refuses to know what is run and why: no store, no build formats, no policy. It mounts what it is told to
-//! mount, and it trusts its caller about which host paths those are. It is the only crate with `unsafe`.
+//! mount, and it trusts its caller about which host paths those are. It is the only crate of the service with `unsafe`.
 //!
 //! ```no_run
 //! use std::path::Path;

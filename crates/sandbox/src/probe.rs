@@ -101,6 +101,9 @@ pub fn probe() -> Vec<Check> {
         detail: format!("ABI {abi}"),
         hint: (abi < 6).then_some("commands with the network of the host reach its abstract unix sockets (Linux 6.12 can prevent it)"),
     });
+    checks.push(core_dumps(
+        &std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default(),
+    ));
     checks.push(control_groups(Path::new("/sys/fs/cgroup")));
     checks
 }
@@ -223,6 +226,24 @@ fn map(child: i32) -> io::Result<()> {
     std::fs::write(format!("/proc/{child}/gid_map"), format!("100 {gid} 1"))
 }
 
+/// Files and programs get no core dump at the limit that commands have. A service behind a socket (Linux 6.16) gets all of them.
+fn core_dumps(pattern: &str) -> Check {
+    let socket = pattern.starts_with('@');
+    Check {
+        name: "core dumps",
+        ok: !socket,
+        required: false,
+        detail: if socket {
+            format!("go to {}", pattern.trim())
+        } else {
+            "none".to_owned()
+        },
+        hint: socket.then_some(
+            "a service of the host reads what commands leave in their memory; set kernel.core_pattern to a file or a program",
+        ),
+    }
+}
+
 fn control_groups(at: &Path) -> Check {
     let pure = at.join("cgroup.controllers").exists();
     let hybrid = at.join("unified/cgroup.controllers").exists();
@@ -263,6 +284,12 @@ mod tests {
             assert_eq!(check.ok, check.hint.is_none(), "{check:?}");
         }
         assert_eq!(before, mounts());
+    }
+
+    #[test]
+    fn a_service_for_core_dumps_is_noticed() {
+        assert!(core_dumps("core").ok && core_dumps("|/usr/lib/dump %p").ok);
+        assert!(!core_dumps("@/run/dump.socket").ok);
     }
 
     #[test]

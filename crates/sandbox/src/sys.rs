@@ -207,8 +207,9 @@ pub(crate) fn seccomp_available() -> io::Result<()> {
     check(result).map(drop)
 }
 
-/// Keep this process from connecting to abstract unix sockets made outside of it. `Ok(false)`: the kernel cannot.
-pub(crate) fn scope_abstract_sockets() -> io::Result<bool> {
+/// Keep this process from connecting to abstract unix sockets made outside of it, and from signalling processes outside of it.
+/// `Ok(false)`: the kernel cannot.
+pub(crate) fn scope() -> io::Result<bool> {
     #[repr(C)]
     struct RulesetAttr {
         handled_access_fs: u64,
@@ -216,13 +217,14 @@ pub(crate) fn scope_abstract_sockets() -> io::Result<bool> {
         scoped: u64,
     }
     const SCOPE_ABSTRACT_UNIX_SOCKET: u64 = 1;
+    const SCOPE_SIGNAL: u64 = 2;
     if landlock_abi() < 6 {
         return Ok(false);
     }
     let attr = RulesetAttr {
         handled_access_fs: 0,
         handled_access_net: 0,
-        scoped: SCOPE_ABSTRACT_UNIX_SOCKET,
+        scoped: SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL,
     };
     // SAFETY: `attr` has the layout of struct landlock_ruleset_attr of ABI 6 and outlives the call.
     let ruleset = check(unsafe {

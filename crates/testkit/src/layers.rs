@@ -54,6 +54,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("firn-testkit", &[]),
+    ("firn-attack", &[]),
     ("xtask", &["firn-nix", "firn-protocol", "firn-testkit"]),
 ];
 

@@ -20,6 +20,8 @@ use super::nix::{CORES, Info, Nix, SHELL};
 pub struct Firn {
     pub builder: LocalBuilder,
     pub content: ContentStore,
+    /// Host users of its builds, when this process is root's.
+    pub uids: std::ops::Range<u32>,
     pub dir: TempDir,
 }
 
@@ -30,10 +32,14 @@ impl Firn {
 
     pub fn in_dir(dir: TempDir) -> Self {
         let content = ContentStore::open(&dir.path().join("content")).unwrap();
-        let builder = builder(&dir, &content, None);
+        // Tests run at the same time, in this process and in others.
+        let first_uid = DEFAULT_FIRST_UID + std::process::id() % 10_000 * 1000 + next();
+        let uids = first_uid..first_uid + 4;
+        let builder = builder(&dir, &content, &uids, None);
         Self {
             builder,
             content,
+            uids,
             dir,
         }
     }
@@ -43,14 +49,16 @@ impl Firn {
         let Self {
             builder: old,
             content,
+            uids,
             dir,
         } = self;
         // Two at a time have no right to one directory.
         drop(old);
-        let builder = builder(&dir, &content, machines);
+        let builder = builder(&dir, &content, &uids, machines);
         Self {
             builder,
             content,
+            uids,
             dir,
         }
     }
@@ -154,14 +162,18 @@ impl Firn {
     }
 }
 
-fn builder(dir: &TempDir, content: &ContentStore, machines: Option<Machines>) -> LocalBuilder {
+fn builder(
+    dir: &TempDir,
+    content: &ContentStore,
+    uids: &std::ops::Range<u32>,
+    machines: Option<Machines>,
+) -> LocalBuilder {
     let config = Config {
         scratch_dir: dir.path().join("scratch"),
         content: content.clone(),
         helper: helper(),
         shell: Some(SHELL.into()),
-        // Tests run at the same time, in this process and in others.
-        first_uid: DEFAULT_FIRST_UID + std::process::id() % 10_000 * 1000 + next(),
+        first_uid: uids.start,
         uids: 4,
         machines,
         fixed_network: Network::Loopback,

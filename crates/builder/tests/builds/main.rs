@@ -7,6 +7,7 @@
     reason = "a failed test is the point"
 )]
 
+mod attacks;
 mod environment;
 mod failures;
 mod firn;

@@ -45,27 +45,25 @@ fn steps(spec: &SandboxSpec, helper: &OwnedFd, terminal: OwnedFd) -> Result<Infa
     root::enter(spec)?;
     rustix::system::sethostname(spec.hostname.as_bytes()).named(|| "sethostname")?;
     rustix::system::setdomainname(spec.domainname.as_bytes()).named(|| "setdomainname")?;
+    rustix::process::setsid().named(|| "setsid")?;
+    connect(terminal)?;
+
+    if let Some((uid, _)) = spec.host_ids {
+        rustix::thread::set_thread_groups(&[]).named(|| "setgroups")?;
+        confine::charge(uid)?;
+        sys::unshare(libc::CLONE_NEWUSER | spawn::network(spec)).named(|| "unshare the user namespace")?;
+        spawn::tell(helper, MAP, "").named(|| "ask for id maps")?;
+        await_go(helper)?;
+    }
     match spec.network {
         Network::Loopback => sys::loopback_up().named(|| "bring the loopback device up")?,
         Network::Host => {}
     }
-    rustix::process::setsid().named(|| "setsid")?;
-    connect(terminal)?;
-
-    if spawn::privileged() {
-        rustix::thread::set_thread_groups(&[]).named(|| "setgroups")?;
-        sys::unshare(libc::CLONE_NEWUSER).named(|| "unshare the user namespace")?;
-        spawn::tell(helper, MAP, "").named(|| "ask for id maps")?;
-        await_go(helper)?;
-    }
     confine::no_user_namespaces();
     confine::become_user(spec.uid, spec.gid)?;
-    if spec.network == Network::Host {
-        // Best effort: older kernels cannot.
-        let _ = confine::no_new_privileges()
-            .and_then(|()| sys::scope_abstract_sockets().named(|| "Landlock").map(drop));
-    }
     confine::plain_process(spec.i686, spec.randomize)?;
+    // Best effort: older kernels cannot. A second wall behind the namespaces; the only one where the network is the host's.
+    let _ = sys::scope();
     rustix::process::chdir(&spec.cwd)
         .named(|| format!("enter the working directory {}", spec.cwd.display()))?;
     confine::die_with_helper(helper)?;

@@ -28,6 +28,20 @@ pub(super) fn no_user_namespaces() {
     let _ = fs::write("/proc/sys/user/max_user_namespaces", "0");
 }
 
+/// Have the user namespace made next belong to this user of the host. What its processes take of what the kernel counts per user (inotify
+/// instances, message queues, pending signals, …) is charged to its owner as well: it must not be root, for whom all commands would
+/// share one account. The rights to make it stay.
+pub(super) fn charge(host_uid: u32) -> Result<(), String> {
+    rustix::thread::set_thread_res_uid(None, Uid::from_raw(host_uid), None)
+        .named(|| format!("take the effective user {host_uid}"))?;
+    let held = rustix::thread::capabilities(None).named(|| "capget")?;
+    let all = CapabilitySets {
+        effective: held.permitted,
+        ..held
+    };
+    rustix::thread::set_capabilities(None, all).named(|| "capset")
+}
+
 /// Take the ids of the command and give up every capability.
 pub(super) fn become_user(uid: u32, gid: u32) -> Result<(), String> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
@@ -46,21 +60,28 @@ pub(super) fn no_new_privileges() -> Result<(), String> {
     rustix::thread::set_no_new_privs(true).named(|| "PR_SET_NO_NEW_PRIVS")
 }
 
+/// Where `core_pattern` names a program, the kernel runs it as root of the host for every crash, with input that the command chose and
+/// whatever the limit is; but not at a limit of exactly 1 byte (fs/coredump.c, there for the program's own crashes). That is too little for a file as
+/// well. The system call filter keeps the command from changing it.
+fn no_core_dumps() -> Result<(), String> {
+    let one = match getrlimit(Resource::Core).maximum {
+        Some(0) => Some(0),
+        _ => Some(1),
+    };
+    let limit = Rlimit {
+        current: one,
+        maximum: one,
+    };
+    setrlimit(Resource::Core, limit).named(|| "setrlimit RLIMIT_CORE")
+}
+
 /// The state of a process that nobody has changed.
 pub(super) fn plain_process(i686: bool, randomize: bool) -> Result<(), String> {
     const ADDR_NO_RANDOMIZE: libc::c_ulong = 0x004_0000;
     const PER_LINUX32: libc::c_ulong = 0x0008;
     no_new_privileges()?;
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
-    let core = getrlimit(Resource::Core);
-    setrlimit(
-        Resource::Core,
-        Rlimit {
-            current: Some(0),
-            maximum: core.maximum,
-        },
-    )
-    .named(|| "setrlimit RLIMIT_CORE")?;
+    no_core_dumps()?;
     sys::reset_signals();
     let layout = if randomize { 0 } else { ADDR_NO_RANDOMIZE };
     sys::personality(layout | if i686 { PER_LINUX32 } else { 0 }).named(|| "personality")

@@ -43,7 +43,8 @@ pub(super) fn make(more: &[PathBuf]) -> Result<(), String> {
         "dev/pts",
         "devpts",
         MountFlags::NOSUID | MountFlags::NOEXEC,
-        c"newinstance,mode=0620,ptmxmode=0666",
+        // The number of terminals of the whole machine is limited, to 4096.
+        c"newinstance,mode=0620,ptmxmode=0666,max=256",
     )
     .named(|| "mount a new devpts at /dev/pts")
 }

@@ -10,6 +10,7 @@ mod idmap;
 mod inputs;
 mod io_ext;
 mod output;
+mod proc;
 mod pty;
 mod root;
 mod spawn;

@@ -14,7 +14,7 @@ use rustix::mount::{
 };
 
 use super::io_ext::Named;
-use super::{dev, inputs};
+use super::{dev, inputs, proc};
 use crate::SandboxSpec;
 use crate::sys::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY};
 
@@ -47,11 +47,7 @@ pub(super) fn enter(spec: &SandboxSpec) -> Result<(), String> {
         bind(source, target, ATTR_NOSUID | ATTR_NODEV)?;
     }
     dev::make(&spec.devices)?;
-    make_dirs(Path::new("/proc"))?;
-    let plain = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("proc", "proc", "proc", plain, None).named(|| {
-        "mount a new /proc (an ordinary user may do so only where nothing hides parts of the present /proc)"
-    })?;
+    proc::make()?;
 
     make_dirs(Path::new("/etc"))?;
     fs::set_permissions("etc", Permissions::from_mode(0o555)).named(|| "chmod /etc")?;

@@ -51,6 +51,15 @@ pub(super) fn privileged() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// The flag for a network of its own. It is always made together with the user namespace, and so belongs to it: the kernel tells of all
+/// devices of the host in every network namespace that belongs to the host's own users.
+pub(super) fn network(spec: &SandboxSpec) -> libc::c_int {
+    match spec.network {
+        Network::Loopback => libc::CLONE_NEWNET,
+        Network::Host => 0,
+    }
+}
+
 /// As root, only the namespaces that hold resources: the tree of mounts is then made with the rights of root (which alone can reach
 /// the sources), and belongs to the namespace of root, so that nothing inside can ever change it. The child enters its
 /// user namespace when all is done. An ordinary user needs the user namespace first to be allowed the rest.
@@ -63,11 +72,8 @@ pub(super) fn spawn(spec: &SandboxSpec, slave: OwnedFd) -> Result<Child, String>
         _ => {}
     }
     let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    if spec.network == Network::Loopback {
-        flags |= libc::CLONE_NEWNET;
-    }
     if !privileged() {
-        flags |= libc::CLONE_NEWUSER;
+        flags |= libc::CLONE_NEWUSER | network(spec);
     }
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,

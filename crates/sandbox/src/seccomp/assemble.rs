@@ -20,12 +20,20 @@ const SET_ID: u32 = 0o6000;
 /// `O_CREAT` and the bit of `O_TMPFILE` that is not `O_DIRECTORY`; the same on x86 and arm64.
 const CREATES: u32 = 0o100 | 0o20_000_000;
 
+/// `RLIMIT_CORE`.
+const CORE: u32 = 4;
+/// The error number of a call that is not made and still succeeds.
+const SUCCESS: i32 = 0;
+
 const FAMILIES: [u32; 4] = [
     libc::AF_UNIX as u32,
     libc::AF_INET as u32,
     libc::AF_INET6 as u32,
     libc::AF_NETLINK as u32,
 ];
+
+/// The same numbers on x86 and arm64: `TIOCSTI`, `TIOCLINUX`, `TIOCSETD`.
+const TERMINAL_REQUESTS: [u32; 3] = [0x5412, 0x541c, 0x5423];
 
 /// The filter for the machine this is compiled for.
 pub(crate) fn program() -> Vec<sock_filter> {
@@ -60,7 +68,7 @@ fn block(arch: &Arch) -> Vec<sock_filter> {
 }
 
 /// What is done once the number has matched. Always ends in a return. Only the low half of an argument is looked at, because
-/// that is all the kernel takes of a mode, of flags and of a family.
+/// that is all the kernel takes of a mode, of flags, of a family, of a request and of a resource; pointers are the exception.
 fn body(rule: Rule) -> Vec<sock_filter> {
     let allow = op(RETURN, libc::SECCOMP_RET_ALLOW);
     match rule {
@@ -89,12 +97,47 @@ fn body(rule: Rule) -> Vec<sock_filter> {
             out.extend([deny(libc::EAFNOSUPPORT), allow]);
             out
         }
+        Rule::TerminalIoctl => {
+            let mut out = vec![op(LOAD, low(1))];
+            for (left, request) in (1..=TERMINAL_REQUESTS.len() as u8).rev().zip(TERMINAL_REQUESTS) {
+                out.push(branch(JUMP_EQ, request, left, 0));
+            }
+            out.extend([allow, deny(libc::EPERM)]);
+            out
+        }
+        Rule::CoreLimit => vec![
+            op(LOAD, low(0)),
+            branch(JUMP_EQ, CORE, 0, 1),
+            deny(SUCCESS),
+            allow,
+        ],
+        // (process, resource, new, old): the new limit and where to put the old one are pointers, both halves of which count.
+        Rule::CoreLimitOf => vec![
+            op(LOAD, low(1)),
+            branch(JUMP_EQ, CORE, 0, 10),
+            op(LOAD, low(2)),
+            branch(JUMP_EQ, 0, 0, 2),
+            op(LOAD, high(2)),
+            branch(JUMP_EQ, 0, 6, 0),
+            op(LOAD, low(3)),
+            branch(JUMP_EQ, 0, 0, 3),
+            op(LOAD, high(3)),
+            branch(JUMP_EQ, 0, 0, 1),
+            deny(SUCCESS),
+            deny(libc::EPERM),
+            allow,
+        ],
     }
 }
 
 /// Where the low half of an argument is, on a little-endian machine.
 fn low(arg: u32) -> u32 {
     ARGS + 8 * arg
+}
+
+/// Where the other half is.
+fn high(arg: u32) -> u32 {
+    low(arg) + 4
 }
 
 fn op(code: u16, k: u32) -> sock_filter {
@@ -193,7 +236,7 @@ mod tests {
             args[flags + 1] = 0o755;
             assert_eq!(run(arch, nr, args), None);
         }
-        for (x64, i386) in (188..=196).zip(226..=234).chain((463..=466).zip(463..=466)) {
+        for (x64, i386) in (188..=199).zip(226..=237).chain((463..=466).zip(463..=466)) {
             for (arch, nr) in [(X64, x64), (X64, X32 | x64), (I386, i386)] {
                 assert_eq!(run(arch, nr, [0; 6]), Some(libc::EOPNOTSUPP), "{arch:x} {nr}");
             }
@@ -207,14 +250,72 @@ mod tests {
             }
         }
         assert_eq!(run(I386, 102, [1, 0, 0, 0, 0, 0]), Some(libc::ENOSYS));
-        for nr in 425..=427 {
-            assert_eq!(run(X64, nr, [0; 6]), Some(libc::ENOSYS));
-            assert_eq!(run(I386, nr, [0; 6]), Some(libc::ENOSYS));
+        let new = (425..=433)
+            .chain([437, 442, 443, 447, 451])
+            .chain(457..=461)
+            .chain([467]);
+        for nr in new {
+            for (arch, nr) in [(X64, nr), (X64, X32 | nr), (I386, nr)] {
+                assert_eq!(run(arch, nr, [0; 6]), Some(libc::ENOSYS), "{arch:x} {nr}");
+            }
         }
-        for nr in [0, 1, 56, 57, 59, 435] {
+        for (x64, i386, error) in [
+            (103, 103, libc::EPERM),
+            (300, 338, libc::EPERM),
+            (136, 62, libc::ENOSYS),
+            (179, 131, libc::ENOSYS),
+        ] {
+            for (arch, nr) in [(X64, x64), (X64, X32 | x64), (I386, i386)] {
+                assert_eq!(run(arch, nr, [0; 6]), Some(error), "{arch:x} {nr}");
+            }
+        }
+        for (arch, nr) in [(X64, 16), (X64, X32 | 514), (I386, 54)] {
+            for request in [0x5412, 0x541c, 0x5423, 0xffff_ffff_0000_5412] {
+                assert_eq!(
+                    run(arch, nr, mode(1, request)),
+                    Some(libc::EPERM),
+                    "{arch:x} {nr}"
+                );
+            }
+            // TCGETS, TIOCGWINSZ, FIONREAD
+            for request in [0x5401, 0x5413, 0x541b] {
+                assert_eq!(run(arch, nr, mode(1, request)), None, "{arch:x} {nr}");
+            }
+        }
+        for nr in [0, 1, 56, 57, 59, 120, 303, 311, 312, 341, 435, 440, 444] {
             assert_eq!(run(X64, nr, [0; 6]), None);
             assert_eq!(run(I386, nr, [0; 6]), None);
         }
         assert_eq!(run(0xdead, 0, [0; 6]), Some(libc::ENOSYS));
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn the_limit_on_core_dumps_stays() {
+        const X64: u32 = 0xc000_003e;
+        const I386: u32 = 0x4000_0003;
+        for (arch, set, both) in [
+            (X64, 160, 302),
+            (X64, 0x4000_0000 | 160, 0x4000_0000 | 302),
+            (I386, 75, 340),
+        ] {
+            assert_eq!(run(arch, set, [4, 1, 0, 0, 0, 0]), Some(0));
+            assert_eq!(run(arch, set, [3, 1, 0, 0, 0, 0]), None);
+            for (new, old, outcome) in [
+                (0, 0, None),
+                (0, 0x1000, None),
+                (0x1000, 0, Some(0)),
+                (0x1_0000_0000, 0, Some(0)),
+                (0x1000, 0x1000, Some(libc::EPERM)),
+                (0x1000, 0x1_0000_0000, Some(libc::EPERM)),
+            ] {
+                assert_eq!(
+                    run(arch, both, [0, 4, new, old, 0, 0]),
+                    outcome,
+                    "{new:x} {old:x}"
+                );
+                assert_eq!(run(arch, both, [0, 7, new, old, 0, 0]), None);
+            }
+        }
     }
 }

@@ -3,7 +3,8 @@
 //! Written as classic BPF by hand because it has to cover the three ways into an x86_64 kernel at once (x86_64, x32, i386), with a
 //! list of numbers for each. The default is to allow: the command is an arbitrary compiler, and namespaces and missing
 //! capabilities do the confining. Denied is what leaves marks that an output must not have (set-id bits, extended
-//! attributes) and what namespaces do not confine (odd socket families, io_uring, key rings).
+//! attributes), what namespaces do not confine (odd socket families, io_uring, key rings), and what tells about the host or its other
+//! users. [`numbers`] has the reasons.
 
 mod assemble;
 mod numbers;
@@ -21,6 +22,12 @@ enum Rule {
     SetIdOpen { flags: u32, mode: u32 },
     /// Fails with `EAFNOSUPPORT` unless the first argument is a family that network namespaces confine.
     SocketFamily,
+    /// Fails with `EPERM` when the request puts bytes into a terminal's input or changes its line discipline, a door to old drivers.
+    TerminalIoctl,
+    /// Does nothing, successfully, when the limit to be set is the one on core dumps. See `confine::no_core_dumps`.
+    CoreLimit,
+    /// The same for `prlimit64`, which may also just ask; `EPERM` when it asks and sets at once.
+    CoreLimitOf,
 }
 
 /// One way into the kernel.

@@ -1,6 +1,9 @@
 //! Which system call has which rule, per way into the kernel.
 //!
-//! Numbers above 402 are the same everywhere. Sources: arch/x86/entry/syscalls/syscall_{64,32}.tbl and
+//! The numbers above 402 are the same everywhere. The rings of keys are shared by all processes of a host uid; `syslog` shows the kernel's
+//! log where the host does not forbid it; `ustat` tells the free space of any file system; a group of `fanotify` sees who else opens an
+//! input. Left alone on purpose: `name_to_handle_at` (opening by handle is what is denied), `clone3` (its flags are behind a pointer, and the C
+//! library uses it), `kcmp`, `ptrace` and their like (they end at the process id namespace). Sources: arch/x86/entry/syscalls/syscall_{64,32}.tbl and
 //! include/uapi/asm-generic/unistd.h of Linux.
 
 use libc::{ENOSYS, EOPNOTSUPP, EPERM};
@@ -10,18 +13,40 @@ use super::{Arch, Rule};
 #[cfg(target_arch = "x86_64")]
 const X32_BIT: u32 = 0x4000_0000;
 
-/// `openat2` hides its mode behind a pointer, so it looks like a kernel before 5.6 and programs fall back to `openat`.
-/// io_uring would do all of this without any system call. The rings of keys are shared by all processes of a host uid.
-const EVERYWHERE: [(u32, Rule); 9] = [
+/// The same numbers on every machine.
+///
+/// - `openat2` hides its mode behind a pointer, so it looks like a kernel before 5.6 and programs fall back to `openat`.
+/// - io_uring would do all of this without any system call.
+/// - The mount calls of Linux 5.2 and later need rights that nobody inside has, all but `open_tree`, `statmount` and `listmount`, which
+///   tell about mounts what /proc/self/mountinfo does not. Programs fall back to the older calls.
+/// - `memfd_secret` tears holes into the kernel's map of all memory, `cachestat` shows whether others read a file lately, `quotactl_fd`
+///   makes the whole file system write its quotas, `lsm_*` tell how the host is secured.
+const EVERYWHERE: [(u32, Rule); 25] = [
     (425, Rule::Deny(ENOSYS)),     // io_uring_setup
     (426, Rule::Deny(ENOSYS)),     // io_uring_enter
     (427, Rule::Deny(ENOSYS)),     // io_uring_register
+    (428, Rule::Deny(ENOSYS)),     // open_tree
+    (429, Rule::Deny(ENOSYS)),     // move_mount
+    (430, Rule::Deny(ENOSYS)),     // fsopen
+    (431, Rule::Deny(ENOSYS)),     // fsconfig
+    (432, Rule::Deny(ENOSYS)),     // fsmount
+    (433, Rule::Deny(ENOSYS)),     // fspick
     (437, Rule::Deny(ENOSYS)),     // openat2
+    (442, Rule::Deny(ENOSYS)),     // mount_setattr
+    (443, Rule::Deny(ENOSYS)),     // quotactl_fd
+    (447, Rule::Deny(ENOSYS)),     // memfd_secret
+    (451, Rule::Deny(ENOSYS)),     // cachestat
     (452, Rule::SetIdMode(2)),     // fchmodat2
+    (457, Rule::Deny(ENOSYS)),     // statmount
+    (458, Rule::Deny(ENOSYS)),     // listmount
+    (459, Rule::Deny(ENOSYS)),     // lsm_get_self_attr
+    (460, Rule::Deny(ENOSYS)),     // lsm_set_self_attr
+    (461, Rule::Deny(ENOSYS)),     // lsm_list_modules
     (463, Rule::Deny(EOPNOTSUPP)), // setxattrat
     (464, Rule::Deny(EOPNOTSUPP)), // getxattrat
     (465, Rule::Deny(EOPNOTSUPP)), // listxattrat
     (466, Rule::Deny(EOPNOTSUPP)), // removexattrat
+    (467, Rule::Deny(ENOSYS)),     // open_tree_attr
 ];
 
 #[cfg(target_arch = "x86_64")]
@@ -63,9 +88,17 @@ fn x86_64() -> Vec<(u32, Rule)> {
         (304, Rule::Deny(EPERM)),                     // open_by_handle_at
         (321, Rule::Deny(EPERM)),                     // bpf
         (323, Rule::Deny(ENOSYS)),                    // userfaultfd
+        (103, Rule::Deny(EPERM)),                     // syslog
+        (300, Rule::Deny(EPERM)),                     // fanotify_init
+        (136, Rule::Deny(ENOSYS)),                    // ustat
+        (179, Rule::Deny(ENOSYS)),                    // quotactl
+        (16, Rule::TerminalIoctl),                    // ioctl
+        (514, Rule::TerminalIoctl),                   // ioctl of x32
+        (160, Rule::CoreLimit),                       // setrlimit
+        (302, Rule::CoreLimitOf),                     // prlimit64
     ];
-    // setxattr lsetxattr fsetxattr getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr
-    rules.extend((188..=196).map(|number| (number, Rule::Deny(EOPNOTSUPP))));
+    // setxattr lsetxattr fsetxattr getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr removexattr lremovexattr fremovexattr
+    rules.extend((188..=199).map(|number| (number, Rule::Deny(EOPNOTSUPP))));
     rules.extend(EVERYWHERE);
     rules
 }
@@ -92,8 +125,15 @@ fn i386() -> Vec<(u32, Rule)> {
         (342, Rule::Deny(EPERM)),                     // open_by_handle_at
         (357, Rule::Deny(EPERM)),                     // bpf
         (374, Rule::Deny(ENOSYS)),                    // userfaultfd
+        (103, Rule::Deny(EPERM)),                     // syslog
+        (338, Rule::Deny(EPERM)),                     // fanotify_init
+        (62, Rule::Deny(ENOSYS)),                     // ustat
+        (131, Rule::Deny(ENOSYS)),                    // quotactl
+        (54, Rule::TerminalIoctl),                    // ioctl
+        (75, Rule::CoreLimit),                        // setrlimit
+        (340, Rule::CoreLimitOf),                     // prlimit64
     ];
-    rules.extend((226..=234).map(|number| (number, Rule::Deny(EOPNOTSUPP))));
+    rules.extend((226..=237).map(|number| (number, Rule::Deny(EOPNOTSUPP))));
     rules.extend(EVERYWHERE);
     rules
 }
@@ -116,8 +156,14 @@ pub(super) fn arches() -> Vec<Arch> {
         (265, Rule::Deny(EPERM)),                    // open_by_handle_at
         (280, Rule::Deny(EPERM)),                    // bpf
         (282, Rule::Deny(ENOSYS)),                   // userfaultfd
+        (116, Rule::Deny(EPERM)),                    // syslog
+        (262, Rule::Deny(EPERM)),                    // fanotify_init
+        (60, Rule::Deny(ENOSYS)),                    // quotactl
+        (29, Rule::TerminalIoctl),                   // ioctl
+        (164, Rule::CoreLimit),                      // setrlimit
+        (261, Rule::CoreLimitOf),                    // prlimit64
     ];
-    rules.extend((5..=13).map(|number| (number, Rule::Deny(EOPNOTSUPP))));
+    rules.extend((5..=16).map(|number| (number, Rule::Deny(EOPNOTSUPP))));
     rules.extend(EVERYWHERE);
     vec![Arch {
         audit: 0xc000_00b7,

@@ -29,6 +29,13 @@ touch /etc/x /x /bin/x /dev/x 2>&1 | sed 's/.*: //'
 chmod 777 /etc 2>/dev/null || echo "etc stays"
 echo hello > /tmp/x && echo hello > /dev/shm/x && echo "tmp works"
 (echo secret > /proc/sys/kernel/hostname) 2>/dev/null || echo "hostname stays"
+cat /proc/sys/kernel/random/boot_id
+cat /proc/cmdline
+for f in diskstats interrupts kallsyms keys partitions sys/fs/file-nr; do cat /proc/$f; done
+for d in bus fs irq pressure; do ls -A /proc/$d; done 2>/dev/null
+for f in cpuinfo loadavg meminfo stat uptime version; do test -n "$(head -c 20 /proc/$f)" || echo "no $f"; done
+(echo x > /proc/keys) 2>&1 | sed 's/.*: //'
+grep -c masks /proc/mounts || true
 "#;
 
 const EXPECTED: &str = "id 1000:100 nixbld
@@ -83,6 +90,10 @@ Read-only file system
 etc stays
 tmp works
 hostname stays
+6669726e-0000-4000-8000-000000000000
+
+Read-only file system
+0
 ";
 
 fn same(log: &str) {

@@ -1,0 +1,5 @@
+//! The `attack` program.
+
+fn main() -> std::process::ExitCode {
+    firn_attack::main()
+}

@@ -1,0 +1,41 @@
+//! The harmless attempts, against the table.
+
+use std::collections::BTreeMap;
+
+use firn_attack::THREATS;
+
+use super::backend::{Attack, Backend};
+
+/// Every attempt comes out as the table says.
+pub async fn all(backend: &impl Backend) {
+    let attack = Attack::new(&["probe-all"]);
+    let ended = tokio::select! {
+        ended = attack.run(backend) => ended,
+        never = backend.outside().stir() => match never {},
+    };
+    let said = ended.log.escape_ascii().to_string().replace("\\n", "\n");
+    let outputs = ended.result.unwrap_or_else(|failure| panic!("{failure}\n{said}"));
+    let report = std::fs::read_to_string(&outputs["out"]).unwrap();
+    let outcomes = outcomes(&report);
+    let mut wrong = Vec::new();
+    for threat in THREATS {
+        let outcome = outcomes[threat.id];
+        let answer = threat.answer(backend.column());
+        println!("{:?} {} {}: {outcome}", backend.column(), threat.row, threat.id);
+        if !answer.allows(outcome) {
+            wrong.push(format!(
+                "{} ({}): {outcome}, and must be {answer:?}",
+                threat.id, threat.what
+            ));
+        }
+    }
+    assert_eq!(outcomes.len(), THREATS.len());
+    assert!(wrong.is_empty(), "{:?}:\n{}", backend.column(), wrong.join("\n"));
+    assert_eq!(backend.outside().touched(), Vec::<&str>::new());
+    assert_eq!(backend.left(), Vec::<String>::new());
+}
+
+/// By name.
+pub fn outcomes(report: &str) -> BTreeMap<&str, &str> {
+    report.lines().map(|line| line.split_once(' ').unwrap()).collect()
+}
