@@ -12,6 +12,8 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("ssh-keygen", "openssh-client"),
     ("busybox", "busybox-static"),
     ("fsck.erofs", "erofs-utils"),
+    ("mke2fs", "e2fsprogs"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
 ];
 
 /// Installs what real Nix clients and the tests need, where it is missing.

@@ -1,11 +1,14 @@
 //! The guest's root: an image, of which a guest reads only what it touches.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::process::Command;
 
-use super::error::{Named as _, PrepareError};
-use super::{PrepareOptions, copy, elf, program};
+use firn_content::WalkLimits;
+
+use super::error::{Named as _, PrepareError, unsuitable};
+use super::{PrepareOptions, copy, elf};
+use crate::image::{Entry, write};
 use crate::place;
 
 /// Mount points.
@@ -27,11 +30,24 @@ pub(super) fn make(options: &PrepareOptions, root: &Path, to: &Path) -> Result<(
             copy(&library, &at(&library), 0o555)?;
         }
     }
-    program(
-        Command::new("mkfs.erofs")
-            .args(["-T1", "--all-root", "-U", "00000000-0000-4000-8000-000000000000"])
-            .arg(to)
-            .arg(root),
-    )
-    .map(drop)
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root).named("read", root)? {
+        names.push(entry.named("read", root)?.path());
+    }
+    let entries: Vec<Entry<'_>> = names
+        .iter()
+        .map(|path| Entry {
+            name: path.file_name().unwrap_or_default().as_bytes(),
+            path,
+        })
+        .collect();
+    let out = fs::File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(to);
+    let out = out.named("make", to)?;
+    write(&entries, &out, WalkLimits::default())
+        .map(drop)
+        .map_err(|e| unsuitable(root, e.to_string()))
 }
