@@ -6,22 +6,41 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 
 /// A program and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 5] = [
+type Program = (&'static str, &'static str);
+
+/// What real Nix clients and a service need.
+const PROGRAMS: [Program; 4] = [
     ("nix-store", "nix-bin"),
     ("ssh", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
     ("busybox", "busybox-static"),
-    ("fsck.erofs", "erofs-utils"),
-    ("mke2fs", "e2fsprogs"),
-    ("qemu-system-x86_64", "qemu-system-x86"),
 ];
 
-/// Installs what real Nix clients and the tests need, where it is missing.
+/// What virtual machines and their tests need besides.
+const FOR_MACHINES: [Program; 3] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("mke2fs", "e2fsprogs"),
+    ("fsck.erofs", "erofs-utils"),
+];
+
+/// Installs what real Nix clients and a service need, where it is missing.
 ///
 /// # Errors
 /// Names the packages when they cannot be installed.
 pub fn programs() -> anyhow::Result<()> {
-    let mut packages: Vec<&str> = PROGRAMS
+    install_missing(&PROGRAMS)
+}
+
+/// Installs what virtual machines and their tests need besides, where it is missing.
+///
+/// # Errors
+/// Names the packages when they cannot be installed.
+pub fn for_machines() -> anyhow::Result<()> {
+    install_missing(&FOR_MACHINES)
+}
+
+fn install_missing(programs: &[Program]) -> anyhow::Result<()> {
+    let mut packages: Vec<&str> = programs
         .iter()
         .filter(|(program, _)| firn_testkit::find(program).is_none())
         .map(|(_, package)| *package)

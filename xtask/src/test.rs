@@ -10,8 +10,8 @@ use crate::setup;
 /// Runs all checks, the cheap ones first; stops at the first that fails.
 pub fn test() -> anyhow::Result<()> {
     let begun = Instant::now();
-    if let Err(e) = setup::programs() {
-        println!("note: {e:#}; stories with real Nix will be skipped");
+    if let Err(e) = setup::programs().and_then(|()| setup::for_machines()) {
+        println!("note: {e:#}; tests that need it are skipped");
     }
     cargo(&["fmt", "--all", "--check"])?;
     cargo(&[
