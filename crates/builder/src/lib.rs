@@ -25,6 +25,7 @@ mod attempt;
 mod checks;
 mod collect;
 mod disk;
+mod disk_image;
 pub mod environment;
 mod failure;
 mod fixed;
@@ -32,6 +33,7 @@ mod flat;
 mod graph;
 pub mod groups;
 mod in_machine;
+mod in_namespaces;
 pub mod layout;
 mod machine;
 mod order;
@@ -53,6 +55,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use attempt::Attempt;
+use disk_image::Images;
 use groups::Groups;
 use slots::Slots;
 
@@ -74,6 +77,8 @@ pub struct Config {
     pub first_uid: u32,
     /// Number of host users: most builds at a time, when this process is root's.
     pub uids: u32,
+    /// Whether each build in namespaces gets a file system of the size of its limit, instead of being watched. Needs root.
+    pub disk_images: bool,
     /// Virtual machines, for jobs that must run in one.
     pub machines: Option<Machines>,
     /// What fixed-output builds can reach.
@@ -90,6 +95,7 @@ struct Shared {
     /// None when this process is an ordinary user's: builds then run as that user.
     slots: Option<Slots>,
     groups: Groups,
+    images: Option<Images>,
 }
 
 impl LocalBuilder {
@@ -105,10 +111,12 @@ impl LocalBuilder {
         let root = rustix::process::geteuid().is_root();
         let slots = root.then(|| Slots::new(config.first_uid, config.uids));
         let groups = Groups::find(&config.scratch_dir.canonicalize()?);
+        let images = config.disk_images.then(|| Images::new(&config.scratch_dir));
         Ok(Self(Arc::new(Shared {
             config,
             slots,
             groups,
+            images,
         })))
     }
 

@@ -6,27 +6,42 @@ use std::path::{Path, PathBuf};
 
 use firn_core::BuildId;
 
+use crate::disk::Amount;
+use crate::disk_image::{self, Images};
 use crate::environment::Environment;
 use crate::layout::Directories;
+
+/// Below this many bytes a file system counts as full.
+const FULL: u64 = 1 << 20;
 
 /// One build's directory, named by the build's id. Must be removed by [`Scratch::remove`].
 #[derive(Debug)]
 pub(crate) struct Scratch {
     dir: PathBuf,
+    /// Whether the directory is a file system of its own.
+    mounted: bool,
     /// The parts.
     pub(crate) dirs: Directories,
 }
 
 impl Scratch {
-    /// Makes the directories, and the files that the builder finds in its working directory. `owner` is the host user and group of the
+    /// Makes the directories (in a file system of their own, when there are images for that), and the files that the builder finds in its working directory. `owner` is the host user and group of the
     /// builder when they are not this process's.
     pub(crate) fn create(
         parent: &Path,
         id: BuildId,
+        disk: Option<(&Images, Amount)>,
         environment: &Environment,
         owner: Option<(u32, u32)>,
     ) -> io::Result<Self> {
-        let made = Self::empty(parent, id)?;
+        let mut made = Self::empty(parent, id)?;
+        if let Some((images, size)) = disk {
+            if let Err(e) = images.mount(size, &made.dir) {
+                made.remove()?;
+                return Err(e);
+            }
+            made.mounted = true;
+        }
         match made.fill(environment, owner) {
             Ok(()) => Ok(made),
             Err(e) => {
@@ -42,6 +57,7 @@ impl Scratch {
         std::fs::DirBuilder::new().mode(0o700).create(&dir)?;
         Ok(Self {
             dirs: Directories::below(&dir),
+            mounted: false,
             dir,
         })
     }
@@ -76,7 +92,25 @@ impl Scratch {
         &self.dir
     }
 
+    /// Bytes in use of the file system, when it is this build's alone.
+    pub(crate) fn used(&self) -> Option<u64> {
+        let fs = self.mounted.then(|| rustix::fs::statvfs(&self.dir).ok())??;
+        Some(fs.f_blocks.saturating_sub(fs.f_bfree).saturating_mul(fs.f_frsize))
+    }
+
+    /// Whether there is no room left in the file system that is this build's alone.
+    pub(crate) fn is_full(&self) -> bool {
+        let fs = self
+            .mounted
+            .then(|| rustix::fs::statvfs(&self.dir).ok())
+            .flatten();
+        fs.is_some_and(|fs| fs.f_ffree == 0 || fs.f_bavail.saturating_mul(fs.f_frsize) < FULL)
+    }
+
     pub(crate) fn remove(self) -> io::Result<()> {
+        if self.mounted {
+            disk_image::discard(&self.dir)?;
+        }
         remove_tree(&self.dir)
     }
 }
@@ -94,6 +128,7 @@ fn remove_tree(dir: &Path) -> io::Result<()> {
 
 /// Removes what builds of a process that is gone left behind. Gives their number.
 pub(crate) fn sweep(parent: &Path) -> io::Result<usize> {
+    disk_image::discard_all(&parent.canonicalize()?)?;
     let mut removed = 0;
     for entry in std::fs::read_dir(parent)? {
         let entry = entry?;

@@ -89,6 +89,8 @@ pub struct Build {
     pub max_disk: u64,
     /// Files, directories and links that one build may have on disk.
     pub max_files: u64,
+    /// As root: whether each build gets a file system of that size, instead of being watched.
+    pub disk_images: bool,
     /// Systems to build for; empty is this machine's.
     pub systems: Vec<String>,
     /// `requiredSystemFeatures` on offer.
@@ -113,6 +115,7 @@ impl Default for Build {
             max_processes: 16_384,
             max_disk: 128 << 30,
             max_files: 20_000_000,
+            disk_images: false,
             systems: Vec::new(),
             features: ["benchmark", "big-parallel"].map(String::from).into(),
             sandbox_shell: None,

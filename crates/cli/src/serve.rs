@@ -284,6 +284,7 @@ fn builder_config(
         shell,
         first_uid: config.build.first_uid,
         uids: u32::try_from(slots).unwrap_or(1).saturating_add(SPARE_UIDS),
+        disk_images: config.build.disk_images,
         machines: None,
         fixed_network: Network::Loopback,
     })

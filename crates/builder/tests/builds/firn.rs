@@ -35,7 +35,7 @@ impl Firn {
         // Tests run at the same time, in this process and in others.
         let first_uid = DEFAULT_FIRST_UID + std::process::id() % 10_000 * 1000 + next();
         let uids = first_uid..first_uid + 4;
-        let builder = builder(&dir, &content, &uids, None);
+        let builder = LocalBuilder::new(config(&dir, &content, &uids)).unwrap();
         Self {
             builder,
             content,
@@ -46,6 +46,11 @@ impl Firn {
 
     /// The same with these machines.
     pub fn with(self, machines: Option<Machines>) -> Self {
+        self.changed(|config| config.machines = machines)
+    }
+
+    /// The same with another configuration.
+    pub fn changed(self, change: impl FnOnce(&mut Config)) -> Self {
         let Self {
             builder: old,
             content,
@@ -54,9 +59,10 @@ impl Firn {
         } = self;
         // Two at a time have no right to one directory.
         drop(old);
-        let builder = builder(&dir, &content, &uids, machines);
+        let mut config = config(&dir, &content, &uids);
+        change(&mut config);
         Self {
-            builder,
+            builder: LocalBuilder::new(config).unwrap(),
             content,
             uids,
             dir,
@@ -162,23 +168,18 @@ impl Firn {
     }
 }
 
-fn builder(
-    dir: &TempDir,
-    content: &ContentStore,
-    uids: &std::ops::Range<u32>,
-    machines: Option<Machines>,
-) -> LocalBuilder {
-    let config = Config {
+fn config(dir: &TempDir, content: &ContentStore, uids: &std::ops::Range<u32>) -> Config {
+    Config {
         scratch_dir: dir.path().join("scratch"),
         content: content.clone(),
         helper: helper(),
         shell: Some(SHELL.into()),
         first_uid: uids.start,
         uids: 4,
-        machines,
+        disk_images: false,
+        machines: None,
         fixed_network: Network::Loopback,
-    };
-    LocalBuilder::new(config).unwrap()
+    }
 }
 
 /// A number that no other call of this process gets.

@@ -423,3 +423,45 @@ async fn what_a_build_uses_is_counted() {
         "{report:?}"
     );
 }
+
+/// In a file system of its own a build cannot hide what it writes.
+#[tokio::test]
+async fn a_file_without_a_name_is_limited_by_an_image() {
+    let script =
+        "exec 3>/build/x; BB rm /build/x; BB dd if=/dev/zero bs=1M count=100 >&3 2>/dev/null; echo > $out";
+    let Some((firn, mut job)) = job(script).await else {
+        return;
+    };
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return;
+    }
+    let firn = firn.changed(|config| config.disk_images = true);
+    job.limits.disk_bytes = 64 << 20;
+    job.limits.disk_entries = 1000;
+    let (failure, _) = firn.report(job.clone()).await;
+    if let Err(RunFailure::Infrastructure(why)) = &failure {
+        println!("skipped: no file systems in images here: {why}");
+        return;
+    }
+    assert!(
+        matches!(&failure, Err(RunFailure::Builder(_) | RunFailure::Exhausted(_))),
+        "{failure:?}"
+    );
+    job.limits.disk_bytes = 256 << 20;
+    let (built, report) = firn.report(job).await;
+    built.unwrap();
+    assert!(
+        report.disk_bytes < 64 << 20,
+        "what has no name is gone with its builder: {report:?}"
+    );
+    let left = std::fs::read_dir(firn.scratch())
+        .unwrap()
+        .map(|e| e.unwrap().file_name());
+    assert!(
+        left.into_iter()
+            .all(|name| name.to_str().unwrap().starts_with("empty-"))
+    );
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(firn.scratch().to_str().unwrap()));
+}
