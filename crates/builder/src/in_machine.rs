@@ -118,7 +118,7 @@ impl Attempt {
     fn resources(&self, machines: &Machines) -> Resources {
         let limits = &self.job.limits;
         Resources {
-            memory_bytes: machines.memory_bytes.min(limits.memory_bytes.unwrap_or(u64::MAX)),
+            memory_bytes: machines.memory_bytes,
             cpus: self.job.class.cores,
             disk_bytes: limits.disk_bytes,
         }

@@ -31,7 +31,7 @@ pub struct Machines {
     pub machine: firn_vm::Machine,
     /// Images of inputs.
     pub images: Cache,
-    /// Bytes of memory of each machine, when builds have no lower limit.
+    /// Bytes of memory of each machine. A build can see it, so it must follow from the job's class.
     pub memory_bytes: u64,
     /// Content of the shell that every build has as `/bin/sh`.
     pub shell: Option<firn_nix::NarHash>,
@@ -110,6 +110,7 @@ impl Machines {
             build_files: environment.files.iter().map(file).collect(),
             outputs,
             nar_bytes: job.limits.output_bytes,
+            processes: job.limits.processes,
             now: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
         }
     }

@@ -1,5 +1,6 @@
 //! Virtual machines: `firn vm prepare`, and what `firn serve` and `firn doctor` make of `[vm]`.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -36,7 +37,11 @@ pub fn vm(config: &Config, command: &VmCommand) -> anyhow::Result<ExitCode> {
         options.kernel = KernelSource::File(file.clone());
     }
     let dir = dir(config);
-    std::fs::create_dir_all(&config.data_dir)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.data_dir)
+        .with_context(|| format!("cannot make the data directory {}", config.data_dir.display()))?;
     let manifest = firn_vm::prepare(&dir, &options).context("cannot prepare virtual machines")?;
     println!(
         "prepared {} in {}; to use it: [build] sandboxes = [\"vm\"], then restart the service",

@@ -28,6 +28,8 @@ pub struct Job {
     pub outputs: Vec<String>,
     /// Most bytes of all outputs' NARs together.
     pub nar_bytes: u64,
+    /// Most processes and threads at a time; `None` for as many as a machine can bear.
+    pub processes: Option<u64>,
     /// What the guest's clock shows when it gets this: time since 1970.
     pub now: Duration,
 }
@@ -197,6 +199,7 @@ pub(crate) mod tests {
             }],
             outputs: vec!["out".to_owned(), "dev".to_owned()],
             nar_bytes: 10_000,
+            processes: Some(1000),
             now: Duration::from_secs(1_800_000_000),
         }
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use firn_builder::groups::{GroupLimits, Groups};
 use firn_core::{InputMapping, Object};
 use firn_nix::{Derivation, DerivationOutput, StorePath};
 use firn_service::ports::{Builder as _, Job, RunFailure};
@@ -464,4 +465,25 @@ async fn a_file_without_a_name_is_limited_by_an_image() {
     );
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(firn.scratch().to_str().unwrap()));
+}
+
+/// What a killed service leaves running is in groups named after its directory.
+#[test]
+fn the_next_start_ends_what_runs_in_stale_groups() {
+    let firn = Firn::new();
+    if !limited(&firn) {
+        return;
+    }
+    let groups = Groups::find(&firn.scratch().canonicalize().unwrap());
+    let group = groups
+        .create(firn_core::BuildId([7; 16]), &GroupLimits::default())
+        .unwrap();
+    let mut left = Command::new("sleep").arg("1000").spawn().unwrap();
+    for dir in group.dirs() {
+        std::fs::write(dir.join("cgroup.procs"), left.id().to_string()).unwrap();
+    }
+    firn.builder.sweep().unwrap();
+    let status = left.wait().unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+    assert!(group.dirs().iter().all(|dir| !dir.exists()));
 }

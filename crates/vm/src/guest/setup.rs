@@ -131,9 +131,6 @@ fn format(disk: &Path) -> Result<(), String> {
 fn limit_group() -> Result<(), String> {
     let root = Path::new(place::GROUPS);
     let group = group();
-    let write = |path: PathBuf, text: &str| {
-        fs::write(&path, text).map_err(|e| format!("write \"{text}\" to {}: {e}", path.display()))
-    };
     write(root.join("cgroup.subtree_control"), "+memory +pids")?;
     fs::create_dir(&group).map_err(|e| format!("make {}: {e}", group.display()))?;
     write(group.join("pids.max"), PROCESSES)?;
@@ -143,6 +140,18 @@ fn limit_group() -> Result<(), String> {
         .saturating_sub(RESERVE)
         .max(least);
     write(group.join("memory.max"), &memory.to_string())
+}
+
+fn write(path: PathBuf, text: &str) -> Result<(), String> {
+    fs::write(&path, text).map_err(|e| format!("write \"{text}\" to {}: {e}", path.display()))
+}
+
+/// Fewer than the guest's own limit.
+pub(super) fn limit_processes(most: u64) -> Result<(), String> {
+    if PROCESSES.parse().is_ok_and(|own: u64| own <= most) {
+        return Ok(());
+    }
+    write(group().join("pids.max"), &most.to_string())
 }
 
 /// Where the command runs.

@@ -19,6 +19,9 @@ use crate::record::{Pieces, Report};
 pub(super) fn run(port: &Port, job: &Job) -> Result<Report, String> {
     let mut spec = job.sandbox.clone();
     spec.cgroups = vec![setup::group()];
+    if let Some(processes) = job.processes {
+        setup::limit_processes(processes)?;
+    }
     build_dir(job).map_err(|e| format!("make the build directory: {e}"))?;
     let helper = HelperCommand::new(place::FIRN).arg("sandbox-exec");
     let (log, mut chunks) = mpsc::channel::<Bytes>(2);

@@ -275,6 +275,7 @@ impl Fixture {
             }],
             outputs: outputs.iter().map(|&name| name.to_owned()).collect(),
             nar_bytes: 10 << 20,
+            processes: None,
             now: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap(),
         }
     }
