@@ -158,15 +158,38 @@ pub fn bench(words: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The bench of the builder, with the helper that it starts.
+/// The benches of the builder and of machines, with the helpers that they start.
 fn sandbox() -> anyhow::Result<()> {
+    setup::for_machines()?;
     for words in [
-        ["build", "--release", "--example", "builder-sandbox-exec"],
-        ["bench", "--quiet", "--bench", "sandbox"],
+        [
+            "build",
+            "--release",
+            "--example",
+            "builder-sandbox-exec",
+            "--package",
+            "firn-builder",
+        ],
+        [
+            "build",
+            "--release",
+            "--example",
+            "firn-vm-guest",
+            "--package",
+            "firn-vm",
+        ],
+        [
+            "bench",
+            "--quiet",
+            "--bench",
+            "sandbox",
+            "--package",
+            "firn-builder",
+        ],
+        ["bench", "--quiet", "--bench", "machine", "--package", "firn-vm"],
     ] {
         let status = std::process::Command::new(env!("CARGO"))
             .args(words)
-            .args(["--package", "firn-builder"])
             .current_dir(crate::root())
             .status()?;
         if !status.success() {
