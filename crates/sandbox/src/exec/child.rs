@@ -38,8 +38,6 @@ pub(super) fn enter(spec: &SandboxSpec, helper: OwnedFd, terminal: OwnedFd) -> !
 fn steps(spec: &SandboxSpec, helper: &OwnedFd, terminal: OwnedFd) -> Result<Infallible, Failure> {
     confine::die_with_helper(helper)?;
     await_go(helper)?;
-    // After the control groups were joined, so that they are its root.
-    sys::unshare(libc::CLONE_NEWCGROUP).named(|| "unshare the control group namespace")?;
     rustix::process::umask(Mode::empty());
 
     root::enter(spec)?;
@@ -47,6 +45,9 @@ fn steps(spec: &SandboxSpec, helper: &OwnedFd, terminal: OwnedFd) -> Result<Infa
     rustix::system::setdomainname(spec.domainname.as_bytes()).named(|| "setdomainname")?;
     rustix::process::setsid().named(|| "setsid")?;
     connect(terminal)?;
+    // After the control groups were joined, so that they are its root.
+    await_go(helper)?;
+    sys::unshare(libc::CLONE_NEWCGROUP).named(|| "unshare the control group namespace")?;
 
     if let Some((uid, _)) = spec.host_ids {
         rustix::thread::set_thread_groups(&[]).named(|| "setgroups")?;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 
@@ -15,7 +16,7 @@ use crate::{Network, SandboxSpec};
 pub(super) const MESSAGE: usize = 8 << 10;
 
 // One message is one packet; its first byte says what it is.
-/// To the child, at the beginning: your control groups (and, for an ordinary user, your ids) are set; the answer to [`MAP`]
+/// To the child, at the beginning: your ids are set (an ordinary user's); then: you are in your control groups; the answer to [`MAP`]
 /// and to [`READY`].
 pub(super) const GO: u8 = b'g';
 /// To the helper: I am in my user namespace, write its maps.
@@ -39,6 +40,15 @@ impl Child {
     pub(super) fn kill(&self) {
         // The only error is that it has ended already.
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+
+    fn dies(&self) -> bool {
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let soon = Timespec {
+            tv_sec: 1,
+            tv_nsec: 0,
+        };
+        poll(&mut fds, Some(&soon)).is_ok_and(|ready| ready > 0)
     }
 
     pub(super) fn go(&self) -> Result<(), String> {
@@ -106,15 +116,25 @@ pub(super) fn spawn(spec: &SandboxSpec, slave: OwnedFd) -> Result<Child, String>
 }
 
 fn prepare(child: &Child, spec: &SandboxSpec) -> Result<(), String> {
+    if !privileged() {
+        idmap::write(child.pid, spec)?;
+    }
+    child.go()?;
+    // Moving a process waits for all processors (version 1: ten milliseconds and more); the child makes its root meanwhile.
+    match join(child, spec).and_then(|()| child.go()) {
+        // It has ended, or is about to, with a better reason, which is still to be heard.
+        Err(_) if child.dies() => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn join(child: &Child, spec: &SandboxSpec) -> Result<(), String> {
     for group in &spec.cgroups {
         let path = group.join("cgroup.procs");
         fs::write(&path, child.pid.as_raw_nonzero().to_string())
             .named(|| format!("join control group {}", path.display()))?;
     }
-    if !privileged() {
-        idmap::write(child.pid, spec)?;
-    }
-    child.go()
+    Ok(())
 }
 
 /// Send one message. Never raises SIGPIPE.
