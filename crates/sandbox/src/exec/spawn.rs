@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 
@@ -147,7 +148,12 @@ pub(super) fn tell(to: impl AsFd, kind: u8, text: &str) -> rustix::io::Result<()
 /// Receive one message, or `None` at the end.
 pub(super) fn hear(from: impl AsFd) -> rustix::io::Result<Option<(u8, String)>> {
     let mut message = [0; MESSAGE];
-    let (length, _) = rustix::io::retry_on_intr(|| recv(&from, &mut message, RecvFlags::empty()))?;
+    let mut receive = || rustix::io::retry_on_intr(|| recv(&from, &mut message, RecvFlags::empty()));
+    let (length, _) = match receive() {
+        // Told once of one who left something unread. What it said before is still there.
+        Err(Errno::CONNRESET) => receive()?,
+        received => received?,
+    };
     let (kind, text) = match message.get(..length).and_then(<[u8]>::split_first) {
         Some(parts) => parts,
         None => return Ok(None),
