@@ -10,7 +10,7 @@ pub enum Column {
     Root,
     /// Firn's namespaces, made by an ordinary user.
     User,
-    /// A virtual machine.
+    /// A virtual machine. What is reached or leaks there is its own, and it lives for one build.
     Machine,
     /// The sandbox of the Nix that is installed: asked and printed for comparison, never asserted.
     Nix,
@@ -67,6 +67,12 @@ impl Threat {
         }
     }
 
+    /// Where builds in a machine differ from root's.
+    const fn machine(mut self, words: &'static [&'static str]) -> Self {
+        self.machine = Answer::Is(words);
+        self
+    }
+
     /// Where an ordinary user's builds differ from root's.
     const fn user(mut self, words: &'static [&'static str]) -> Self {
         self.user = Answer::Is(words);
@@ -74,7 +80,7 @@ impl Threat {
     }
 }
 
-/// An attempt with the same answer in both kinds of namespaces.
+/// An attempt with the same answer everywhere.
 const fn threat(
     row: u8,
     id: &'static str,
@@ -90,7 +96,7 @@ const fn threat(
         probe,
         root: answer,
         user: answer,
-        machine: Answer::Unseen,
+        machine: answer,
     }
 }
 
@@ -112,6 +118,9 @@ const HIDDEN: &[&str] = &["hidden"];
 /// Reached, and known: docs/sandbox.md says why, under "What remains".
 const REMAINS: &[&str] = &["reached"];
 const LEAKS: &[&str] = &["leaked:*"];
+const ALL_THERE: &[&str] = &["value:all there"];
+/// Older kernels, such as a guest's 6.1, show the length of queues to the first user namespace only.
+const OR_WITHOUT_QUEUE: &[&str] = &["value:all there", "value:sys/net/core/somaxconn"];
 
 /// By row of the list of threats.
 #[rustfmt::skip]
@@ -204,11 +213,11 @@ pub const THREATS: &[Threat] = &[
     threat(14, "proc-vmallocinfo", "memory of the kernel", proc::vmallocinfo, NOTHING),
     threat(14, "proc-zoneinfo", "memory of the machine, in detail", proc::zoneinfo, NOTHING),
     threat(14, "proc-boot-id", "which machine this is", proc::boot_id, HIDDEN),
-    threat(14, "proc-mountinfo", "directories of the host", proc::mountinfo, LEAKS),
+    threat(14, "proc-mountinfo", "directories of the host", proc::mountinfo, LEAKS).machine(HIDDEN),
     threat(14, "proc-mounts", "the same in the shorter list", proc::mounts, HIDDEN),
     threat(14, "proc-cgroup", "control groups of the host", proc::own_cgroup, HIDDEN),
     threat(14, "proc-uid-map", "which user of the host this is", proc::uid_map, LEAKS),
-    threat(14, "proc-needed", "what builds need of /proc is there", proc::needed, &["value:all there"]),
+    threat(14, "proc-needed", "what builds need of /proc is there", proc::needed, ALL_THERE).machine(OR_WITHOUT_QUEUE),
     threat(14, "proc-write-hidden", "what lies before a hidden file", proc::write_hidden, &["denied:EROFS", "denied:EACCES"]),
     threat(14, "device-events", "what happens to devices of the host", sockets::device_events, HIDDEN),
     threat(14, "free-space", "how full the disk is", host::free_space, LEAKS),

@@ -99,7 +99,7 @@ impl Attempt {
                     &self.job.limits,
                     tail,
                 );
-                match self.exhausted_in_machine(&exit, resources, failed) {
+                match for_want(&self.job.drv_path, &exit, resources, failed) {
                     Some(failure) => Err(failure),
                     None => {
                         let taken = std::mem::take(&mut intake.taken);
@@ -143,31 +143,6 @@ impl Attempt {
         self.limited(&limits)
     }
 
-    /// What failed, or would have, for want of memory or disk in the machine.
-    fn exhausted_in_machine(
-        &self,
-        exit: &VmExit,
-        resources: Resources,
-        failed: Option<RunFailure>,
-    ) -> Option<RunFailure> {
-        let drv_path = &self.job.drv_path;
-        if exit.oom_kills > 0 {
-            return Some(RunFailure::Exhausted(format!(
-                "builder for '{drv_path}' ran out of memory: its machine has {} bytes",
-                resources.memory_bytes
-            )));
-        }
-        match failed {
-            Some(RunFailure::Builder(text)) if exit.disk_free.is_some_and(|free| free < FULL) => {
-                Some(RunFailure::Exhausted(format!(
-                    "{text}\nnote: the disk of its machine is full: it has {} bytes",
-                    resources.disk_bytes
-                )))
-            }
-            failed => failed,
-        }
-    }
-
     fn of_collected(
         &self,
         outputs: &BTreeMap<String, StorePath>,
@@ -205,4 +180,96 @@ fn charge(report: &mut RunReport, exit: &VmExit, used: &Usage) {
     report.cpu_user_us = micros(used.cpu_user.unwrap_or(exit.machine.user));
     report.cpu_system_us = micros(used.cpu_system.unwrap_or(exit.machine.system));
     report.memory_peak = Some(used.memory_peak.unwrap_or(exit.machine.max_rss_bytes));
+}
+
+/// What failed, or would have, for want of memory or disk in the machine.
+fn for_want(
+    drv_path: &StorePath,
+    exit: &VmExit,
+    resources: Resources,
+    failed: Option<RunFailure>,
+) -> Option<RunFailure> {
+    if exit.oom_kills > 0 {
+        let mut text = format!(
+            "builder for '{drv_path}' ran out of memory: its machine has {} bytes",
+            resources.memory_bytes
+        );
+        if let Some(RunFailure::Builder(more)) = failed {
+            text = format!("{text}\n{more}");
+        }
+        return Some(RunFailure::Exhausted(text));
+    }
+    match failed {
+        Some(RunFailure::Builder(text)) if exit.disk_free.is_some_and(|free| free < FULL) => {
+            Some(RunFailure::Exhausted(format!(
+                "{text}\nnote: the disk of its machine is full: it has {} bytes",
+                resources.disk_bytes
+            )))
+        }
+        failed => failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use firn_sandbox::{Exit, ExitKind};
+
+    use super::*;
+
+    fn failure(oom_kills: u64, disk_free: u64, failed: Option<&str>) -> Option<RunFailure> {
+        let drv = StorePath::parse(b"/nix/store/00000000000000000000000000000003-a.drv").unwrap();
+        let ended = Exit {
+            status: ExitKind::Exited(3),
+            user: Duration::ZERO,
+            system: Duration::ZERO,
+            max_rss_bytes: 0,
+            wall: Duration::ZERO,
+            log_bytes: 0,
+        };
+        let exit = VmExit {
+            exit: ended.clone(),
+            outputs: Collected::NotBuilt,
+            oom_kills,
+            disk_free: Some(disk_free),
+            machine: ended,
+            boot: Duration::ZERO,
+        };
+        let resources = Resources {
+            memory_bytes: 100,
+            cpus: 1,
+            disk_bytes: 200,
+        };
+        for_want(
+            &drv,
+            &exit,
+            resources,
+            failed.map(|text| RunFailure::Builder(text.to_owned())),
+        )
+    }
+
+    #[test]
+    fn a_failure_of_the_builder_is_its_own_unless_the_machine_was_too_small() {
+        assert_eq!(failure(0, FULL, None), None);
+        let own = RunFailure::Builder("failed".to_owned());
+        assert_eq!(failure(0, FULL, Some("failed")), Some(own));
+        // A build that succeeds is not asked how full its disk is.
+        assert_eq!(failure(0, 0, None), None);
+        let exhausted = |result| match result {
+            Some(RunFailure::Exhausted(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        let disk = exhausted(failure(0, 0, Some("failed")));
+        assert_eq!(
+            disk,
+            "failed\nnote: the disk of its machine is full: it has 200 bytes"
+        );
+        let memory = exhausted(failure(1, 0, Some("failed")));
+        assert!(
+            memory.ends_with("ran out of memory: its machine has 100 bytes\nfailed"),
+            "{memory}"
+        );
+        assert!(exhausted(failure(1, FULL, None)).contains("ran out of memory"));
+    }
 }

@@ -4,7 +4,10 @@ mod bombs;
 mod lives;
 mod outputs;
 
+use std::io::Write as _;
 use std::process::ExitCode;
+
+use crate::raw;
 
 /// A destructive thing.
 #[derive(Debug)]
@@ -127,6 +130,37 @@ pub const DEEDS: &[Deed] = &[
     deed("link-input", 12, "an input under a name in the output", Ending::RefusedOrFailed, outputs::link_input),
     deed("open-build", 13, "opens its working directory to everybody on the host", Ending::Cancelled, lives::open_build),
 ];
+
+/// Several in one build, each with the output that has its name, or the usual one. The last is the builder itself; how each of the others ended is
+/// told.
+pub(crate) fn several(ids: &[&str]) -> ExitCode {
+    let Some((last, others)) = ids.split_last() else {
+        return ExitCode::FAILURE;
+    };
+    let act = |id: &str| {
+        let deed = DEEDS.iter().find(|deed| deed.id == id).expect("a deed");
+        if let Some(out) = std::env::var_os(id) {
+            // SAFETY: this program has one thread.
+            unsafe { std::env::set_var("out", out) };
+        }
+        deed.carry_out()
+    };
+    for id in others {
+        println!("{id} begins");
+        let ended = raw::fork(|| {
+            act(id);
+            let _ = std::io::stdout().flush();
+        })
+        .map(raw::wait);
+        match ended {
+            Ok(status) if libc::WIFSIGNALED(status) => println!("{id}: signal {}", libc::WTERMSIG(status)),
+            Ok(status) => println!("{id}: status {}", libc::WEXITSTATUS(status)),
+            Err(errno) => println!("{id}: no process, error {errno}"),
+        }
+    }
+    println!("{last} begins");
+    act(last)
+}
 
 /// The output's path.
 fn out() -> String {

@@ -13,7 +13,7 @@ use super::Pair;
 use super::firn::{Firn, helper, helper_path};
 
 /// Machines in a directory; none, with the reason printed, where QEMU or the kernel's package cannot be had.
-fn machines(firn: &Firn) -> Option<Machines> {
+pub fn machines(firn: &Firn) -> Option<Machines> {
     let Some(qemu) = find_qemu() else {
         println!("skipped: there is no qemu-system-x86_64 here (cargo xtask test installs it)");
         return None;
@@ -93,25 +93,4 @@ async fn in_a_machine_as_in_nix() {
         matches!(&refused, Err(RunFailure::Infrastructure(text)) if text.contains("virtual machine")),
         "{refused:?}"
     );
-}
-
-#[tokio::test]
-async fn what_fails_in_a_machine() {
-    let Some(mut pair) = Pair::new() else { return };
-    let Some(machines) = machines(&pair.firn) else {
-        return;
-    };
-    pair.firn = pair.firn.with(Some(machines));
-    let (path, drv) = pair
-        .nix
-        .instantiate(r#"sh "fails" "echo before; mkdir $out; mkfifo $out/pipe; exit 3" {}"#);
-    let inputs = pair.firn.import(&pair.nix, &drv).await;
-    let mut job = pair.firn.job(&path, &drv, inputs);
-    job.isolation = Isolation::Vm;
-    let failed = pair.firn.run(job).await;
-    assert!(
-        matches!(&failed, Err(RunFailure::Builder(text)) if text.contains("failed with exit code 3;\nlast 1 log lines:\n> before")),
-        "{failed:?}"
-    );
-    assert!(pair.firn.is_tidy());
 }

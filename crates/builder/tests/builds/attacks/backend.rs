@@ -43,6 +43,8 @@ pub trait Backend {
 pub struct Attack {
     /// Arguments of the program.
     pub args: Vec<&'static str>,
+    /// Names of its outputs.
+    pub outputs: Vec<&'static str>,
     /// Changes to the usual limits.
     pub limits: fn(&mut JobLimits),
 }
@@ -60,6 +62,7 @@ impl Attack {
     pub fn new(args: &[&'static str]) -> Self {
         Self {
             args: args.to_vec(),
+            outputs: vec!["out"],
             limits: |_| {},
         }
     }
@@ -81,14 +84,22 @@ impl Attack {
     /// The derivation: the program, its loader and its libraries are one input.
     pub fn derivation(&self, outside: &Outside) -> (StorePath, Derivation) {
         let input = input().to_string();
-        let out = StorePath::parse(b"/nix/store/00000000000000000000000000000002-attacked").unwrap();
         let mut drv = Derivation::default();
         let mut env = outside.variables();
         env.insert(firn_attack::host::INPUT.to_owned(), input.clone());
-        env.insert("out".to_owned(), out.to_string());
-        drv.basic
-            .outputs
-            .insert("out".into(), DerivationOutput::InputAddressed(out));
+        for name in &self.outputs {
+            let suffix = if *name == "out" {
+                String::new()
+            } else {
+                format!("-{name}")
+            };
+            let path = format!("/nix/store/00000000000000000000000000000002-attacked{suffix}");
+            let path = StorePath::parse(path.as_bytes()).unwrap();
+            env.insert((*name).to_owned(), path.to_string());
+            drv.basic
+                .outputs
+                .insert((*name).into(), DerivationOutput::InputAddressed(path));
+        }
         drv.basic.platform = b"x86_64-linux".into();
         drv.basic.builder = format!("{input}/lib/{}", Tree::LOADER).into();
         let words = [

@@ -77,8 +77,8 @@ fn attack(deed: &Deed) -> Attack {
         _ => |limits| limits.wall = Duration::from_secs(60),
     };
     Attack {
-        args: vec!["do", deed.id],
         limits,
+        ..Attack::new(&["do", deed.id])
     }
 }
 
@@ -97,7 +97,7 @@ fn is(ending: Ending, result: &Result<BTreeMap<String, PathBuf>, RunFailure>) ->
 }
 
 /// What became of an output that was accepted.
-fn look(deed: &str, out: &Path, ended: &Ended, backend: &impl Backend) {
+pub fn look(deed: &str, out: &Path, ended: &Ended, backend: &impl Backend) {
     let meta = fs::symlink_metadata(out).unwrap();
     match deed {
         "daemon" => {

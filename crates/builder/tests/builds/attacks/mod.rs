@@ -4,7 +4,8 @@
 
 mod backend;
 mod deeds;
-mod namespaces;
+mod local;
+mod machine;
 mod neighbours;
 mod nix;
 mod outside;
@@ -16,7 +17,7 @@ use firn_attack::Column;
 use tempfile::TempDir;
 
 use backend::Backend;
-use namespaces::Namespaces;
+use local::Local;
 
 /// Users from here on are nobody's but a test's.
 const OWN_UIDS: u32 = 20_000_000;
@@ -35,7 +36,7 @@ async fn as_root() {
         println!("skipped: needs root; the test of an ordinary user is for you");
         return;
     }
-    everything(&Namespaces::new(super::Firn::new(), Column::Root).await).await;
+    everything(&Local::new(super::Firn::new(), Column::Root).await).await;
 }
 
 /// In a process of that user.
@@ -45,12 +46,12 @@ async fn as_an_ordinary_user() {
     const DONE: &str = "attacked as an ordinary user";
     if let Some(dir) = std::env::var_os(INNER) {
         let firn = super::Firn::in_dir(tempfile::tempdir_in(dir).unwrap());
-        everything(&Namespaces::new(firn, Column::User).await).await;
+        everything(&Local::new(firn, Column::User).await).await;
         println!("{DONE}");
         return;
     }
     if !rustix::process::geteuid().is_root() {
-        everything(&Namespaces::new(super::Firn::new(), Column::User).await).await;
+        everything(&Local::new(super::Firn::new(), Column::User).await).await;
         return;
     }
     if Command::new("setpriv").arg("--version").output().is_err() {

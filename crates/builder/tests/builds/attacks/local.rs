@@ -1,15 +1,15 @@
-//! The namespaces of this machine, through [`LocalBuilder`](firn_builder::LocalBuilder).
+//! The namespaces of this machine, or virtual machines on it, through [`LocalBuilder`](firn_builder::LocalBuilder).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bytes::Bytes;
 use firn_attack::{Column, Need};
 use firn_content::{WalkLimits, WalkPolicy};
-use firn_core::{InputMapping, Object};
+use firn_core::{InputMapping, Isolation, Object};
 use firn_service::ports::{Builder as _, RunFailure};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -20,14 +20,14 @@ use super::backend::{Attack, Backend, Tree, input};
 use super::outside::Outside;
 
 /// A builder of this machine, with the program in its content store.
-pub struct Namespaces {
+pub struct Local {
     firn: Firn,
     column: Column,
     outside: Outside,
     inputs: InputMapping,
 }
 
-impl Namespaces {
+impl Local {
     /// With the rights of this process.
     pub async fn new(firn: Firn, column: Column) -> Self {
         let tree = Tree::new();
@@ -53,20 +53,20 @@ impl Namespaces {
 
     fn is_user_of_builds(&self, uid: u32) -> bool {
         match self.column {
-            Column::Root => self.firn.uids.contains(&uid),
+            _ if rustix::process::geteuid().is_root() => self.firn.uids.contains(&uid),
             // A developer has other processes, too.
             _ => uid >= OWN_UIDS && uid == rustix::process::geteuid().as_raw(),
         }
     }
 }
 
-impl Backend for Namespaces {
+impl Backend for Local {
     fn column(&self) -> Column {
         self.column
     }
 
     fn limits(&self, _what: Need) -> bool {
-        self.firn.builder.unlimited().is_empty()
+        self.column == Column::Machine || self.firn.builder.unlimited().is_empty()
     }
 
     fn outside(&self) -> &Outside {
@@ -81,6 +81,9 @@ impl Backend for Namespaces {
     ) -> Result<BTreeMap<String, PathBuf>, RunFailure> {
         let (path, drv) = attack.derivation(&self.outside);
         let mut job = self.firn.job(&path, &drv, self.inputs.clone());
+        if self.column == Column::Machine {
+            job.isolation = Isolation::Vm;
+        }
         (attack.limits)(&mut job.limits);
         let outcome = self.firn.builder.run(job, log, cancel).await;
         let trees = |outputs: BTreeMap<String, Object>| {
@@ -128,22 +131,26 @@ impl Backend for Namespaces {
         let scratch = self.firn.scratch();
         let builds: Vec<PathBuf> = fs::read_dir(&scratch)
             .unwrap()
-            .map(|entry| entry.unwrap().path().join("build/secret"))
+            .map(|entry| entry.unwrap().path())
             .collect();
-        let secret = builds.iter().find(|path| path.exists());
+        if self.column == Column::Machine {
+            // The build runs, and its files are on a disk that has no name any more.
+            assert!(!builds.is_empty());
+            let disks = builds.iter().map(|dir| dir.join("machine/disk"));
+            let named = disks
+                .filter(|disk| disk.exists())
+                .map(|disk| disk.display().to_string());
+            return named.chain(unlocked(&scratch)).collect();
+        }
         // The build runs, and its file is where it was.
-        let secret = secret.unwrap();
+        let mut secrets = builds.iter().map(|dir| dir.join("build/secret"));
+        let secret = secrets.find(|path| path.exists()).unwrap();
         if self.column != Column::Root {
-            let mode = fs::metadata(&scratch).unwrap().permissions().mode() & 0o777;
-            return if mode == 0o700 {
-                Vec::new()
-            } else {
-                vec![format!("{} has mode {mode:o}", scratch.display())]
-            };
+            return unlocked(&scratch);
         }
         let output = Command::new("setpriv")
             .args(["--reuid=54321", "--regid=54321", "--clear-groups", "cat"])
-            .arg(secret)
+            .arg(&secret)
             .output()
             .unwrap();
         if output.status.success() {
@@ -151,5 +158,13 @@ impl Backend for Namespaces {
         } else {
             Vec::new()
         }
+    }
+}
+
+/// The directory, if it is open to others.
+fn unlocked(dir: &Path) -> Vec<String> {
+    match fs::metadata(dir).unwrap().permissions().mode() & 0o777 {
+        0o700 => Vec::new(),
+        mode => vec![format!("{} has mode {mode:o}", dir.display())],
     }
 }
