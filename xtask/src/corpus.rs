@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use firn_testkit::Server;
 
+use crate::sandbox::Sandbox;
 use crate::{setup, target};
 use account::{Account, count, on_rung};
 use distribution::Distribution;
@@ -56,7 +57,7 @@ pub fn corpus(dir: &Path, options: &[&str]) -> anyhow::Result<()> {
         setup::firn(false)
     })?;
     let (corpus, reference) = phases.phase("copy the corpus and fetch its sources", |_| {
-        for folder in ["server", "server-ssh", "logs"] {
+        for folder in ["server", "server-ssh", "server-vm", "logs"] {
             distribution::remove(&work.join(folder))?;
         }
         std::fs::create_dir_all(work.join("logs"))?;
@@ -80,6 +81,7 @@ pub fn corpus(dir: &Path, options: &[&str]) -> anyhow::Result<()> {
         graph: &graph,
         packages,
         whole: options.only.is_none(),
+        sandbox: options.sandbox,
     };
     trial.run(&firn, &work, phases)
 }
@@ -91,6 +93,7 @@ pub struct Trial<'a> {
     graph: &'a Graph,
     packages: Vec<&'a Package>,
     whole: bool,
+    sandbox: Sandbox,
 }
 
 impl Trial<'_> {
@@ -101,7 +104,11 @@ impl Trial<'_> {
         })?;
         let mut summary = Summary::default();
 
-        let server = self.server(firn, &work.join("server"))?;
+        let folder = match self.sandbox {
+            Sandbox::Namespaces => "server",
+            Sandbox::Machines => "server-vm",
+        };
+        let server = self.server(firn, &work.join(folder))?;
         let one = self.account(&mut phases, &server, "one")?;
         let built = phases.phase("account one builds everything on Firn", |phases| {
             let answers = one.realise("ssh-ng", &drvs(&self.packages))?;
@@ -120,6 +127,11 @@ impl Trial<'_> {
             "compare every output of account one with the reference",
             |phases| self.compare(phases, &one, &expected, &mut summary),
         )?;
+        if self.sandbox == Sandbox::Machines {
+            // Who gets whose builds does not depend on what they run in.
+            summary.print(&self.packages);
+            return phases.end();
+        }
         let firsts = store::hashes(&one.client.nix, &outputs(&self.packages))?;
 
         let two = self.account(&mut phases, &server, "two")?;
@@ -146,12 +158,8 @@ impl Trial<'_> {
         let mut server = Server::start_in(firn, dir)?;
         let shell = self.world.corpus.shell();
         let shell = shell.to_str().context("path of the shell")?;
-        server.configure(&format!(
-            "[build]\nsandbox-shell = {shell:?}\ncores = {}\n",
-            self.reference.cores
-        ))?;
-        server.stop();
-        server.launch()?;
+        let lines = format!("sandbox-shell = {shell:?}\ncores = {}\n", self.reference.cores);
+        Sandbox::restart(&[self.sandbox], &mut server, &lines)?;
         Ok(server)
     }
 

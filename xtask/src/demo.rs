@@ -1,5 +1,7 @@
 //! `cargo xtask demo`: accounts that do not trust each other build real software on one Firn.
 
+mod machines;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
@@ -9,6 +11,8 @@ use anyhow::{Context as _, bail, ensure};
 use firn_testkit::{Client, Run, Server};
 
 use crate::{root, setup, sources, table, target};
+
+pub use machines::in_machines;
 
 /// How one request was answered.
 struct Row {
@@ -236,14 +240,9 @@ fn requests(server: &Server, account: &str) -> anyhow::Result<Vec<Row>> {
                     .to_owned()
             };
             let path = text("derivation");
-            let name = path
-                .rsplit('/')
-                .next()
-                .and_then(|base| base.get(33..))
-                .unwrap_or(&path);
             Row {
                 account: account.to_owned(),
-                derivation: name.trim_end_matches(".drv").to_owned(),
+                derivation: drv_name(&path).to_owned(),
                 rung: text("rung"),
                 wall: Duration::from_millis(
                     row.get("wall_ms")
@@ -253,6 +252,12 @@ fn requests(server: &Server, account: &str) -> anyhow::Result<Vec<Row>> {
             }
         })
         .collect())
+}
+
+/// `hello-2.10` of `/nix/store/…-hello-2.10.drv`.
+fn drv_name(path: &str) -> &str {
+    let base = path.rsplit('/').next().unwrap_or(path);
+    base.get(33..).unwrap_or(path).trim_end_matches(".drv")
 }
 
 fn rung_of(server: &Server, account: &str, name: &str) -> anyhow::Result<String> {

@@ -3,6 +3,7 @@
 mod bench;
 mod corpus;
 mod demo;
+mod sandbox;
 mod setup;
 mod sources;
 mod table;
@@ -18,9 +19,13 @@ usage: cargo xtask COMMAND
   test                   everything that must pass: format, lints, tests, stories with real Nix
   bench [--rounds N] [--only WORD]
                          plain Nix and Firn side by side; writes bench/results/<date>.md
-  corpus DIR [--only NAME,…] [--reference ROOT]
+  demo --sandbox vm [--only NAME,…]
+                         builds the demo's packages with plain Nix, in Firn's namespaces and in its virtual machines, and
+                         compares every output
+  corpus DIR [--only NAME,…] [--reference ROOT] [--sandbox namespaces|vm]
                          builds the packages of a corpus folder (a copy of it is made in target/corpus) with plain Nix and
-                         on Firn, and compares every output; ROOT is a store in which plain Nix has built them already
+                         on Firn, and compares every output; ROOT is a store in which plain Nix has built them already;
+                         in virtual machines a choice of them
   sources [DIR]          fetches the demo's sources only";
 
 fn main() -> ExitCode {
@@ -29,6 +34,8 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["demo"] => demo::demo(false),
         ["demo", "--keep"] => demo::demo(true),
+        ["demo", "--sandbox", "vm"] => demo::in_machines("all"),
+        ["demo", "--sandbox", "vm", "--only", names] => demo::in_machines(names),
         ["test"] => test::test(),
         ["bench", options @ ..] => bench::bench(options),
         ["corpus", dir, options @ ..] => corpus::corpus(Path::new(dir), options),

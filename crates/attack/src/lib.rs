@@ -2,7 +2,7 @@
 //!
 //! The program runs as a builder, in any sandbox: Firn's namespaces, a virtual machine, Nix's own sandbox. `attack ID` makes one harmless
 //! attempt and prints what came of it; `attack probe-all` makes all of them, one line each, and writes the same to `$out`; `attack do ID` does
-//! a destructive thing, and `attack several ID…` one after the other, where a build is dear. [`THREATS`] and [`DEEDS`] say for each backend what must come of it; the tests that run builds compare.
+//! a destructive thing, and `attack several [probe-all] ID…` one after the other, where a build is dear. [`THREATS`] and [`DEEDS`] say for each backend what must come of it; the tests that run builds compare.
 //!
 //! It refuses to know how it is run: no store, no derivation, no sandbox. What it should look for outside comes in variables (see [`host`]).
 //!
@@ -39,7 +39,12 @@ pub fn main() -> ExitCode {
             Some(deed) => deed.carry_out(),
             None => usage(),
         },
-        ["several", ref ids @ ..] if !ids.is_empty() => deeds::several(ids),
+        ["several", "probe-all", ref ids @ ..] => {
+            // Before anything disturbs them.
+            probe_all();
+            deeds::several(ids)
+        }
+        ["several", ref ids @ ..] => deeds::several(ids),
         ["victim"] => neighbours::victim(),
         ["seeker"] => neighbours::seeker(),
         ["greedy"] => neighbours::greedy(),
@@ -56,7 +61,7 @@ pub fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("attack probe-all | attack THREAT | attack do DEED | attack several DEED…");
+    eprintln!("attack probe-all | attack THREAT | attack do DEED | attack several [probe-all] DEED…");
     eprintln!("attack victim | attack seeker | attack greedy | attack needy");
     eprintln!(
         "threats: {}",

@@ -5,6 +5,32 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 
+use crate::sandbox::Sandbox;
+
+/// What is built in machines unless something else is named: without the help of the processor each takes a while.
+const IN_MACHINES: [&str; 20] = [
+    "aclBin",
+    "bzip2",
+    "cjson",
+    "expat",
+    "gcclibs",
+    "glibc",
+    "gmpBin",
+    "gnumake",
+    "hello",
+    "islBin",
+    "jansson",
+    "libyaml",
+    "mpcBin",
+    "mpfrBin",
+    "patchelf",
+    "selinuxBin",
+    "tarBin",
+    "tree",
+    "zlib",
+    "zstdBin",
+];
+
 /// What to build and what to compare with.
 #[derive(Debug, Default)]
 pub struct Options {
@@ -12,6 +38,8 @@ pub struct Options {
     pub only: Option<BTreeSet<String>>,
     /// Root of a store in which plain Nix has built the corpus already.
     pub reference: Option<PathBuf>,
+    /// What Firn's builds run in.
+    pub sandbox: Sandbox,
 }
 
 impl Options {
@@ -23,8 +51,12 @@ impl Options {
             match *word {
                 "--only" => options.only = Some(value()?.split(',').map(str::to_owned).collect()),
                 "--reference" => options.reference = Some(std::path::absolute(value()?)?),
+                "--sandbox" => options.sandbox = Sandbox::parse(value()?)?,
                 _ => bail!("unknown option {word}"),
             }
+        }
+        if options.sandbox == Sandbox::Machines && options.only.is_none() {
+            options.only = Some(IN_MACHINES.map(str::to_owned).into());
         }
         Ok(options)
     }
@@ -42,6 +74,8 @@ mod tests {
             BTreeSet::from(["m4".into(), "hello".into()])
         );
         assert_eq!(options.reference.unwrap(), PathBuf::from("/ref"));
+        let options = Options::parse(&["--sandbox", "vm"]).unwrap();
+        assert!(options.sandbox == Sandbox::Machines && options.only.unwrap().len() >= 10);
         assert!(Options::parse(&["--only"]).is_err());
         assert!(Options::parse(&["--other"]).is_err());
     }

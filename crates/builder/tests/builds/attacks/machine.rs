@@ -1,4 +1,4 @@
-//! The attempts in a virtual machine. Each build costs a boot without the help of the processor, so deeds share one.
+//! The attempts in a virtual machine. Each build costs a boot without the help of the processor, so attempts and deeds share two.
 //!
 //! Not tried here: deeds that end a build each in a way of its own (a log without end, silence, deafness to signals, outputs that are refused).
 //! What ends or refuses them is tested where it is: `firn-vm` has machines that are stopped, and tests its collector without a machine. Nor
@@ -53,7 +53,6 @@ async fn in_machines() {
         return;
     };
     let backend = Local::new(firn.with(Some(machines)), Column::Machine).await;
-    probes::all(&backend).await;
     all_at_once(&backend).await;
     bombs(&backend).await;
 }
@@ -68,9 +67,10 @@ fn several<'a>(ids: impl Iterator<Item = &'a &'static str>) -> Attack {
     }
 }
 
+/// Every attempt, and then the deeds.
 async fn all_at_once(backend: &impl Backend) {
-    let mut attack = several(BUILT.iter());
-    attack.outputs = BUILT.to_vec();
+    let mut attack = several(["probe-all"].iter().chain(&BUILT));
+    attack.outputs.extend(BUILT);
     let (log, mut chunks) = mpsc::channel::<Bytes>(4);
     let look = async {
         let mut log = Vec::new();
@@ -82,12 +82,14 @@ async fn all_at_once(backend: &impl Backend) {
         }
         log
     };
-    let (result, log) = tokio::join!(backend.run(&attack, log, CancellationToken::new()), look);
+    let run = async { tokio::join!(backend.run(&attack, log, CancellationToken::new()), look) };
+    let (result, log) = tokio::select! {
+        ended = run => ended,
+        never = backend.outside().stir() => match never {},
+    };
     let ended = Ended { result, log };
-    let outputs = ended
-        .result
-        .as_ref()
-        .unwrap_or_else(|failure| panic!("{failure}"));
+    probes::check(backend, &ended);
+    let outputs = ended.result.as_ref().unwrap();
     for id in BUILT {
         deeds::look(id, &outputs[id], &ended, backend);
     }
