@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt as _;
 
 use firn_content::WalkProblem;
+use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use super::format::BLOCK;
@@ -85,7 +86,19 @@ impl<'a> Output<'a> {
             return self.read(file, from, size);
         }
         self.flush()?;
-        let (mut from, end) = (from, from + size);
+        let last = from + size;
+        let mut from = from;
+        while let Some((begin, end)) = data(file, from, last)? {
+            // What is a hole in the file stays one in the image.
+            self.at += begin - from;
+            self.copy_data(file, begin, end)?;
+            from = end;
+        }
+        self.at += last - from;
+        Ok(())
+    }
+
+    fn copy_data(&mut self, file: BorrowedFd<'_>, mut from: u64, end: u64) -> Result<(), CopyError> {
         while from < end {
             let want = usize::try_from(end - from).unwrap_or(usize::MAX);
             match rustix::fs::copy_file_range(file, Some(&mut from), self.file, Some(&mut self.at), want) {
@@ -98,6 +111,8 @@ impl<'a> Output<'a> {
                         self.read(file, from, chunk)?;
                         from += chunk;
                     }
+                    // Holes may follow.
+                    self.flush()?;
                 }
                 Err(errno) => return Err(CopyError::Io(errno.into())),
             }
@@ -128,4 +143,31 @@ impl<'a> Output<'a> {
         }
         Ok(())
     }
+}
+
+/// The next bytes of a file between `from` and `end` that are no hole: where they begin and end.
+fn data(file: BorrowedFd<'_>, from: u64, end: u64) -> Result<Option<(u64, u64)>, CopyError> {
+    if from >= end {
+        return Ok(None);
+    }
+    let failed = |errno: Errno| CopyError::Io(errno.into());
+    let begin = match rustix::fs::seek(file, SeekFrom::Data(from)) {
+        Ok(begin) => begin,
+        // Either a hole follows to the end of the file, or the file has become shorter.
+        Err(Errno::NXIO) => {
+            let size = rustix::fs::fstat(file).map_err(failed)?.st_size;
+            if u64::try_from(size).is_ok_and(|size| size >= end) {
+                return Ok(None);
+            }
+            return Err(CopyError::Source(WalkProblem::Changed));
+        }
+        // A file system that does not tell.
+        Err(Errno::INVAL) => return Ok(Some((from, end))),
+        Err(errno) => return Err(failed(errno)),
+    };
+    if begin >= end {
+        return Ok(None);
+    }
+    let hole = rustix::fs::seek(file, SeekFrom::Hole(begin)).map_err(failed)?;
+    Ok(Some((begin, hole.min(end))))
 }
