@@ -22,6 +22,16 @@ const FEATURES: &str = "^has_journal,^resize_inode";
 /// Smallest number of bytes for each file that ext4 can be made with.
 const BYTES_PER_FILE: u64 = 1024;
 
+/// Extensions of files that have their names only for a moment.
+const IMAGE: &str = "image";
+const PART: &str = "part";
+
+/// Whether a killed service has left this file.
+pub(crate) fn is_unfinished(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == IMAGE || extension == PART)
+}
+
 /// Where images are made.
 #[derive(Debug)]
 pub(crate) struct Images {
@@ -42,7 +52,7 @@ impl Images {
     /// Mounts an empty file system of this size at `point`. Blocks.
     pub(crate) fn mount(&self, size: Amount, point: &Path) -> io::Result<()> {
         let empty = self.empty(size)?;
-        let image = point.with_extension("image");
+        let image = point.with_extension(IMAGE);
         let mounted = copy_with_holes(&empty, &image).and_then(|()| {
             run(Command::new("mount")
                 .args(["-t", "ext4", "-o", OPTIONS, "--"])
@@ -60,7 +70,7 @@ impl Images {
         if image.exists() {
             return Ok(image);
         }
-        let part = image.with_extension("part");
+        let part = image.with_extension(PART);
         let _ = fs::remove_file(&part);
         new_file(&part)?.set_len(bytes)?;
         let files = entries.clamp(16, (bytes / BYTES_PER_FILE).max(16));

@@ -11,7 +11,7 @@ use crate::groups::Usage;
 use crate::tail::LogTail;
 
 /// Below this much free disk a failure is not held against the builder (the value is Nix's).
-const FULL: u64 = 8 << 20;
+pub(crate) const FULL: u64 = 8 << 20;
 /// No process of the sandbox can send it to the first one, which the builder is (only a limit on CPU time, set by itself, does the same).
 const SIGKILL: i32 = 9;
 

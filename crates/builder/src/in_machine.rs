@@ -11,7 +11,7 @@ use firn_vm::{Collected, Order, Resources, VmError, VmExit};
 use tokio::sync::mpsc;
 
 use crate::attempt::{Attempt, Built, Prepared, micros};
-use crate::failure;
+use crate::failure::{self, FULL};
 use crate::groups::{Group, GroupLimits, Usage};
 use crate::machine::{Intake, Machines};
 use crate::scratch::Scratch;
@@ -21,8 +21,6 @@ use crate::slots::Slot;
 const QEMU_MEMORY: u64 = 512 << 20;
 /// Threads of QEMU beside those for the guest's processors.
 const QEMU_THREADS: u64 = 64;
-/// Below this much free space on the guest's disk a failure is not held against the builder.
-const FULL: u64 = 8 << 20;
 
 impl Attempt {
     pub(crate) async fn build_in_machine(

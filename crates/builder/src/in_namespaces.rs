@@ -40,8 +40,8 @@ impl Attempt {
         let scratch = self
             .blocking(move |it| it.create(&environment.environment, host_ids))
             .await?;
-        let (group, scratch) = match self.blocking(Self::group).await {
-            Ok(group) => (group, scratch),
+        let group = match self.blocking(Self::group).await {
+            Ok(group) => group,
             Err(failure) => return self.end(scratch, Err(failure)).await,
         };
         let mut spec = self.spec(&scratch, &prepared.environment, host_ids);

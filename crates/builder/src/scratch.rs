@@ -9,10 +9,8 @@ use firn_core::BuildId;
 use crate::disk::Amount;
 use crate::disk_image::{self, Images};
 use crate::environment::Environment;
+use crate::failure::FULL;
 use crate::layout::Directories;
-
-/// Below this many bytes a file system counts as full.
-const FULL: u64 = 1 << 20;
 
 /// One build's directory, named by the build's id. Must be removed by [`Scratch::remove`].
 #[derive(Debug)]
@@ -136,6 +134,8 @@ pub(crate) fn sweep(parent: &Path) -> io::Result<usize> {
         if is_build(entry.file_name().as_encoded_bytes()) && entry.file_type()?.is_dir() {
             remove_tree(&entry.path())?;
             removed += 1;
+        } else if disk_image::is_unfinished(&entry.path()) {
+            std::fs::remove_file(entry.path())?;
         }
     }
     Ok(removed)

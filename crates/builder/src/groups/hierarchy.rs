@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::place::Place;
 use super::{GroupLimits, Usage};
@@ -219,13 +219,22 @@ impl Hierarchy {
         if self.unified && set(dir, "cgroup.kill", 1).is_ok() {
             return;
         }
-        let members = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-        let members = members.lines().filter_map(|line| line.parse().ok());
-        for pid in members.filter_map(Pid::from_raw) {
-            // Gone already, or about to be.
-            let _ = kill_process(pid, Signal::KILL);
+        for pid in members(dir) {
+            // A number may be another process's by now: it is looked for once more when nobody else can get it.
+            if let Ok(process) = pidfd_open(pid, PidfdFlags::empty())
+                && members(dir).contains(&pid)
+            {
+                // Gone already, or about to be.
+                let _ = pidfd_send_signal(process, Signal::KILL);
+            }
         }
     }
+}
+
+fn members(dir: &Path) -> Vec<Pid> {
+    let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    let pids = text.lines().filter_map(|line| line.parse().ok());
+    pids.filter_map(Pid::from_raw).collect()
 }
 
 fn make(dir: &Path) -> io::Result<()> {

@@ -482,7 +482,10 @@ fn the_next_start_ends_what_runs_in_stale_groups() {
     for dir in group.dirs() {
         std::fs::write(dir.join("cgroup.procs"), left.id().to_string()).unwrap();
     }
+    let unfinished = firn.scratch().join("00000000000000000000000000000007.image");
+    std::fs::write(&unfinished, "").unwrap();
     firn.builder.sweep().unwrap();
+    assert!(!unfinished.exists());
     let status = left.wait().unwrap();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
     assert!(group.dirs().iter().all(|dir| !dir.exists()));
