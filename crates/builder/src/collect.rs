@@ -41,6 +41,15 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// Looks for nothing.
+    #[cfg(test)]
+    pub(crate) fn nothing() -> Self {
+        Self {
+            scan: RefScanner::new(&BTreeSet::new()),
+            fixed: None,
+        }
+    }
+
     pub(crate) fn observer(seen: &Arc<Mutex<Self>>) -> Observer {
         let seen = Arc::clone(seen);
         Box::new(move |chunk| {

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use firn_content::{ContentStore, IngestError, IngestOptions, Staged};
+use firn_content::{ContentStore, IngestOptions, Staged};
 use firn_nix::STORE_DIR;
 use firn_sandbox::{FileSpec, Input, Limits, Network, SandboxSpec};
 use firn_service::ports::Job;
 use firn_vm::image::{self, Cache};
 use firn_vm::{OutputSink, SinkError, place};
-use tokio::io::{AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
 use crate::collect::Seen;
@@ -20,6 +20,8 @@ use crate::layout::{GID, UID, etc};
 
 /// Bytes of an output between the machine and the content store.
 const BUFFER: usize = 256 << 10;
+
+const BEHIND: &str = "there is more than a NAR";
 
 /// Where the shell is in an image of inputs. No store path has such a name.
 const SHELL: &str = "sh";
@@ -129,7 +131,7 @@ pub(crate) struct Intake<F> {
 
 struct Open {
     to: DuplexStream,
-    from: JoinHandle<Result<Staged, IngestError>>,
+    from: JoinHandle<Result<Staged, SinkError>>,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -155,8 +157,13 @@ impl<F: FnMut(usize) -> Seen + Send> OutputSink for Intake<F> {
             max_size: self.left,
         };
         let (content, observer) = (self.content.clone(), Seen::observer(&seen));
-        // A NAR with something behind it leaves that unread: then the writer notices.
-        let from = tokio::spawn(async move { content.ingest(&mut nar, options, Some(observer)).await });
+        let from = tokio::spawn(async move {
+            let staged = content.ingest(&mut nar, options, Some(observer)).await?;
+            match nar.read(&mut [0]).await? {
+                0 => Ok(staged),
+                _ => Err(BEHIND.into()),
+            }
+        });
         self.open = Some(Open { to, from, seen });
         Ok(())
     }
@@ -167,11 +174,7 @@ impl<F: FnMut(usize) -> Seen + Send> OutputSink for Intake<F> {
         };
         if open.to.write_all(&bytes).await.is_err() {
             // The reader knows better what is wrong.
-            return Err(self
-                .close()
-                .await
-                .err()
-                .unwrap_or_else(|| "there is more than a NAR".into()));
+            return Err(self.close().await.err().unwrap_or_else(|| BEHIND.into()));
         }
         Ok(())
     }
@@ -191,5 +194,35 @@ impl<F> Intake<F> {
         self.left = self.left.saturating_sub(staged.size());
         self.taken.push((staged, seen));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn take(bytes: Vec<u8>) -> Result<(), SinkError> {
+        let dir = tempfile::tempdir().unwrap();
+        let content = ContentStore::open(&dir.path().join("content")).unwrap();
+        let mut intake = Intake::new(content, 1 << 20, |_| Seen::nothing());
+        intake.begin(0).await?;
+        for chunk in bytes.chunks(7) {
+            intake.data(Bytes::copy_from_slice(chunk)).await?;
+        }
+        intake.end().await
+    }
+
+    #[tokio::test]
+    async fn an_output_is_a_nar_and_nothing_behind_it() {
+        let mut nar = Vec::new();
+        for word in ["nix-archive-1", "(", "type", "regular", "contents", "hello", ")"] {
+            nar.extend((word.len() as u64).to_le_bytes());
+            nar.extend(word.as_bytes());
+            nar.resize(nar.len().next_multiple_of(8), 0);
+        }
+        take(nar.clone()).await.unwrap();
+        take(nar[..nar.len() - 8].to_vec()).await.unwrap_err();
+        nar.push(0);
+        assert_eq!(take(nar).await.unwrap_err().to_string(), BEHIND);
     }
 }
