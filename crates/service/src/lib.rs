@@ -11,6 +11,7 @@ mod compare_contents;
 mod content_address;
 mod desk;
 mod explain_build;
+mod graph;
 mod house;
 mod keep;
 mod known_keys;
