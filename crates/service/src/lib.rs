@@ -12,6 +12,7 @@ mod content_address;
 mod desk;
 mod explain_build;
 mod graph;
+mod ground;
 mod house;
 mod keep;
 mod known_keys;
