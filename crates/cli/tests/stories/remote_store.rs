@@ -1,6 +1,6 @@
 //! `nix build --store ssh-ng://HOST --eval-store auto`: derivations and sources are sent, the server builds the graph.
 
-use crate::{Client, answers, build_locally, derivation, rungs, server};
+use crate::{Client, answers, build, build_locally, derivation, rungs, server};
 
 /// Three packages on top of each other, the lowest of a source file; `change` is somewhere in the lowest.
 fn packages(change: &str) -> String {
@@ -73,5 +73,59 @@ fn a_failure_names_what_failed_and_shows_its_log() {
         "this is why",
     ] {
         assert!(run.stderr.contains(part), "{part}: {}", run.stderr);
+    }
+}
+
+/// `low` has other bytes each time it is built; `high` is made of what is made of it.
+const UNSTABLE: &str = r#"
+let
+  on = name: below: derivation { inherit name below; system = "x86_64-linux"; builder = "/bin/sh"; args = [ "-ec" "mkdir $out; cat $below/* > $out/copy" ]; };
+  low = derivation { name = "low"; system = "x86_64-linux"; builder = "/bin/sh"; args = [ "-ec" "mkdir $out; cat /proc/sys/kernel/random/uuid > $out/low" ]; };
+  high = on "high" (on "middle" low);
+in
+"#;
+
+#[test]
+fn one_package_that_does_not_build_reproducibly_splits_remote_builders_and_not_remote_stores() {
+    let Some(server) = server() else { return };
+    let of = |name: &str| format!("{UNSTABLE} {name}");
+    let clients = ["alice", "bob", "carol", "dave"].map(|name| server.client(name).unwrap());
+    // Each has built the lowest package at home.
+    let low = clients
+        .each_ref()
+        .map(|client| build_locally(client, &of("low")).remove(0));
+    let [alice, bob, carol, dave] = &clients;
+    assert_ne!(
+        alice.nix.nar_hash(&low[0]).unwrap(),
+        bob.nix.nar_hash(&low[1]).unwrap()
+    );
+
+    for (client, name) in [(alice, "alice"), (bob, "bob")] {
+        build(client, "ssh-ng", &of("high")).success().unwrap();
+        assert_eq!(rungs(&server, name), ["built"; 2], "{name}");
+    }
+    let drv = bob
+        .nix
+        .instantiate(&bob.nix.expression(&of("high")).unwrap(), &[])
+        .unwrap()
+        .remove(0);
+    let why = bob.ssh(&["shell", "explain", &drv]).unwrap().success().unwrap();
+    assert!(
+        why.stdout.contains(&format!("the one upload to fix: {}", low[0])),
+        "{}",
+        why.stdout
+    );
+
+    let high = out(carol, &of("high"));
+    assert_eq!(rungs(&server, "carol"), ["built"; 3]);
+    assert_eq!(out(dave, &of("high")), high);
+    assert_eq!(rungs(&server, "dave"), ["grounded"]);
+    assert_eq!(fetch(carol, &high), fetch(dave, &high));
+    let why = dave.ssh(&["shell", "explain", &drv]).unwrap().success().unwrap();
+    for part in [
+        "grounded: reused high: built before from the same graph",
+        "believed without comparing inputs: its whole graph of derivations was checked",
+    ] {
+        assert!(why.stdout.contains(part), "{}", why.stdout);
     }
 }
