@@ -23,7 +23,7 @@ impl<D: Driver> Grounds for Repository<D> {
         .blob(ground.0)
         .blob(build.0);
         self.driver
-            .write(Box::new(move |connection| {
+            .write_soon(Box::new(move |connection| {
                 Box::pin(async move { connection.fetch(query).await.map(|_| ()).map_err(backend) })
             }))
             .await
@@ -37,6 +37,7 @@ impl<D: Driver> Grounds for Repository<D> {
         if objects.is_empty() {
             return Ok(BTreeSet::new());
         }
+        self.driver.settle().await?;
         let query = among::<D::Connection>(objects, ground);
         let rows = self.driver.reader().await?.fetch(query).await.map_err(backend)?;
         let ids = rows
@@ -56,6 +57,7 @@ impl<D: Driver> Grounds for Repository<D> {
         if paths.is_empty() {
             return Ok(found);
         }
+        self.driver.settle().await?;
         let query = outputs::<D::Connection>(paths, ground, account, takes);
         let rows = self.driver.reader().await?.fetch(query).await.map_err(backend)?;
         for row in &rows {

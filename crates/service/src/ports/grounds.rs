@@ -21,7 +21,8 @@ pub struct GroundedOutput {
 
 /// Which results are grounded.
 pub trait Grounds: Send + Sync + 'static {
-    /// Notes that the outputs of a run are grounded. Nothing happens when the run is forgotten, or it is noted already.
+    /// Notes that the outputs of a run are grounded. Nothing happens when the run is forgotten, or it is noted already. Need not be durable at
+    /// once; the other methods know of it.
     fn ground(
         &self,
         build: BuildId,
