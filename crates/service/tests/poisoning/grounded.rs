@@ -4,7 +4,7 @@ use firn_core::Rung;
 use firn_nix::{Derivation, DerivationOutput};
 use firn_protocol::{BuildMode, BuildStatus};
 
-use crate::support::graphs::{Package, Packages, build_all, realise, send, source};
+use crate::support::graphs::{Package, Packages, build_all, realise, send, source, told};
 use crate::support::{Client, Item, World, bytes, is_valid, item, upload};
 
 /// `low` is not reproducible and made of a source, `high` is made of it and refers to it.
@@ -158,7 +158,7 @@ async fn a_path_that_does_not_follow_is_refused() {
     send(&mallory, &[&above]).await;
     let results = build_all(&mallory, &[&above]).await;
     assert_eq!(results[0].status, BuildStatus::InputRejected);
-    let text = String::from_utf8_lossy(&results[0].error_msg).into_owned();
+    let text = told(&results[0]);
     assert!(text.contains(&output.path().to_string()), "{text}");
     assert_eq!(world.builder.counts().started, 0);
 }

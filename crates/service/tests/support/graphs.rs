@@ -178,3 +178,8 @@ pub async fn build_all(client: &Client, packages: &[&Package]) -> Vec<BuildResul
     let targets: Vec<DerivedPath> = packages.iter().map(|p| p.target()).collect();
     realise(client, &targets, BuildMode::Normal).await.0.unwrap()
 }
+
+/// The text of a failure.
+pub fn told(result: &BuildResult) -> String {
+    String::from_utf8(result.error_msg.clone()).unwrap()
+}
