@@ -55,7 +55,7 @@ fn outputs_have_the_nar_of_their_tree() {
         Tree::Regular(true, vec![1; 1_000_000]),
         Tree::Symlink(b"/gone".to_vec()),
         Tree::directory([]),
-        Tree::file(b"").nest(63),
+        Tree::file(b"").nest(255),
     ] {
         let case = Case::new();
         tree.create(&case.output());
