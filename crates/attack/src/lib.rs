@@ -20,13 +20,18 @@ mod outcome;
 mod probes;
 mod raw;
 mod table;
+mod tree;
 
 use std::process::ExitCode;
 
 pub use deeds::{DEEDS, Deed, Ending, Need};
-pub use neighbours::{GREEDY_READY, SECRET, VICTIM_DISTURBED, VICTIM_READY, VICTIM_WELL};
+pub use neighbours::{
+    GREEDY_READY, INPUTS_OF_AN_OVERLAY, MOUNTED_INPUTS, OWN, SECRET, VICTIM_DISTURBED, VICTIM_READY,
+    VICTIM_WELL, WAYS,
+};
 pub use outcome::Outcome;
 pub use table::{Answer, Column, THREATS, Threat};
+pub use tree::{LOADER, tree};
 
 /// The body of the program.
 #[must_use]
@@ -49,6 +54,7 @@ pub fn main() -> ExitCode {
         ["meanwhile", first, second] => deeds::meanwhile(first, second),
         ["victim"] => neighbours::victim(),
         ["seeker"] => neighbours::seeker(),
+        ["duel", own, other, seconds] => neighbours::duel(own, other, seconds),
         ["greedy"] => neighbours::greedy(),
         ["needy"] => neighbours::needy(),
         [id] => match THREATS.iter().find(|threat| threat.id == id) {
@@ -65,7 +71,7 @@ pub fn main() -> ExitCode {
 fn usage() -> ExitCode {
     eprintln!("attack probe-all | attack THREAT | attack do DEED | attack several [probe-all] DEED…");
     eprintln!("attack meanwhile DEED DEED");
-    eprintln!("attack victim | attack seeker | attack greedy | attack needy");
+    eprintln!("attack victim | attack seeker | attack greedy | attack needy | attack duel NAME NAME SECONDS");
     eprintln!(
         "threats: {}",
         THREATS
