@@ -38,6 +38,7 @@ pub mod layout;
 mod machine;
 mod order;
 mod outputs;
+mod pace;
 mod scratch;
 mod slots;
 mod tail;

@@ -79,6 +79,8 @@ pub struct Build {
     pub max_silent_time: u64,
     /// Bytes of one build's log.
     pub max_log_size: u64,
+    /// Bytes of one build's log a second, in the long run; 0 for any number.
+    pub max_log_rate: u64,
     /// Bytes of one build's outputs.
     pub max_output_size: u64,
     /// Bytes of memory that one build may use; 0 is seven eighths of the machine's.
@@ -110,6 +112,7 @@ impl Default for Build {
             timeout: 24 * 3600,
             max_silent_time: 4 * 3600,
             max_log_size: 256 << 20,
+            max_log_rate: 16 << 20,
             max_output_size: 64 << 30,
             max_memory: 0,
             max_processes: 16_384,

@@ -236,6 +236,7 @@ fn settings(config: &Config, extra: BTreeMap<String, NarHash>, defaults: Effecti
             wall: Duration::from_secs(build.timeout),
             silent: Duration::from_secs(build.max_silent_time),
             log_bytes: build.max_log_size,
+            log_rate: Some(build.max_log_rate).filter(|&rate| rate > 0),
             output_bytes: build.max_output_size,
             memory_bytes: match build.max_memory {
                 0 => machine_memory().map(|bytes| bytes / 8 * 7),

@@ -39,6 +39,8 @@ pub struct JobLimits {
     pub silent: Duration,
     /// Bytes of log.
     pub log_bytes: u64,
+    /// Bytes of log a second in the long run: who writes faster is slowed. `None` is no limit.
+    pub log_rate: Option<u64>,
     /// Bytes of all outputs' NARs together.
     pub output_bytes: u64,
     /// Bytes of memory. `None` is no limit.
@@ -57,6 +59,7 @@ impl Default for JobLimits {
             wall: Duration::from_secs(24 * 3600),
             silent: Duration::from_secs(4 * 3600),
             log_bytes: 256 << 20,
+            log_rate: Some(16 << 20),
             output_bytes: 64 << 30,
             memory_bytes: None,
             processes: None,
