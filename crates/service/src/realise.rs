@@ -32,6 +32,8 @@ pub(crate) struct Request {
     pub(crate) options: BuildOptions,
     /// Number of the build within the client's request.
     pub(crate) number: u64,
+    /// Milliseconds that what waits for this build is expected to take after its start, itself included; 0 when nothing is known to wait.
+    pub(crate) urgency: u64,
     pub(crate) log: LogSink,
 }
 
@@ -145,6 +147,7 @@ impl<P: Ports> AccountStore<P> {
             key,
             inputs: inputs.choices().map(|(_, choice)| choice.candidate.id).collect(),
             sharing: terms.sharing(),
+            urgency: request.urgency,
         };
         let job = Job {
             id: new_build_id(),

@@ -49,6 +49,8 @@ pub(crate) struct Asked {
     /// Numbers of the objects of the whole input closure.
     pub(crate) inputs: BTreeSet<ObjectId>,
     pub(crate) sharing: Sharing,
+    /// See [`Request`](crate::realise::Request).
+    pub(crate) urgency: u64,
 }
 
 /// Runs a job for everybody who waits for its key, and records how it ended before anybody is told.
@@ -180,6 +182,7 @@ async fn run<P: Ports>(
         memory_peak: None,
         disk_bytes: 0,
     };
+    tracing::debug!(id = %job.id, urgency = asked.urgency, "waits for a slot");
     let slot = tokio::select! {
         slot = house.slots.acquire() => slot,
         () = duty.cancel.cancelled() => return (run, Err(RunFailure::Cancelled)),

@@ -413,6 +413,7 @@ impl<P: Ports> Store for AccountStore<P> {
             mode,
             options,
             number: 0,
+            urgency: 0,
             log,
         })
         .await
