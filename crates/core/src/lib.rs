@@ -18,6 +18,7 @@ mod difference;
 mod evidence;
 mod isolation;
 mod reuse;
+pub mod schedule;
 mod settings;
 mod view;
 
