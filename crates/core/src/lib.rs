@@ -30,5 +30,7 @@ pub use difference::{Differing, Made, Step, differing, nearest, step};
 pub use evidence::{Claim, Evidence, KeyId, Object, ObjectId, Origin, Policy, Trust, Witness};
 pub use isolation::{Isolation, NoIsolation};
 pub use reuse::{Facts, Reuse, Rung, decide};
-pub use settings::{Definition, Effective, Kind, Layer, Level, SETTINGS, SettingError, definition, layered};
+pub use settings::{
+    Definition, Effective, Kind, Layer, Level, MAX_WEIGHT, SETTINGS, SettingError, definition, layered,
+};
 pub use view::{Candidate, Choice, Draft, View, Why};

@@ -1,9 +1,9 @@
 //! One request for one derivation: down the reuse ladder, and what the client is told.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use firn_core::schedule::Ticket;
 use firn_core::{
     BuildId, BuildKey, Choice, Claim, Effective, Facts, InputMapping, KeyId, Layer, Level, Origin, Reuse,
     Rung, View, Why, decide, layered,
@@ -18,9 +18,10 @@ use crate::ports::{
     Accounts as _, BuildRecord, Builds as _, FailureRecord, Job, Ports, RequestRecord, RunFailure,
 };
 use crate::resolve::{ClosureError, failed};
-use crate::run::{Asked, lead, lead_check};
+use crate::run::{Asked, Queued, lead, lead_check};
 use crate::running::{Finished, Interest};
 use crate::terms::Sharing;
+use crate::waiting::Waiting;
 use crate::{AccountStore, refuse, signing};
 
 /// One request on its way down the ladder.
@@ -148,6 +149,7 @@ impl<P: Ports> AccountStore<P> {
             inputs: inputs.choices().map(|(_, choice)| choice.candidate.id).collect(),
             sharing: terms.sharing(),
             urgency: request.urgency,
+            share: settings.share(),
         };
         let job = Job {
             id: new_build_id(),
@@ -299,9 +301,10 @@ impl<P: Ports> AccountStore<P> {
         settings: &Effective,
         job: Job,
     ) -> Result<Answer, StoreError> {
+        let ticket = self.house.ticket(&asked, &job).await;
         let mut job = Some(job);
         loop {
-            let (interest, joined) = self.join_or_lead(request, &asked, &mut job)?;
+            let (interest, joined) = self.join_or_lead(request, &asked, ticket, &mut job)?;
             if settings.keep_builds_running {
                 interest.keep_running();
             }
@@ -333,6 +336,7 @@ impl<P: Ports> AccountStore<P> {
         &self,
         request: &Request,
         asked: &Asked,
+        ticket: Ticket,
         job: &mut Option<Job>,
     ) -> Result<(Interest, bool), StoreError> {
         let account = asked.sharing.account;
@@ -341,22 +345,33 @@ impl<P: Ports> AccountStore<P> {
         if self.house.running.was_left(&asked.key, account) {
             keys.push((asked.key, Some(account)));
         }
-        let mut writer = None;
+        let mut begun = None;
         let (interest, started) = self
             .house
             .running
             .join_or_start(&keys, account, &request.drv_path, || {
                 let id = job.as_ref().map_or_else(new_build_id, |job| job.id);
                 let (write, read) = log::create(&self.house.settings.log_dir, id)?;
-                writer = Some(write);
-                Ok::<_, std::io::Error>(read)
+                let place = self.house.queue.enter(ticket);
+                let number = place.number();
+                begun = Some((write, place));
+                Ok::<_, std::io::Error>((read, number))
             })
             .map_err(|e| StoreError::new(format!("internal error: cannot write a build log: {e}")))?;
         let joined = started.is_none();
-        if let (Some(duty), Some(writer)) = (started, writer)
+        if joined {
+            self.house.queue.claim(interest.place(), ticket);
+        }
+        if let (Some(duty), Some((log, place))) = (started, begun)
             && let Some(job) = job.take()
         {
-            tokio::spawn(lead(Arc::clone(&self.house), asked.clone(), job, duty, writer));
+            let queued = Queued {
+                job,
+                ticket,
+                place,
+                log,
+            };
+            tokio::spawn(lead(Arc::clone(&self.house), asked.clone(), queued, duty));
         }
         Ok((interest, joined))
     }
@@ -366,13 +381,25 @@ impl<P: Ports> AccountStore<P> {
         let mut reader = interest.log();
         let mut lines = Lines::default();
         let mut patience = Patience::new(&request.drv_path, request.options);
-        let mut begun = pin!(interest.begun());
-        let mut queued = true;
+        let mut waiting = Some(Waiting::new());
         loop {
             tokio::select! {
-                () = &mut begun, if queued => {
-                    queued = false;
-                    patience.begin();
+                () = interest.becomes(waiting.is_none()) => match waiting.take() {
+                    None => {
+                        patience.rest();
+                        waiting = Some(Waiting::new());
+                    }
+                    Some(told) => {
+                        patience.begin();
+                        self.ended_waiting(request, told).await;
+                    }
+                },
+                () = Waiting::pause(waiting.as_ref()) => {
+                    let wait = self.house.queue.wait(interest.place());
+                    if let Some(text) = waiting.as_mut().and_then(|waiting| waiting.tell(wait)) {
+                        let id = request.number;
+                        say(request, LogEvent::Waiting { id, text }).await;
+                    }
                 }
                 chunk = reader.next() => match chunk {
                     Ok(Some(chunk)) => {
@@ -395,7 +422,17 @@ impl<P: Ports> AccountStore<P> {
         if let Some(line) = lines.rest() {
             say(request, event(request.number, line)).await;
         }
+        if let Some(told) = waiting {
+            self.ended_waiting(request, told).await;
+        }
         interest.finished().await
+    }
+
+    async fn ended_waiting(&self, request: &Request, waiting: Waiting) {
+        if waiting.was_told() {
+            let id = request.number;
+            say(request, LogEvent::WaitingEnded { id }).await;
+        }
     }
 
     /// The outputs of a result become valid in this account's view, durably.
@@ -460,13 +497,22 @@ impl<P: Ports> AccountStore<P> {
         job: Job,
         valid: &View,
     ) -> Result<Answer, StoreError> {
-        let (write, read) = log::create(&self.house.settings.log_dir, job.id)
+        let ticket = self.house.ticket(&asked, &job).await;
+        let (log, read) = log::create(&self.house.settings.log_dir, job.id)
             .map_err(|e| StoreError::new(format!("internal error: cannot write a build log: {e}")))?;
+        let place = self.house.queue.enter(ticket);
+        let started = (read, place.number());
         let (interest, duty) = self
             .house
             .running
-            .start_alone(self.account.id, &request.drv_path, read);
-        tokio::spawn(lead_check(Arc::clone(&self.house), asked, job, duty, write));
+            .start_alone(self.account.id, &request.drv_path, started);
+        let queued = Queued {
+            job,
+            ticket,
+            place,
+            log,
+        };
+        tokio::spawn(lead_check(Arc::clone(&self.house), asked, queued, duty));
         let record = match self.follow(request, &interest).await {
             Finished::Ran(record) => record,
             Finished::Stored => return Ok(lost(request, &interest)),

@@ -25,6 +25,7 @@
 //! ```
 
 mod amounts;
+mod expected;
 mod line;
 mod order;
 mod wait;
@@ -34,6 +35,7 @@ use std::collections::BTreeMap;
 use crate::AccountId;
 
 pub use amounts::{Capacity, Reservation};
+pub use expected::{Expected, Past};
 pub use wait::{Obstacle, Wait};
 
 use amounts::{Taken, graded, slots_of};

@@ -8,6 +8,7 @@ mod bad_rows;
 mod builds;
 mod concurrency;
 mod failures;
+mod history;
 mod isolation;
 mod policies;
 mod runs;
@@ -68,6 +69,7 @@ conformance! {
         a_run_is_one_or_the_other;
     runs: round_trip, newest_first, known_to_whom, after_removal, checks_are_no_results, of_objects, of_requests, objects_by_number,
         differing_outputs, differing_for_whom, latest_request_of_a_derivation, forgotten_runs, strange_inputs;
+    history: what_runs_took, own_and_others, latest_of_each, many_packages;
     usage: in_sum, in_time, of_all;
     bad_rows: named_by_table_and_row;
 }

@@ -8,7 +8,9 @@ use crate::LogEvent;
 use crate::wire::Encoder;
 
 const INFO: u64 = 3;
+const WARN: u64 = 1;
 const BUILD: u64 = 105;
+const BUILD_WAITING: u64 = 111;
 const BUILD_LOG_LINE: u64 = 101;
 const SET_PHASE: u64 = 104;
 
@@ -19,6 +21,8 @@ pub(crate) struct Activities {
     next: u64,
     /// Activities of the current request by the number of the build in it.
     running: BTreeMap<u64, u64>,
+    /// Likewise, of those that wait.
+    waiting: BTreeMap<u64, u64>,
 }
 
 impl Activities {
@@ -28,11 +32,20 @@ impl Activities {
             version,
             next: base.unwrap_or_else(random),
             running: BTreeMap::new(),
+            waiting: BTreeMap::new(),
         }
     }
 
     /// Writes what the event means for the client. Events of builds that are not running mean nothing.
     pub(crate) fn render(&mut self, event: LogEvent, out: &mut Encoder) {
+        match event {
+            LogEvent::Waiting { id, .. } | LogEvent::WaitingEnded { id } | LogEvent::BuildStopped { id } => {
+                if let Some(activity) = self.waiting.remove(&id) {
+                    StderrMessage::StopActivity(activity).encode(self.version, out);
+                }
+            }
+            _ => {}
+        }
         if let Some(message) = self.message(event) {
             message.encode(self.version, out);
         }
@@ -40,7 +53,9 @@ impl Activities {
 
     /// Stops what the request left running.
     pub(crate) fn finish(&mut self, out: &mut Encoder) {
-        for activity in std::mem::take(&mut self.running).into_values() {
+        let waiting = std::mem::take(&mut self.waiting).into_values();
+        let running = std::mem::take(&mut self.running).into_values();
+        for activity in waiting.chain(running) {
             StderrMessage::StopActivity(activity).encode(self.version, out);
         }
     }
@@ -74,6 +89,21 @@ impl Activities {
                     parent: 0,
                 })
             }
+            LogEvent::Waiting { id, text } => {
+                let parent = *self.running.get(&id)?;
+                let activity = self.next;
+                self.next += 1;
+                self.waiting.insert(id, activity);
+                Some(StderrMessage::StartActivity {
+                    id: activity,
+                    level: WARN,
+                    kind: BUILD_WAITING,
+                    text: text.into_bytes(),
+                    fields: Vec::new(),
+                    parent,
+                })
+            }
+            LogEvent::WaitingEnded { .. } => None,
             LogEvent::BuildLine { id, line } => result(self.running.get(&id), BUILD_LOG_LINE, line),
             LogEvent::BuildPhase { id, phase } => {
                 result(self.running.get(&id), SET_PHASE, phase.into_bytes())

@@ -82,6 +82,8 @@ pub struct RunReport {
     pub memory_peak: Option<u64>,
     /// Bytes on disk at the end, or at the time when there were seen to be most. 0 where nobody counts.
     pub disk_bytes: u64,
+    /// Whether processes of the build were killed because memory was short: its own limit, or the machine's.
+    pub short_of_memory: bool,
 }
 
 /// Why a run gave no outputs. Texts are for the client and name the derivation, output or path.

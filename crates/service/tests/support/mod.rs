@@ -18,7 +18,7 @@ use firn_core::{AccountName, Effective, Isolation, Rung};
 use firn_nix::StorePath;
 use firn_protocol::{BuildMode, BuildOptions, BuildResult, LogEvent, Store as _, StoreError, Upload as _};
 use firn_service::ports::{Account, Accounts as _, Builds as _, JobLimits, Ports, RequestRecord};
-use firn_service::{AccountStore, Clock, Desk, House, Settings};
+use firn_service::{AccountStore, Clock, Desk, House, Room, Settings};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::{mpsc, watch};
@@ -84,6 +84,7 @@ impl World {
             features: BTreeSet::new(),
             cores: 1,
             max_jobs: 8,
+            room: Room::default(),
             limits: JobLimits {
                 wall: Duration::from_secs(3600),
                 silent: Duration::from_secs(3600),
