@@ -30,7 +30,7 @@ pub fn latest<C: Connection>(
         ),
     );
     let known = if own {
-        "build.account = $3"
+        "1 = 1"
     } else {
         "(build.account IS NULL OR build.account <> $3 AND EXISTS (
            SELECT 1 FROM account AS giver WHERE giver.id = build.account AND giver.gives_results = 1))"
