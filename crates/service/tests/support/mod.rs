@@ -308,10 +308,21 @@ impl Asked {
         drop(soon(seen).await.unwrap());
     }
 
+    /// Returns when the client has seen that.
+    pub async fn told(&mut self, of: impl Fn(&LogEvent) -> bool) {
+        let seen = self.events.wait_for(|events| events.iter().any(&of));
+        drop(soon(seen).await.unwrap());
+    }
+
     /// The client goes away, with or without an answer.
     pub async fn leave(self) {
         self.task.abort();
         let _ = soon(self.task).await;
+    }
+
+    /// What the client has seen.
+    pub fn events(&self) -> Vec<LogEvent> {
+        self.events.borrow().clone()
     }
 
     pub async fn answer(self) -> Answered {
