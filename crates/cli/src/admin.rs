@@ -225,7 +225,8 @@ async fn handle(house: &Arc<House>, request: Request) -> Result<Reply, StoreErro
         }
         Request::Usage(usage) => usage.of_all(house).await,
         Request::Status => {
-            let (running, waiting) = house.queue();
+            let (_, waiting) = house.queue();
+            let running = house.running_builds().saturating_sub(waiting);
             Ok(Reply::facts(
                 json!({ "running_builds": running, "waiting_builds": waiting }),
             ))
