@@ -20,7 +20,7 @@ use crate::scratch::Scratch;
 use crate::slots::Slot;
 
 /// Memory of QEMU beside that of its guest.
-const QEMU_MEMORY: u64 = 512 << 20;
+pub const QEMU_MEMORY: u64 = 512 << 20;
 /// Threads of QEMU beside those for the guest's processors.
 const QEMU_THREADS: u64 = 64;
 

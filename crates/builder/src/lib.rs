@@ -60,6 +60,7 @@ use disk_image::Images;
 use groups::Groups;
 use slots::Slots;
 
+pub use in_machine::QEMU_MEMORY;
 pub use machine::Machines;
 pub use slots::DEFAULT_FIRST_UID;
 

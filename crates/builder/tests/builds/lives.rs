@@ -386,6 +386,7 @@ async fn who_takes_too_much_memory_is_stopped() {
         matches!(&failure, Err(RunFailure::Exhausted(text)) if text.contains("ran out of memory")),
         "{failure:?}"
     );
+    assert!(report.short_of_memory);
     assert!(
         report.memory_peak.is_some_and(|peak| peak > 32 << 20),
         "{report:?}"

@@ -85,6 +85,9 @@ pub struct RunReport {
     pub memory_peak: Option<u64>,
     /// Bytes on disk at the end, or at the time when there were seen to be most. 0 where nobody counts.
     pub disk_bytes: u64,
+    /// Whether processes of the build were killed because memory was short, its own or the machine's, or may have been. Not where a build
+    /// sees the memory that it has: more of it would be another build.
+    pub short_of_memory: bool,
 }
 
 /// Why a run gave no outputs. Texts are for the client and name the derivation, output or path.
