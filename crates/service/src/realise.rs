@@ -236,7 +236,7 @@ impl<P: Ports> AccountStore<P> {
     }
 
     /// Whether the view has all of them, bytes and all. A lost content comes back when it is built again.
-    fn has_all(&self, view: &View, paths: &[StorePath]) -> bool {
+    pub(crate) fn has_all(&self, view: &View, paths: &[StorePath]) -> bool {
         let there = |choice: &Choice| self.house.content.contains(&choice.object().content);
         paths.iter().all(|path| view.get(path).is_some_and(there))
     }

@@ -26,7 +26,7 @@ type Table<T> = HashMap<StorePath, T, RandomState>;
 pub(crate) struct Nodes(Mutex<Table<Arc<Node>>>);
 
 impl Nodes {
-    fn get(&self, path: &StorePath) -> Option<Arc<Node>> {
+    pub(crate) fn get(&self, path: &StorePath) -> Option<Arc<Node>> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(path).cloned()
     }

@@ -23,6 +23,7 @@ pub(crate) use load::{Graph, Nodes};
 use crate::AccountStore;
 use crate::ports::Ports;
 use decide::Decider;
+use node::Node;
 use plan::{Outputs, Plan, Step};
 use run::Ran;
 
@@ -36,6 +37,11 @@ impl<P: Ports> AccountStore<P> {
         log: LogSink,
     ) -> Result<Vec<BuildResult>, StoreError> {
         let valid = self.fetched(targets).await?;
+        if mode == BuildMode::Normal
+            && let Some(results) = self.nothing_to_do(targets, &valid).await?
+        {
+            return Ok(results);
+        }
         let roots = derivations(targets);
         let roots: BTreeSet<StorePath> = roots.intersection(&valid).cloned().collect();
         let graph = self.graph(&roots).await?;
@@ -56,6 +62,52 @@ impl<P: Ports> AccountStore<P> {
             .collect())
     }
 
+    /// The results, when all targets are valid and their derivations were looked at before.
+    async fn nothing_to_do(
+        &self,
+        targets: &[DerivedPath],
+        valid: &BTreeSet<StorePath>,
+    ) -> Result<Option<Vec<BuildResult>>, StoreError> {
+        let mut results = Vec::with_capacity(targets.len());
+        let mut wanted = Vec::new();
+        let mut checked = Vec::new();
+        for target in targets {
+            let mut result = BuildResult::new(BuildStatus::AlreadyValid, "");
+            match target {
+                DerivedPath::Opaque(path) if valid.contains(path) => {}
+                DerivedPath::Opaque(_) => return Ok(None),
+                DerivedPath::Built { drv_path, outputs } => {
+                    let Some(node) = self
+                        .house
+                        .nodes
+                        .get(drv_path)
+                        .filter(|_| valid.contains(drv_path))
+                    else {
+                        return Ok(None);
+                    };
+                    let Some(paths) = numbers(&node, outputs).ok().and_then(|numbers| {
+                        let path = |number: usize| node.outputs.get(number)?.1.clone();
+                        numbers
+                            .iter()
+                            .map(|number| path(*number))
+                            .collect::<Option<Vec<_>>>()
+                    }) else {
+                        return Ok(None);
+                    };
+                    result.built_outputs =
+                        told(&node, |_, path| path.is_some_and(|path| paths.contains(path)));
+                    wanted.extend(paths);
+                    checked.push(drv_path.clone());
+                }
+            }
+            results.push(result);
+        }
+        let view = self.view(&[&checked[..], &wanted].concat()).await?;
+        let is_checked = |path: &StorePath| view.get(path).is_some_and(|c| c.object().ca.is_some());
+        let nothing = checked.iter().all(is_checked) && self.has_all(&view, &wanted);
+        Ok(nothing.then_some(results))
+    }
+
     /// What making targets valid would need.
     pub(crate) async fn missing(&self, targets: &[DerivedPath]) -> Result<Missing, StoreError> {
         let mut missing = Missing::default();
@@ -70,6 +122,11 @@ impl<P: Ports> AccountStore<P> {
         let graph = self.graph(&roots).await?;
         let mut plan = Plan::of(&graph);
         for target in targets {
+            if let DerivedPath::Built { drv_path, .. } = target
+                && let Some(Err(unknown)) = located(&graph, target)
+            {
+                return Err(StoreError::new(no_output(drv_path, unknown)));
+            }
             want(&graph, &mut plan, target);
         }
         let mut decider = Decider::new(self, &graph).await?;
@@ -115,15 +172,23 @@ fn located<'t>(graph: &Graph, target: &'t DerivedPath) -> Option<Result<(usize, 
         return None;
     };
     let number = graph.find(drv_path)?;
-    let node = graph.node(number)?;
-    let numbers = match outputs {
-        OutputsSpec::All => (0..node.outputs.len()).map(Ok).collect::<Result<Vec<_>, _>>(),
-        OutputsSpec::Names(names) => names
-            .iter()
-            .map(|name| node.output(name).ok_or(name.as_str()))
-            .collect(),
-    };
+    let numbers = numbers(graph.node(number)?, outputs);
     Some(numbers.map(|numbers| (number, Outputs::of(numbers))))
+}
+
+/// The numbers of a node's outputs, or the name of one that it does not have.
+fn numbers<'t>(node: &Node, outputs: &'t OutputsSpec) -> Result<Vec<usize>, &'t str> {
+    match outputs {
+        OutputsSpec::All => Ok((0..node.outputs.len()).collect()),
+        OutputsSpec::Names(names) => {
+            let number = |name: &'t String| node.output(name).ok_or(name.as_str());
+            names.iter().map(number).collect()
+        }
+    }
+}
+
+fn no_output(drv_path: &StorePath, name: &str) -> String {
+    format!("derivation '{drv_path}' has no output '{}'", name.escape_debug())
 }
 
 fn want(graph: &Graph, plan: &mut Plan, target: &DerivedPath) {
@@ -156,13 +221,7 @@ fn result(
             }
             result
         }
-        Some(Err(unknown)) => BuildResult::new(
-            BuildStatus::InputRejected,
-            format!(
-                "derivation '{drv_path}' has no output '{}'",
-                unknown.escape_debug()
-            ),
-        ),
+        Some(Err(unknown)) => BuildResult::new(BuildStatus::InputRejected, no_output(drv_path, unknown)),
         None => {
             let why = match graph.error(drv_path) {
                 Some(error) => error.to_string(),
@@ -173,13 +232,18 @@ fn result(
     }
 }
 
-/// Clients learn from this where the outputs are.
 fn built_outputs(graph: &Graph, number: usize, outputs: Outputs) -> BTreeMap<String, BuiltOutput> {
     let Some(node) = graph.node(number) else {
         return BTreeMap::new();
     };
-    let wanted = node.outputs.iter().enumerate().filter(|(n, _)| outputs.has(*n));
-    let told = wanted.filter_map(|(_, (name, path))| {
+    told(node, |number, _| outputs.has(number))
+}
+
+/// Clients learn from this where outputs are.
+fn told(node: &Node, wanted: impl Fn(usize, Option<&StorePath>) -> bool) -> BTreeMap<String, BuiltOutput> {
+    let outputs = node.outputs.iter().enumerate();
+    let told = outputs.filter(|(n, (_, path))| wanted(*n, path.as_ref()));
+    let told = told.filter_map(|(_, (name, path))| {
         let output = BuiltOutput {
             drv_hash: node.ids.outputs.get(name)?.hex(),
             out_path: path.clone()?,
