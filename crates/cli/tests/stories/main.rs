@@ -19,6 +19,7 @@ mod legacy_protocol;
 mod machines;
 mod many_contents;
 mod ordinary_user;
+mod queued_builds;
 mod raw;
 mod refused_builds;
 mod remote_store;

@@ -113,13 +113,10 @@ impl fmt::Display for Wait {
                 let all = all.div_ceil(1000);
                 write!(f, "waiting for processors ({all} of {all} reserved")?;
             }
-            Obstacle::Memory { needed, free, all } => write!(
-                f,
-                "waiting for memory ({} reserved for it, {} of {} free",
-                Bytes(needed),
-                Bytes(free),
-                Bytes(all)
-            )?,
+            // What it needs may be known from other accounts' runs, and is not told.
+            Obstacle::Memory { free, all, .. } => {
+                write!(f, "waiting for memory ({} of {} free", Bytes(free), Bytes(all))?;
+            }
             Obstacle::Account { limit } => {
                 let builds = if limit == 1 { "build" } else { "builds" };
                 write!(

@@ -149,7 +149,7 @@ async fn memory_is_kept_by_what_the_package_took_before() {
     let mut asked = queued(&world, &alice, &drvs).await;
     world.builder.until(|c| c.waiting == 2).await;
     assert_eq!(order(&world), ["big-1.0", "big-1.1", "small-1"]);
-    let says = |event: &LogEvent| matches!(event, LogEvent::Waiting { text, .. } if text.starts_with("waiting for memory (80 MiB reserved for it, "));
+    let says = |event: &LogEvent| matches!(event, LogEvent::Waiting { text, .. } if text.starts_with("waiting for memory (19 MiB of 100 MiB free"));
     asked[1].told(says).await;
     finish(&world, asked).await;
 }
