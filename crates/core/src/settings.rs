@@ -88,6 +88,12 @@ pub const SETTINGS: &[Definition] = &[
         about: "whether a build goes on when nobody waits for it any more",
     },
     Definition {
+        name: "keep-going",
+        kind: Kind::Bool,
+        up_to: Level::SshEnvironment,
+        about: "whether the rest of a graph is built when one build of it fails",
+    },
+    Definition {
         name: "max-build-log-size",
         kind: Kind::Number,
         up_to: Level::Derivation,
@@ -208,6 +214,8 @@ pub struct Effective {
     pub allow_shell: bool,
     /// Builds outlive those who wait.
     pub keep_builds_running: bool,
+    /// One failure does not end a graph.
+    pub keep_going: bool,
     /// Bytes.
     pub max_build_log_size: Option<u64>,
     /// Seconds.
@@ -242,6 +250,7 @@ impl Default for Effective {
         Self {
             allow_shell: true,
             keep_builds_running: false,
+            keep_going: false,
             max_build_log_size: None,
             max_silent_time: None,
             private: false,
@@ -380,6 +389,7 @@ impl Effective {
         match definition.name {
             "allow-shell" => self.allow_shell = boolean()?,
             "keep-builds-running" => self.keep_builds_running = boolean()?,
+            "keep-going" => self.keep_going = boolean()?,
             "reuse-build-failures" => self.reuse_build_failures = boolean()?,
             "reuse-build-timeouts" => self.reuse_build_timeouts = boolean()?,
             "max-build-log-size" => self.max_build_log_size = number()?,
@@ -428,6 +438,7 @@ impl Effective {
         match name {
             "allow-shell" => self.allow_shell.to_string(),
             "keep-builds-running" => self.keep_builds_running.to_string(),
+            "keep-going" => self.keep_going.to_string(),
             "reuse-build-failures" => self.reuse_build_failures.to_string(),
             "reuse-build-timeouts" => self.reuse_build_timeouts.to_string(),
             "max-build-log-size" => number(self.max_build_log_size),

@@ -55,6 +55,17 @@ pub enum LogEvent {
         /// Its name.
         phase: String,
     },
+    /// How far a request for several builds is.
+    Progress {
+        /// Builds and fetches that ended well.
+        done: u64,
+        /// Of how many, as far as is known.
+        expected: u64,
+        /// Under way.
+        running: u64,
+        /// That failed.
+        failed: u64,
+    },
     /// A build ended.
     BuildStopped {
         /// Number of the build.

@@ -11,6 +11,7 @@ use firn_nix::NarHash;
 use tokio::sync::Semaphore;
 
 use crate::desk::Desk;
+use crate::graph::Nodes;
 use crate::ports::{Account, Accounts as _, DatabaseError, JobLimits, Policies as _, Ports};
 use crate::resolve::{Choices, ClosedObjects, failed};
 use crate::running::Registry;
@@ -74,6 +75,8 @@ pub struct House<P: Ports> {
     pub(crate) closed: ClosedObjects,
     pub(crate) choices: Choices,
     pub(crate) fetching: SingleFlight,
+    /// Derivations that graphs were made of.
+    pub(crate) nodes: Nodes,
     /// Held while an account's lists are changed: read, then written.
     pub(crate) deciding: tokio::sync::Mutex<()>,
 }
@@ -101,6 +104,7 @@ impl<P: Ports> House<P> {
             closed: ClosedObjects::default(),
             choices: Choices::default(),
             fetching: SingleFlight::default(),
+            nodes: Nodes::default(),
             deciding: tokio::sync::Mutex::default(),
         })
     }

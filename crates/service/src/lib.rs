@@ -14,6 +14,7 @@ mod content_address;
 mod desk;
 mod detached;
 mod explain_build;
+mod graph;
 mod house;
 mod keep;
 mod known_keys;

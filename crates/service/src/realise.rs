@@ -32,6 +32,10 @@ pub(crate) struct Request {
     pub(crate) options: BuildOptions,
     /// Number of the build within the client's request.
     pub(crate) number: u64,
+    /// How long the way is from this build to the end of the client's request, as the graph has it; 0 for a single build.
+    pub(crate) urgency: u64,
+    /// Whether the output paths follow from a graph that was checked down to content-addressed leaves, which the account has.
+    pub(crate) sound: bool,
     pub(crate) log: LogSink,
 }
 

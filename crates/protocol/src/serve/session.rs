@@ -253,6 +253,9 @@ fn render(event: LogEvent, out: &mut Encoder) {
     match event {
         LogEvent::Message(text) => out.raw(text.as_bytes()).raw(b"\n"),
         LogEvent::BuildLine { line, .. } => out.raw(&line).raw(b"\n"),
-        LogEvent::BuildStarted { .. } | LogEvent::BuildPhase { .. } | LogEvent::BuildStopped { .. } => out,
+        LogEvent::BuildStarted { .. }
+        | LogEvent::BuildPhase { .. }
+        | LogEvent::BuildStopped { .. }
+        | LogEvent::Progress { .. } => out,
     };
 }

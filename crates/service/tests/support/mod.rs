@@ -3,6 +3,7 @@
 mod builder;
 mod caches;
 mod database;
+pub mod graphs;
 mod keys;
 mod objects;
 

@@ -8,6 +8,7 @@
 )]
 
 mod explain;
+mod graphs;
 mod ladder;
 mod ledger;
 mod logs;
