@@ -64,7 +64,10 @@ fn ls(world: &World) -> Attempt {
 fn cat(world: &World, uri: &str) -> Attempt {
     world.app_is_there()?;
     let file = format!("{}/bin/app", world.app);
-    let text = world.run(&["nix", "store", "cat", "--store", uri, &file])?.stdout;
+    let words = ["nix", "store", "cat", "--store", uri, &file];
+    let text = world
+        .unless_unable(&words, &["is not supported by store"])?
+        .stdout;
     expect(text.trim() == world.lib, text)
 }
 
@@ -126,7 +129,7 @@ fn copy_log(world: &World) -> Attempt {
 
 /// No version asks an SSH store for logs.
 fn log(world: &World, words: &[&str]) -> Attempt {
-    world.unless_unable(words, "is not supported by store")?;
+    world.unless_unable(words, &["is not supported by store"])?;
     wrong("a client asks for logs now: serve them")
 }
 

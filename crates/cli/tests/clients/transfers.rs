@@ -74,14 +74,6 @@ fn signed(world: &World) -> Attempt {
         &builders,
     ])?;
     let out = run.lines().remove(0);
-    let key = world
-        .desktop
-        .ssh(&["api", "signing-key", "show"])?
-        .success()?
-        .stdout;
-    let Some(key) = key.split('"').find(|text| text.starts_with("firn-alice")) else {
-        return crate::world::wrong(key);
-    };
     world.on_laptop(&[
         "nix",
         "copy",
@@ -90,7 +82,7 @@ fn signed(world: &World) -> Attempt {
         &out,
         "--option",
         "trusted-public-keys",
-        key,
+        &world.key,
     ])?;
     same_on_laptop(world, &out)
 }

@@ -24,9 +24,19 @@ pub const ROWS: &[Row] = &[
         realise(w, NG)
     }),
     (GROUP, "`nix-store -r DRV --store ssh://…`", |w| realise(w, OLD)),
-    (GROUP, "`nix build DRV --store ssh://…`", build_drv),
+    (GROUP, "`nix build --store ssh://… --eval-store auto`", |w| {
+        build_over_ssh(w, &["nix", "build", "--no-link", "-f"])
+    }),
+    (GROUP, "`nix-build --store ssh://… --eval-store auto`", |w| {
+        build_over_ssh(w, &["nix-build", "--no-out-link"])
+    }),
     (GROUP, "`nix build --dry-run --store ssh-ng://…`", dry_run),
-    (GROUP, "import from derivation, `--eval-store auto`", import),
+    (GROUP, "import from derivation, `--eval-store auto`", |w| {
+        import(w, true)
+    }),
+    (GROUP, "import from derivation, `--store` alone", |w| {
+        import(w, false)
+    }),
     (GROUP, "a failed step: what needs it, reason and log", failure),
 ];
 
@@ -54,91 +64,55 @@ fn drv_on_server(world: &World, name: &str) -> Result<String, Trouble> {
     Ok(drv)
 }
 
+/// What a client of an `ssh://` store that is to build says of itself.
+const NOT_OVER_SSH: [&str; 3] = [
+    "is not supported by store",
+    "a primary store that isn't a local store",
+    "incompatible with '--eval-store'",
+];
+
+fn build_over_ssh(world: &World, command: &[&str]) -> Attempt {
+    let file = world.file(&pair(&format!("graph-over-ssh-{}", command[0])))?;
+    let eval_store = world.desktop.nix.store_uri();
+    let words = [command, &[&file, "--store", OLD, "--eval-store", &eval_store]].concat();
+    world.unless_unable(&words, &NOT_OVER_SSH).map(drop)
+}
+
 fn realise(world: &World, uri: &str) -> Attempt {
     let drv = drv_on_server(world, &format!("realised-{}", uri.len()))?;
-    let run = world.unless_unable(
-        &["nix-store", "-r", &drv, "--store", uri],
-        "is not supported by store",
-    )?;
+    let run = world.unless_unable(&["nix-store", "-r", &drv, "--store", uri], &NOT_OVER_SSH)?;
     let out = run.lines().remove(0);
     world.run(&["nix", "path-info", "--store", NG, &out]).map(drop)
 }
 
-fn build_drv(world: &World) -> Attempt {
-    let drv = drv_on_server(world, "built-over-ssh")?;
-    let target = match world.since(2, 15) {
-        true => format!("{drv}^*"),
-        false => drv,
-    };
-    world
-        .unless_unable(
-            &["nix", "build", "--no-link", &target, "--store", OLD],
-            "is not supported by store",
-        )
-        .map(drop)
-}
-
 fn dry_run(world: &World) -> Attempt {
     let file = world.file(&pair("planned"))?;
-    let eval_store = world.desktop.nix.store_uri();
-    let run = world.run(&[
-        "nix",
-        "build",
-        "--dry-run",
-        "-f",
-        &file,
-        "--store",
-        NG,
-        "--eval-store",
-        &eval_store,
-    ])?;
+    let run = world.run(&["nix", "build", "--dry-run", "-f", &file, "--store", NG])?;
     expect(
         run.stderr.contains("planned-low.drv") && run.stderr.contains("planned-top.drv"),
         run.stderr,
     )
 }
 
-fn import(world: &World) -> Attempt {
-    let file = world.file(&import_from_derivation("imported-by-store"))?;
+/// Where the client evaluates on its own store, it takes what was built for that only with a signature that it trusts. Nix 2.8 builds
+/// it itself.
+fn import(world: &World, elsewhere: bool) -> Attempt {
+    let name = format!("imported-by-store-{elsewhere}");
+    let file = world.file(&import_from_derivation(&name))?;
     let eval_store = world.desktop.nix.store_uri();
-    let run = world.run(&[
-        "nix",
-        "build",
-        "--no-link",
-        "--print-out-paths",
-        "-f",
-        &file,
-        "--store",
-        NG,
-        "--eval-store",
-        &eval_store,
-    ]);
-    let run = match run {
-        Err(Trouble::Wrong(text)) if text.contains("unrecognised flag '--print-out-paths'") => {
-            world.run(&[
-                "nix",
-                "build",
-                "--no-link",
-                "--json",
-                "-f",
-                &file,
-                "--store",
-                NG,
-                "--eval-store",
-                &eval_store,
-            ])?
-        }
-        other => other?,
-    };
-    let Some(at) = run.stdout.find("/nix/store/") else {
+    let mut words = vec!["nix", "build", "--no-link", "--json", "-f", &file, "--store", NG];
+    if elsewhere {
+        words.extend(["--eval-store", &eval_store]);
+        words.extend(["--option", "trusted-public-keys", &world.key]);
+        words.extend(["--option", "sandbox-paths", "/bin/sh=/bin/busybox"]);
+    }
+    let run = world.unless_unable(&words, &["No such file or directory", "does not exist"])?;
+    let Some((_, out)) = run.stdout.split_once("\"out\":\"") else {
         return wrong(run.stdout);
     };
-    let out: String = run.stdout[at..]
-        .chars()
-        .take_while(|c| !c.is_whitespace() && *c != '"')
-        .collect();
-    let text = world.run(&["nix", "store", "cat", "--store", NG, &out])?.stdout;
-    expect(text == "generated by imported-by-store\n", text)
+    let out = out.split('"').next().unwrap_or_default();
+    let text = world.run(&["nix", "store", "cat", "--store", NG, out])?.stdout;
+    expect(text == format!("generated by {name}\n"), text)
 }
 
 fn failure(world: &World) -> Attempt {

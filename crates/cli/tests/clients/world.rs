@@ -63,6 +63,8 @@ pub struct World {
     pub _server: Server,
     pub desktop: Client,
     pub laptop: Client,
+    /// With which Firn signs for the account.
+    pub key: String,
     pub lib: String,
     pub app: String,
     pub app_drv: String,
@@ -105,8 +107,11 @@ impl World {
         }
         let version = desktop.nix.run("nix", &["--version"])?.success()?.stdout;
         let version = version.trim().rsplit(' ').next().unwrap_or_default().to_owned();
+        let shown = desktop.ssh(&["api", "signing-key", "show"])?.success()?.stdout;
+        let key = shown.split('"').find(|text| text.starts_with("firn-alice"));
         let mut world = Self {
             version,
+            key: key.unwrap_or_default().to_owned(),
             _server: server,
             desktop,
             laptop,
@@ -167,12 +172,13 @@ impl World {
     }
 
     /// A command on the desktop that a version may be unable to do. It is known by `words_of_its_own` in what it says.
-    pub fn unless_unable(&self, words: &[&str], words_of_its_own: &str) -> Result<Run, Trouble> {
+    pub fn unless_unable(&self, words: &[&str], words_of_its_own: &[&str]) -> Result<Run, Trouble> {
         let run = self.desktop.nix.run(words[0], &words[1..])?;
         if run.ok {
             return Ok(run);
         }
-        match run.stderr.lines().find(|line| line.contains(words_of_its_own)) {
+        let own = |line: &&str| words_of_its_own.iter().any(|words| line.contains(words));
+        match run.stderr.lines().rev().find(own) {
             Some(line) => Err(Trouble::Cannot(said(line))),
             None => wrong(format!("{}{}", run.stdout, run.stderr)),
         }
@@ -219,5 +225,12 @@ fn said(line: &str) -> String {
             char => text.push(char),
         }
     }
-    text.trim_start_matches("error: ").replace('|', "\\|")
+    let text = text.trim().trim_start_matches("error: ").replace('|', "\\|");
+    // Hash parts of store paths say nothing to a reader.
+    let mut parts = text.split("/nix/store/");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        let name = part.split_once('-').map_or(part, |(_, name)| name);
+        format!("{text}/nix/store/…-{name}")
+    })
 }
