@@ -14,6 +14,9 @@ pub struct SessionOptions {
     pub daemon_version: String,
     /// Refuses the session with this text, as part of the handshake: clients print it and go on without this machine.
     pub refusal: Option<String>,
+    /// Whether worker clients are told that they are trusted. Those that are not send derivations to be built as a graph, and take
+    /// what they upload to need a signature.
+    pub trusted: bool,
     /// Longest time for the handshake, waiting for its first byte included.
     pub handshake_timeout: Duration,
     /// Longest wait for the next bytes inside a request or an upload.
@@ -29,13 +32,14 @@ pub struct SessionOptions {
 }
 
 impl SessionOptions {
-    /// Defaults: the limits of [`WireLimits::default`], 30 s for the handshake, 5 min for reads, 15 min for writes.
+    /// Defaults: trusted, the limits of [`WireLimits::default`], 30 s for the handshake, 5 min for reads, 15 min for writes.
     #[must_use]
     pub fn new(daemon_version: impl Into<String>) -> Self {
         Self {
             limits: WireLimits::default(),
             daemon_version: daemon_version.into(),
             refusal: None,
+            trusted: true,
             handshake_timeout: Duration::from_secs(30),
             read_timeout: Duration::from_secs(5 * 60),
             write_timeout: Duration::from_secs(15 * 60),

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use firn_nix::{BasicDerivation, CaMethod, DerivationOutput, HashAlgo};
-use firn_protocol::wire::{Encoder, WireLimits};
-use firn_protocol::worker::{AddToStore, Field, Op, Request, StderrMessage, Version};
+use firn_protocol::wire::{Decoder, Encoder, WireLimits};
+use firn_protocol::worker::{self, AddToStore, Field, Op, Request, StderrMessage, Version};
 use firn_protocol::{BuildMode, BuildOptions, BuildStatus, DerivedPath, SessionError};
 use support::memory::{MemoryStore, file_nar, info};
 use support::{Client, options, path};
@@ -54,6 +54,56 @@ async fn old_clients_are_told() {
         };
         assert!(String::from_utf8(text).unwrap().contains("too old"));
         assert!(matches!(client.close().await, Err(SessionError::Refused(_))));
+    }
+}
+
+/// The very bytes, by version: gates are monotonic, features are an empty list, trust is 1 or 2.
+#[tokio::test]
+async fn the_handshake_says_what_each_version_wants_to_know() {
+    for minor in 21..=38 {
+        for trusted in [true, false] {
+            let mut said = Encoder::default();
+            said.u64(worker::CLIENT_MAGIC).u64(1 << 8 | minor);
+            if minor >= 38 {
+                // What 2.35 and later offer; nothing of it is agreed on unless Firn offers it, too.
+                said.list(
+                    ["realisation-with-path-not-hash", "delete-dead-specific-referrers"],
+                    |e, f| {
+                        e.text(f);
+                    },
+                );
+            }
+            said.u64(0).u64(0);
+            let mut expected = Encoder::default();
+            expected.u64(worker::SERVER_MAGIC).u64(0x126);
+            let mut options = options();
+            options.trusted = trusted;
+            let mut answered = Vec::new();
+            worker::serve(&MemoryStore::default(), said.as_bytes(), &mut answered, &options)
+                .await
+                .unwrap();
+            let features = match minor {
+                38.. => {
+                    let mut rest = &answered[16..];
+                    let limits = WireLimits::default();
+                    let offered = Decoder::new(&mut rest, &limits).texts("").await.unwrap();
+                    expected.list(&offered, |e, f| {
+                        e.text(f);
+                    });
+                    offered.len()
+                }
+                _ => 0,
+            };
+            assert!(features <= 2);
+            if minor >= 33 {
+                expected.text("test");
+            }
+            if minor >= 35 {
+                expected.u64(if trusted { 1 } else { 2 });
+            }
+            expected.u64(0x616c_7473);
+            assert_eq!(answered, expected.as_bytes(), "1.{minor}");
+        }
     }
 }
 

@@ -38,6 +38,7 @@ mod store;
 mod substitute;
 mod sweep;
 mod terms;
+mod untrusted;
 mod upload;
 mod usage;
 

@@ -18,9 +18,9 @@ use crate::House;
 use crate::ports::{Account, Ports, Views as _};
 use crate::realise::Request;
 use crate::resolve::failed;
-use crate::signatures;
 use crate::terms::{Session, Terms};
 use crate::upload::AccountUpload;
+use crate::{signatures, untrusted};
 
 /// Bytes of the largest `.drv` that is read.
 pub(crate) const MAX_DERIVATION: u64 = 64 << 20;
@@ -346,6 +346,7 @@ impl<P: Ports> Store for AccountStore<P> {
         options: BuildOptions,
         log: LogSink,
     ) -> Result<BuildResult, StoreError> {
+        untrusted::build(&self.terms().await?.settings, &drv_path, &drv)?;
         let drv = with_known_paths(&drv_path, drv);
         self.realise(Request {
             drv_path,

@@ -9,7 +9,7 @@ use tokio::io::AsyncRead;
 
 use crate::content_address::check;
 use crate::ports::Ports;
-use crate::{AccountStore, signatures};
+use crate::{AccountStore, signatures, untrusted};
 
 /// Most paths of one upload.
 const MAX_PATHS: usize = 100_000;
@@ -139,6 +139,7 @@ impl<P: Ports> Upload for AccountUpload<P> {
         nar: &mut (dyn AsyncRead + Send + Unpin),
     ) -> Result<(), StoreError> {
         self.room(&info)?;
+        untrusted::admit(&self.store.terms().await?.settings, &info)?;
         let options = IngestOptions {
             expected_size: Some(info.nar_size),
             expected_hash: Some(info.nar_hash),
@@ -188,6 +189,7 @@ impl<P: Ports> Upload for AccountUpload<P> {
             ca: None,
         };
         self.room(&info)?;
+        untrusted::admit(&self.store.terms().await?.settings, &info)?;
         self.push(staged, info);
         Ok(())
     }

@@ -1,26 +1,29 @@
 //! Firn as remote builder: `builders = …`.
 
 use crate::Row;
-use crate::world::{Attempt, NG, OLD, World, derivation, expect, import_from_derivation, pair, wrong};
+use crate::world::{
+    Attempt, NG, OLD, Trouble, World, derivation, expect, import_from_derivation, pair, wrong,
+};
 
 const GROUP: &str = "Remote builder";
 
 pub const ROWS: &[Row] = &[
     (GROUP, "`nix build`, `builders = ssh-ng://…`", |w| {
-        build(w, &["nix", "build", "--no-link", "-f"], NG)
+        build(w, "new-ng", &["nix", "build", "--no-link", "-f"], NG)
     }),
     (GROUP, "`nix build`, `builders = ssh://…`", |w| {
-        build(w, &["nix", "build", "--no-link", "-f"], OLD)
+        build(w, "new-old", &["nix", "build", "--no-link", "-f"], OLD)
     }),
     (GROUP, "`nix-build`, `builders = ssh-ng://…`", |w| {
-        build(w, &["nix-build", "--no-out-link"], NG)
+        build(w, "old-ng", &["nix-build", "--no-out-link"], NG)
     }),
     (GROUP, "`nix-build`, `builders = ssh://…`", |w| {
-        build(w, &["nix-build", "--no-out-link"], OLD)
+        build(w, "old-old", &["nix-build", "--no-out-link"], OLD)
     }),
     (GROUP, "`nix-store -r DRV`, `builders = ssh-ng://…`", realise),
     (GROUP, "import from derivation, built remotely", import),
     (GROUP, "a failed build: reason and log", failure),
+    (GROUP, "an account with `trusted = false`", untrusted),
     (GROUP, "`nix log DRV` afterwards (the client's copy)", log),
 ];
 
@@ -28,9 +31,8 @@ fn builders(uri: &str) -> String {
     format!("{uri} x86_64-linux - 32 1 benchmark,big-parallel - -")
 }
 
-fn build(world: &World, command: &[&str], uri: &str) -> Attempt {
-    let name = format!("{}-{}", command[0], uri.split(':').next().unwrap_or_default());
-    let file = world.file(&pair(&name))?;
+fn build(world: &World, name: &str, command: &[&str], uri: &str) -> Attempt {
+    let file = world.file(&pair(name))?;
     let builders = builders(uri);
     let arguments = [
         command,
@@ -41,7 +43,8 @@ fn build(world: &World, command: &[&str], uri: &str) -> Attempt {
         .into_iter()
         .filter(|word| *word != "-L" || command[0] == "nix")
         .collect();
-    let run = world.run(&arguments)?;
+    // Up to 2.14 a client does not hear that it is not trusted.
+    let run = world.unless_unable(&arguments, &["does not prove its output paths"])?;
     expect(run.stderr.contains("from the builder of top"), &run.stderr)?;
     expect(run.stderr.contains("firn: built"), &run.stderr)
 }
@@ -118,5 +121,20 @@ fn log(world: &World) -> Attempt {
     match run.stdout.contains("a line for later") && run.stdout.contains("firn: built logged") {
         true => Ok(()),
         false => wrong(run.stdout),
+    }
+}
+
+/// The client sends the derivations of all inputs, and Firn follows them.
+fn untrusted(world: &World) -> Attempt {
+    let desktop = &world.desktop;
+    let set = |value| desktop.ssh(&["shell", "settings", "set", "trusted", value]);
+    set("false")?.success()?;
+    let tried = build(world, "untrusted", &["nix-build", "--no-out-link"], NG);
+    set("true")?.success()?;
+    match tried {
+        Err(Trouble::Cannot(_)) => Err(Trouble::Cannot(
+            "it does not hear that it is not trusted; 2.15 and newer do".into(),
+        )),
+        tried => tried,
     }
 }
