@@ -25,6 +25,10 @@ pub struct SessionOptions {
     pub write_timeout: Duration,
     /// Longest wait between operations; `None` waits for ever, as build hooks and remote stores need it.
     pub idle_timeout: Option<Duration>,
+    /// Bytes of a long upload after which what has come whole is made valid.
+    pub checkpoint_bytes: u64,
+    /// The same by time, for slow clients.
+    pub checkpoint_time: Duration,
     /// High bits of the activity numbers, which must differ between the servers that one client talks to. `None`: random.
     pub activity_base: Option<u64>,
     /// Where archives of unknown size wait until their name is known (`nix-store --import` over `ssh://`, Hydra). Nothing stays there.
@@ -32,7 +36,7 @@ pub struct SessionOptions {
 }
 
 impl SessionOptions {
-    /// Defaults: trusted, the limits of [`WireLimits::default`], 30 s for the handshake, 5 min for reads, 15 min for writes.
+    /// Defaults: trusted, the limits of [`WireLimits::default`], 30 s for the handshake, 5 min for reads, 15 min for writes; checkpoints every 256 MiB or minute.
     #[must_use]
     pub fn new(daemon_version: impl Into<String>) -> Self {
         Self {
@@ -44,6 +48,8 @@ impl SessionOptions {
             read_timeout: Duration::from_secs(5 * 60),
             write_timeout: Duration::from_secs(15 * 60),
             idle_timeout: None,
+            checkpoint_bytes: 256 << 20,
+            checkpoint_time: Duration::from_secs(60),
             activity_base: None,
             spool_dir: std::env::temp_dir(),
         }

@@ -238,6 +238,28 @@ async fn a_body_that_breaks_off_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn of_a_long_body_that_breaks_off_whole_paths_stay() {
+    for (bytes, time) in [(1, Duration::MAX), (u64::MAX, Duration::ZERO)] {
+        let store = MemoryStore::default();
+        let mut options = options();
+        (options.checkpoint_bytes, options.checkpoint_time) = (bytes, time);
+        let mut client = Client::connect_with(&store, Version::NEWEST, options).await;
+        client.request(&Request::AddMultipleToStore).await;
+        let nar = file_nar(b"contents");
+        let mut body = Encoder::default();
+        body.u64(3);
+        for name in ["a", "b"] {
+            body.path_info(&info(&path(name), &nar, BTreeSet::new()))
+                .raw(&nar);
+        }
+        client.frame(body.as_bytes()).await;
+        client.close().await.unwrap_err();
+        let entries = store.state().entries.len();
+        assert_eq!(entries, 2);
+    }
+}
+
+#[tokio::test]
 async fn a_frame_beyond_the_limit_ends_the_session() {
     let store = MemoryStore::default();
     let mut client = Client::connect(&store, Version::NEWEST).await;

@@ -18,7 +18,7 @@ fn told<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
 
 pub async fn ask(method: &str, setting: &Setting) -> String {
     match method {
-        "add" | "add_unsized" | "commit" => of_upload(method, setting).await,
+        "add" | "add_unsized" | "checkpoint" | "commit" => of_upload(method, setting).await,
         desk if DESK.contains(&desk) => of_desk(method, setting).await,
         _ => of_store(method, setting).await,
     }
@@ -170,6 +170,15 @@ async fn of_upload(method: &str, setting: &Setting) -> String {
             let added = upload.add_unsized(path("new"), references, deriver, nar);
             answers.push(told(added.await));
             answers.push(told(upload.commit().await));
+        }
+        "checkpoint" => {
+            // Her own, with a reference to his: it waits for what is not there.
+            let new = item(&path("new"), "hers", &[&names.source.info.path]);
+            let mut upload = client.begin_upload().await.unwrap();
+            upload.add(new.info, &mut &new.nar[..]).await.unwrap();
+            answers.push(told(upload.checkpoint().await));
+            let asked = client.query_path_infos(vec![path("new")]).await;
+            answers.push(told(asked.map(|infos| infos.len())));
         }
         "commit" => {
             // Her bytes under his name: she gets hers.

@@ -20,7 +20,7 @@ pub const STORE: [&str; 17] = [
     "add_build_log",
 ];
 
-pub const UPLOAD: [&str; 3] = ["add", "add_unsized", "commit"];
+pub const UPLOAD: [&str; 4] = ["add", "add_unsized", "checkpoint", "commit"];
 
 pub const DESK: [&str; 31] = [
     "account",
