@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use firn_core::Rung;
+use firn_core::{AccountId, Rung};
 
 use crate::House;
 use crate::ports::{Builds as _, Ports, RequestRecord};
@@ -10,19 +10,24 @@ use crate::running::{Finished, Lead};
 
 impl<P: Ports> House<P> {
     /// Notes the end of a run for the accounts that wished it to go on and do not wait for it.
-    pub(crate) async fn note_detached(&self, duty: &Lead, finished: &Finished) {
+    pub(crate) async fn note_detached(&self, leader: AccountId, duty: &Lead, finished: &Finished) {
         for (account, drv_path) in duty.detached() {
             let name = drv_path.derivation_name().unwrap_or_else(|| drv_path.name());
             let (rung, reason, build, wall_ms) = match finished {
                 Finished::Ran(record) => {
                     let took = Duration::from_millis(record.run.wall_ms).as_secs_f64();
-                    let reason = format!("built {name} in {took:.1} s; nobody waited for it any more");
-                    (Some(Rung::Built), reason, Some(record.run.id), record.run.wall_ms)
+                    let rung = if account == leader {
+                        Rung::Built
+                    } else {
+                        Rung::Joined
+                    };
+                    let reason = format!("built {name} in {took:.1} s, after its client had left");
+                    (Some(rung), reason, Some(record.run.id), record.run.wall_ms)
                 }
                 Finished::Failed(failure, build) => {
                     let text = failure.to_string();
                     let first = text.lines().next().unwrap_or_default();
-                    let reason = format!("failed {name}: {first}; nobody waited for it any more");
+                    let reason = format!("failed {name} after its client had left: {first}");
                     (None, reason, *build, 0)
                 }
                 Finished::Stored => continue,

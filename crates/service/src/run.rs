@@ -85,7 +85,7 @@ pub(crate) async fn lead<P: Ports>(house: Arc<House<P>>, asked: Asked, job: Job,
         }
         Err(e) => database_failed(&e),
     };
-    end(&house, id, duty, finished).await;
+    end(&house, id, sharing.account, duty, finished).await;
 }
 
 /// Remembers a failure that is the builder's own doing: the same build would fail again. Nothing else is: not what was cancelled, what
@@ -143,10 +143,10 @@ pub(crate) async fn lead_check<P: Ports>(
         }
         Err(failure) => Finished::Failed(failure, None),
     };
-    end(&house, id, duty, finished).await;
+    end(&house, id, account, duty, finished).await;
 }
 
-async fn end<P: Ports>(house: &House<P>, id: BuildId, duty: Lead, finished: Finished) {
+async fn end<P: Ports>(house: &House<P>, id: BuildId, account: AccountId, duty: Lead, finished: Finished) {
     // Nobody will ask for the log of a run that did not end, or was none.
     if matches!(
         &finished,
@@ -154,7 +154,7 @@ async fn end<P: Ports>(house: &House<P>, id: BuildId, duty: Lead, finished: Fini
     ) {
         log::remove(&house.settings.log_dir, id);
     }
-    house.note_detached(&duty, &finished).await;
+    house.note_detached(account, &duty, &finished).await;
     duty.finish(finished);
 }
 
