@@ -61,7 +61,7 @@ where
     }
     if version < Version::OLDEST {
         let text = format!(
-            "worker protocol {version} is too old: {} and later are served (Nix 2.3)",
+            "worker protocol {version} is too old: {} and later are served (Nix 2.0)",
             Version::OLDEST
         );
         return refuse(writer, version, text).await;

@@ -71,6 +71,9 @@ where
     }
 
     pub(super) async fn add_nar(&mut self, info: PathInfo) -> Result<(), Failure> {
+        if !self.version.has_pulled_nar() {
+            return self.add_raw(info).await;
+        }
         if !self.version.has_framed_nar() {
             return self.add_pulled(info).await;
         }
