@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use firn_core::{
-    AccountId, AccountName, BuildId, BuildKey, Claim, Evidence, KeyId, Object, ObjectId, Policy, Trust,
+    AccountId, AccountName, BuildId, BuildKey, Claim, Evidence, Ground, KeyId, Object, ObjectId, Policy,
+    Trust,
 };
 use firn_nix::signature::PublicKey;
 use firn_nix::{NarHash, StorePath};
 use firn_service::ports::{
-    Account, Accounts, BuildRecord, Builds, DatabaseError, DerivationDigest, FailureRecord, Gives, Login,
-    OpenSignature, PastRun, Policies, Proof, Relation, RequestRecord, SigningKey, SshKey, Stored, Usage,
-    Views,
+    Account, Accounts, BuildRecord, Builds, DatabaseError, DerivationDigest, FailureRecord, Gives,
+    GroundedOutput, Grounds, Login, OpenSignature, PastRun, Policies, Proof, Relation, RequestRecord,
+    SigningKey, SshKey, Stored, Usage, Views,
 };
 
 use crate::{PostgresDatabase, SqliteDatabase};
@@ -136,4 +137,11 @@ delegate! {
     latest_request(account: AccountId, drv_path: &StorePath) -> Option<RequestRecord>;
     requests(account: AccountId, limit: u32) -> Vec<RequestRecord>;
     usage(account: Option<AccountId>, since: u64, until: u64) -> Usage;
+}
+
+delegate! {
+    Grounds:
+    ground(build: BuildId, ground: &Ground) -> ();
+    grounded(objects: &BTreeSet<ObjectId>, ground: &Ground) -> BTreeSet<ObjectId>;
+    grounded_outputs(paths: &[StorePath], ground: &Ground, account: AccountId, takes: bool) -> BTreeMap<StorePath, GroundedOutput>;
 }

@@ -36,6 +36,7 @@ mod driver;
 mod error;
 mod evidence;
 mod failures;
+mod grounds;
 mod inputs;
 mod logins;
 mod objects;

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::desk::Desk;
 use crate::graph::Nodes;
+use crate::ground::KnownGrounds;
 use crate::ports::{Account, Accounts as _, DatabaseError, JobLimits, Policies as _, Ports};
 use crate::resolve::{Choices, ClosedObjects, failed};
 use crate::running::Registry;
@@ -75,6 +76,7 @@ pub struct House<P: Ports> {
     pub(crate) closed: ClosedObjects,
     pub(crate) choices: Choices,
     pub(crate) fetching: SingleFlight,
+    pub(crate) grounds: KnownGrounds,
     /// Derivations that graphs were made of.
     pub(crate) nodes: Nodes,
     /// Held while an account's lists are changed: read, then written.
@@ -104,6 +106,7 @@ impl<P: Ports> House<P> {
             closed: ClosedObjects::default(),
             choices: Choices::default(),
             fetching: SingleFlight::default(),
+            grounds: KnownGrounds::default(),
             nodes: Nodes::default(),
             deciding: tokio::sync::Mutex::default(),
         })

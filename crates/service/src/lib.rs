@@ -15,6 +15,7 @@ mod desk;
 mod detached;
 mod explain_build;
 mod graph;
+mod ground;
 mod house;
 mod keep;
 mod known_keys;

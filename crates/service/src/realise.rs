@@ -33,6 +33,7 @@ pub(crate) struct Request {
     /// Number of the build within the client's request.
     pub(crate) number: u64,
     /// How long the way is from this build to the end of the client's request, as the graph has it; 0 for a single build.
+    #[expect(dead_code, reason = "the queue will read it")]
     pub(crate) urgency: u64,
     /// Whether the output paths follow from a graph that was checked down to content-addressed leaves, which the account has.
     pub(crate) sound: bool,
@@ -149,6 +150,7 @@ impl<P: Ports> AccountStore<P> {
             key,
             inputs: inputs.choices().map(|(_, choice)| choice.candidate.id).collect(),
             sharing: terms.sharing(),
+            ground: self.ground_of(&drv, request.sound, &inputs, &class).await?,
         };
         let job = Job {
             id: new_build_id(),
@@ -168,7 +170,7 @@ impl<P: Ports> AccountStore<P> {
             .await
             .map_err(failed)?
         {
-            return self.succeed(request, Rung::Shared, &record).await;
+            return self.succeed(request, &asked, Rung::Shared, &record).await;
         }
         if let Some(answer) = self.failed_before(request, &asked, &settings).await? {
             return Ok(answer);
@@ -311,14 +313,14 @@ impl<P: Ports> AccountStore<P> {
                     // What was stored for whoever leads the run may be that account's own.
                     let stored = self.house.stored_result(&asked.key, asked.sharing).await;
                     match stored.map_err(failed)? {
-                        Some(record) => return self.succeed(request, Rung::Shared, &record).await,
+                        Some(record) => return self.succeed(request, &asked, Rung::Shared, &record).await,
                         None if job.is_some() => {}
                         None => return Ok(lost(request, &interest)),
                     }
                 }
                 Finished::Ran(record) => {
                     let rung = if joined { Rung::Joined } else { Rung::Built };
-                    return self.succeed(request, rung, &record).await;
+                    return self.succeed(request, &asked, rung, &record).await;
                 }
                 Finished::Failed(failure, run) => {
                     let mut answer = failed_run(request, interest.drv_path(), &failure);
@@ -403,9 +405,11 @@ impl<P: Ports> AccountStore<P> {
     async fn succeed(
         &self,
         request: &Request,
+        asked: &Asked,
         rung: Rung,
         record: &BuildRecord,
     ) -> Result<Answer, StoreError> {
+        self.note_ground(record, asked.ground).await;
         let now = self.house.now();
         let key = signing::active_key(&self.house.db, self.account.id)
             .await
@@ -467,6 +471,11 @@ impl<P: Ports> AccountStore<P> {
             .house
             .running
             .start_alone(self.account.id, &request.drv_path, read);
+        // What a check gives answers nobody else.
+        let alone = Asked {
+            ground: None,
+            ..asked.clone()
+        };
         tokio::spawn(lead_check(Arc::clone(&self.house), asked, job, duty, write));
         let record = match self.follow(request, &interest).await {
             Finished::Ran(record) => record,
@@ -481,7 +490,7 @@ impl<P: Ports> AccountStore<P> {
                 .is_some_and(|c| c.object().content != output.object.content)
         });
         match differing {
-            None => self.succeed(request, Rung::Built, &record).await,
+            None => self.succeed(request, &alone, Rung::Built, &record).await,
             Some(output) => {
                 let before = valid.get(&output.object.path).map(|c| c.object().content);
                 let places = match before {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use firn_core::{AccountId, BuildId, BuildKey, ObjectId, derivation_digest};
+use firn_core::{AccountId, BuildId, BuildKey, Ground, ObjectId, derivation_digest};
 use firn_nix::DerivationOutput;
 use tokio::sync::mpsc;
 
@@ -49,6 +49,8 @@ pub(crate) struct Asked {
     /// Numbers of the objects of the whole input closure.
     pub(crate) inputs: BTreeSet<ObjectId>,
     pub(crate) sharing: Sharing,
+    /// What its result is grounded in.
+    pub(crate) ground: Option<Ground>,
 }
 
 /// Runs a job for everybody who waits for its key, and records how it ended before anybody is told.

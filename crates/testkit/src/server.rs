@@ -306,6 +306,21 @@ impl Client {
         Ok(self.realise("ssh-ng", &drvs, &[])?.success()?.lines())
     }
 
+    /// Builds an expression with the server as a remote store: derivations and sources are sent, outputs stay there. What it prints is JSON
+    /// with the outputs' paths.
+    ///
+    /// # Errors
+    /// When Nix cannot be started; a failed build is in [`Run::ok`].
+    pub fn build_in_store(&self, expression: &str, more: &[&str]) -> anyhow::Result<Run> {
+        let file = self.nix.expression(expression)?;
+        let (file, local) = (file.to_str().context("file name")?, self.nix.store_uri());
+        let store = ["--store", "ssh-ng://firn", "--eval-store", &local];
+        let mut arguments = vec!["build", "--json", "--no-link", "-f", file];
+        arguments.extend(store);
+        arguments.extend(more);
+        run(self.nix.command("nix", false).args(arguments))
+    }
+
     /// A plain ssh command to the server.
     ///
     /// # Errors

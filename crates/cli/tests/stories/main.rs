@@ -21,6 +21,7 @@ mod many_contents;
 mod ordinary_user;
 mod raw;
 mod refused_builds;
+mod remote_store;
 mod replayed_failures;
 mod shared_builds;
 mod shell;

@@ -182,6 +182,17 @@ CREATE INDEX result_shared ON result (key, seq) WHERE shared = 1;
 CREATE INDEX result_build ON result (build);
 CREATE INDEX result_account ON result (account);
 
+-- Outputs that were built from nothing that was merely claimed, by what all the sandboxes below them looked like.
+CREATE TABLE grounded (
+    ground BYTEA            NOT NULL,
+    path   TEXT COLLATE "C" NOT NULL,
+    build  BYTEA            NOT NULL REFERENCES build (id) ON DELETE CASCADE,
+    object BIGINT           NOT NULL REFERENCES object (id),
+    PRIMARY KEY (ground, path, build)
+);
+CREATE INDEX grounded_build ON grounded (build);
+CREATE INDEX grounded_object ON grounded (object, ground);
+
 -- The latest failures that answer requests for a key.
 CREATE TABLE failure (
     seq     BIGINT PRIMARY KEY GENERATED ALWAYS AS IDENTITY,

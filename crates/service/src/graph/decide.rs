@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use firn_nix::StorePath;
-use firn_protocol::StoreError;
+use firn_protocol::{LogSink, StoreError};
 
 use super::load::Graph;
 use super::plan::{Outputs, Plan, paths};
+use super::take::Taker;
 use crate::AccountStore;
 use crate::offers::Offer;
 use crate::ports::Ports;
@@ -18,13 +19,14 @@ const TOGETHER: usize = 512;
 
 /// Decides for one graph and one account.
 pub(crate) struct Decider<'a, P: Ports> {
-    store: &'a AccountStore<P>,
-    graph: &'a Graph,
-    terms: Arc<Terms>,
+    pub(super) store: &'a AccountStore<P>,
+    pub(super) graph: &'a Graph,
+    pub(super) terms: Arc<Terms>,
+    pub(super) taker: Option<Taker>,
     /// To be built, whatever is valid.
     forced: BTreeSet<usize>,
     /// Nothing may be taken, only looked up.
-    look: bool,
+    pub(super) look: bool,
     /// Not to be fetched: it was tried.
     unfetchable: BTreeSet<usize>,
     /// What the caches have of all that is to be fetched.
@@ -38,6 +40,7 @@ impl<'a, P: Ports> Decider<'a, P> {
             store,
             graph,
             terms: store.terms().await?,
+            taker: Taker::new(store, graph).await?,
             forced: BTreeSet::new(),
             look: false,
             unfetchable: BTreeSet::new(),
@@ -72,7 +75,11 @@ impl<'a, P: Ports> Decider<'a, P> {
     }
 
     /// Decides everything that is open; the builds that were decided.
-    pub(crate) async fn decide(&mut self, plan: &mut Plan) -> Result<BTreeSet<usize>, StoreError> {
+    pub(crate) async fn decide(
+        &mut self,
+        plan: &mut Plan,
+        log: Option<&LogSink>,
+    ) -> Result<BTreeSet<usize>, StoreError> {
         let mut builds = BTreeSet::new();
         loop {
             let wave = plan.take_open();
@@ -87,7 +94,13 @@ impl<'a, P: Ports> Decider<'a, P> {
             done.iter().for_each(|number| plan.done(*number));
             let fetched = self.offered(plan, &missing).await?;
             fetched.iter().for_each(|number| plan.fetch(*number));
-            for number in forced.into_iter().chain(missing.difference(&fetched).copied()) {
+            let missing: BTreeSet<usize> = missing.difference(&fetched).copied().collect();
+            let taken = self.take(plan, &missing, log).await?;
+            for number in &taken {
+                plan.note_valid(*number, plan.wanted(*number));
+                plan.done(*number);
+            }
+            for number in forced.into_iter().chain(missing.difference(&taken).copied()) {
                 plan.build(number, self.graph);
                 builds.insert(number);
             }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use firn_core::View;
 use firn_nix::StorePath;
+use firn_nix::derivation::DerivationKind;
 use firn_protocol::StoreError;
 use foldhash::quality::RandomState;
 
@@ -44,7 +45,8 @@ impl Nodes {
 pub(crate) struct Graph {
     nodes: Vec<Arc<Node>>,
     index: Table<usize>,
-    /// By node: whether everything that it refers to, down to the leaves, is content-addressed and checked, as the account has it.
+    /// By node: whether everything that it refers to, down to the leaves, is content-addressed and checked, as the account has it, and its
+    /// outputs' paths follow from that.
     sound: Vec<bool>,
     /// What is wrong with the derivations that are not in the graph.
     broken: Table<NodeError>,
@@ -63,6 +65,10 @@ struct Unread {
 impl Graph {
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()
+    }
+
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (usize, &Node)> {
+        self.nodes.iter().map(Arc::as_ref).enumerate()
     }
 
     pub(crate) fn node(&self, number: usize) -> Option<&Arc<Node>> {
@@ -91,9 +97,11 @@ impl Graph {
     }
 
     fn add(&mut self, node: Arc<Node>, sound: bool) {
+        let known = matches!(node.kind, DerivationKind::InputAddressed | DerivationKind::Fixed);
+        let below = self.inputs(&node).all(|(number, _)| self.is_sound(number));
         self.index.insert(node.path.clone(), self.nodes.len());
         self.nodes.push(node);
-        self.sound.push(sound);
+        self.sound.push(sound && known && below);
     }
 
     /// Why a derivation is not in the graph.

@@ -1,13 +1,14 @@
 //! Whole graphs of derivations, built on the server.
 //!
-//! [`load`] reads and checks the graph, [`plan`] keeps what has to be done, [`decide`] asks the view, the caches and the grounded results
-//! what is there, and [`run`] takes the steps, each of which goes down the reuse ladder like a single build.
+//! [`load`] reads and checks the graph, [`plan`] keeps what has to be done, [`decide`] asks the view and the caches what is
+//! there, [`take`] takes what was built before from the same graph, and [`run`] takes the steps, each of which goes down the reuse ladder like a single build.
 
 mod decide;
 mod load;
 mod node;
 mod plan;
 mod run;
+mod take;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -73,7 +74,7 @@ impl<P: Ports> AccountStore<P> {
         }
         let mut decider = Decider::new(self, &graph).await?;
         decider.only_look();
-        decider.decide(&mut plan).await?;
+        decider.decide(&mut plan, None).await?;
         let build = plan.all(Step::Build).filter_map(|number| graph.node(number));
         missing.will_build = build.map(|node| node.path.clone()).collect();
         let mut offers = decider.into_offers();

@@ -15,8 +15,6 @@ pub(crate) struct Node {
     pub(crate) outputs: Box<[(String, Option<StorePath>)]>,
     /// Derivations that it is built from, with the outputs that it uses of each.
     pub(crate) inputs: Box<[(StorePath, Box<[String]>)]>,
-    /// Plain paths that it is built from.
-    pub(crate) sources: Box<[StorePath]>,
     /// What it is as the input of another one.
     hash: DrvHash,
     /// By output: what the ids of its realisations contain.
@@ -109,7 +107,6 @@ impl Node {
                 .into_iter()
                 .map(|(path, names)| (path, names.into_iter().collect()))
                 .collect(),
-            sources: drv.basic.input_srcs.into_iter().collect(),
             hash,
             ids,
         })

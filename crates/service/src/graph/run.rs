@@ -54,7 +54,7 @@ impl<P: Ports> AccountStore<P> {
         let mut ran = Ran::default();
         let mut progress = Progress::default();
         let mut running = JoinSet::new();
-        self.decide_and_link(graph, plan, decider).await?;
+        self.decide_and_link(graph, plan, decider, &log).await?;
         loop {
             while running.len() < most
                 && ran.stopped.is_none()
@@ -122,7 +122,7 @@ impl<P: Ports> AccountStore<P> {
                     } else {
                         decider.give_up_fetching(number);
                         plan.build(number, graph);
-                        let mut builds = decider.decide(plan).await?;
+                        let mut builds = decider.decide(plan, Some(&log)).await?;
                         builds.insert(number);
                         self.note_fallen(graph, plan, &builds, &mut ran);
                     }
@@ -150,8 +150,9 @@ impl<P: Ports> AccountStore<P> {
         graph: &Graph,
         plan: &mut Plan,
         decider: &mut Decider<'_, P>,
+        log: &LogSink,
     ) -> Result<(), StoreError> {
-        let builds = decider.decide(plan).await?;
+        let builds = decider.decide(plan, Some(log)).await?;
         plan.rank(graph, |_| 1);
         plan.link(graph, &builds);
         Ok(())

@@ -53,6 +53,13 @@ impl Packages {
         self.with_outputs(name, &["out"], args, inputs, sources)
     }
 
+    /// A package whose output refers to those that it is built from.
+    pub fn referring(&mut self, name: &str, inputs: &[&Package]) -> Package {
+        let list: Vec<String> = inputs.iter().map(|p| p.out().to_string()).collect();
+        let references = (b"references".to_vec(), list.join(" ").into_bytes());
+        self.package(name, &["out"], &[], inputs, &[], Some(references))
+    }
+
     pub fn with_outputs(
         &mut self,
         name: &str,
@@ -60,6 +67,18 @@ impl Packages {
         args: &[&str],
         inputs: &[&Package],
         sources: &[&StorePath],
+    ) -> Package {
+        self.package(name, outputs, args, inputs, sources, None)
+    }
+
+    fn package(
+        &mut self,
+        name: &str,
+        outputs: &[&str],
+        args: &[&str],
+        inputs: &[&Package],
+        sources: &[&StorePath],
+        variable: Option<(Vec<u8>, Vec<u8>)>,
     ) -> Package {
         let open = |output: &&str| ((*output).to_owned(), DerivationOutput::Deferred);
         let mut drv = Derivation::default();
@@ -72,6 +91,7 @@ impl Packages {
             .iter()
             .map(|o| (o.as_bytes().to_vec(), Vec::new()))
             .collect();
+        drv.basic.env.extend(variable);
         for input in inputs {
             let names = input.drv.basic.outputs.keys().cloned().collect();
             drv.input_drvs.insert(input.path(), names);
@@ -157,4 +177,9 @@ pub async fn realise(
 pub async fn build_all(client: &Client, packages: &[&Package]) -> Vec<BuildResult> {
     let targets: Vec<DerivedPath> = packages.iter().map(|p| p.target()).collect();
     realise(client, &targets, BuildMode::Normal).await.0.unwrap()
+}
+
+/// The text of a failure.
+pub fn told(result: &BuildResult) -> String {
+    String::from_utf8(result.error_msg.clone()).unwrap()
 }

@@ -4,7 +4,7 @@ use firn_core::Rung;
 use firn_nix::DerivationOutput;
 use firn_protocol::{BuildMode, BuildStatus, DerivedPath, LogEvent, OutputsSpec, Store as _};
 
-use crate::support::graphs::{Package, Packages, build_all, realise, send, source};
+use crate::support::graphs::{Package, Packages, build_all, realise, send, source, told};
 use crate::support::{Client, World, is_valid, path, text_item, upload};
 
 /// A chain of three, the lowest of a source.
@@ -102,7 +102,7 @@ async fn only_what_is_wanted_is_built() {
         outputs: OutputsSpec::Names(["doc".to_owned()].into()),
     };
     let results = realise(&alice, &[unknown], BuildMode::Normal).await.0.unwrap();
-    let text = String::from_utf8_lossy(&results[0].error_msg).into_owned();
+    let text = told(&results[0]);
     assert!(text.contains("has no output 'doc'"), "{text}");
 }
 
@@ -123,7 +123,7 @@ async fn a_failure_ends_the_graph() {
     let alice = world.account("alice").await;
     let [bad, over_bad, _, over_good] = forest(&alice, "fail:no rule to make target").await;
     let results = build_all(&alice, &[&over_bad, &over_good, &bad]).await;
-    let text = |n: usize| String::from_utf8_lossy(&results[n].error_msg).into_owned();
+    let text = |n: usize| told(&results[n]);
     assert_eq!(results[0].status, BuildStatus::DependencyFailed);
     assert!(text(0).starts_with(&format!(
         "cannot build '{}', which needs '{}': ",
@@ -190,7 +190,7 @@ async fn derivations_that_lie_are_refused() {
     ] {
         let results = build_all(&alice, &[drv, &low]).await;
         assert_eq!(results[0].status, BuildStatus::InputRejected);
-        let text = String::from_utf8_lossy(&results[0].error_msg).into_owned();
+        let text = told(&results[0]);
         assert!(
             text.contains(why) && text.contains(&drv.path().to_string()),
             "{text}"
@@ -212,7 +212,7 @@ async fn a_text_must_belong_to_its_path() {
     item.info.ca = None;
     upload(&alice, &[&item]).await.unwrap();
     let results = build_all(&alice, &[&honest]).await;
-    let text = String::from_utf8_lossy(&results[0].error_msg).into_owned();
+    let text = told(&results[0]);
     assert!(text.contains("has a text that belongs to"), "{text}");
     // Nor does it help that somebody else has the right one.
     let bob = world.account("bob").await;
@@ -235,7 +235,7 @@ async fn what_is_not_there_is_told() {
     .await;
     for result in results.0.unwrap() {
         assert_eq!(result.status, BuildStatus::NoSubstituters);
-        assert!(String::from_utf8_lossy(&result.error_msg).contains("is not valid"));
+        assert!(told(&result).contains("is not valid"));
     }
     let missing = alice.query_missing(vec![low.target()]).await.unwrap();
     assert_eq!(missing.unknown, [low.path()].into());

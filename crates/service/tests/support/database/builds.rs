@@ -24,7 +24,7 @@ impl State {
     }
 
     /// The first answer in this order that the account may have.
-    fn answer<'a>(
+    pub(super) fn answer<'a>(
         &self,
         answers: impl Iterator<Item = &'a Answer> + Clone,
         account: AccountId,
