@@ -42,8 +42,8 @@ fn file() -> PathBuf {
 pub fn check(version: &str, column: &Column) {
     let _one = FILE.lock().unwrap_or_else(PoisonError::into_inner);
     let text = std::fs::read_to_string(file()).unwrap();
-    let (before, rest) = text.split_once(BEGIN).expect("the beginning of the matrix");
-    let (table, after) = rest.split_once(END).expect("the end of the matrix");
+    let (before, rest) = text.split_once(BEGIN).unwrap();
+    let (table, after) = rest.split_once(END).unwrap();
     let mut known = parse(table);
     if std::env::var_os("FIRN_RENEW").is_some() {
         let cells = column
