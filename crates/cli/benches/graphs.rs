@@ -25,7 +25,7 @@ use firn_protocol::{BuildMode, BuildOptions, ByteStream, DerivedPath, OutputsSpe
 use firn_service::ports::{
     Builder, CacheError, CacheInfo, Caches, Job, JobLimits, Login, Outcome, Ports, RunReport,
 };
-use firn_service::{AccountStore, House, Settings, SystemClock};
+use firn_service::{AccountStore, House, Room, Settings, SystemClock};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -142,6 +142,7 @@ impl World {
             features: BTreeSet::new(),
             cores: 1,
             max_jobs: 8,
+            room: Room::default(),
             limits: JobLimits::default(),
             max_nar_size: 1 << 30,
             sandboxes: vec![(Isolation::Namespaces, Ok("none".into()))],

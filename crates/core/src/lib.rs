@@ -19,6 +19,7 @@ mod evidence;
 mod ground;
 mod isolation;
 mod reuse;
+pub mod schedule;
 mod settings;
 mod view;
 
@@ -31,5 +32,7 @@ pub use evidence::{Claim, Evidence, KeyId, Object, ObjectId, Origin, Policy, Tru
 pub use ground::Ground;
 pub use isolation::{Isolation, NoIsolation};
 pub use reuse::{Facts, Reuse, Rung, decide};
-pub use settings::{Definition, Effective, Kind, Layer, Level, SETTINGS, SettingError, definition, layered};
+pub use settings::{
+    Definition, Effective, Kind, Layer, Level, MAX_WEIGHT, SETTINGS, SettingError, definition, layered,
+};
 pub use view::{Candidate, Choice, Draft, View, Why};

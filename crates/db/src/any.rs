@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use firn_core::schedule::Past;
 use firn_core::{
     AccountId, AccountName, BuildId, BuildKey, Claim, Evidence, Ground, KeyId, Object, ObjectId, Policy,
     Trust,
@@ -129,6 +130,7 @@ delegate! {
     failure(key: &BuildKey, account: AccountId, takes: bool) -> Option<FailureRecord>;
     record_failure(record: &FailureRecord, account: AccountId, shares: bool) -> ();
     runs_of(drv: &DerivationDigest, account: AccountId, takes: bool, limit: u32) -> Vec<PastRun>;
+    history(packages: &BTreeSet<String>, system: &str, account: AccountId, takes: bool, limit: u32) -> BTreeMap<String, Vec<Past>>;
     producers(objects: &BTreeSet<ObjectId>, account: AccountId, takes: bool) -> Vec<PastRun>;
     run_of_request(build: BuildId, account: AccountId) -> Option<PastRun>;
     objects(ids: &BTreeSet<ObjectId>) -> BTreeMap<ObjectId, Object>;

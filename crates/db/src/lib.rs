@@ -37,6 +37,7 @@ mod error;
 mod evidence;
 mod failures;
 mod grounds;
+mod history;
 mod inputs;
 mod logins;
 mod objects;

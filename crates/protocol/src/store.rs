@@ -41,6 +41,18 @@ pub enum LogEvent {
         /// What is built.
         drv_path: StorePath,
     },
+    /// A build waits before it can be run; what it waits for may be told again.
+    Waiting {
+        /// Number of the build.
+        id: u64,
+        /// For what, in words.
+        text: String,
+    },
+    /// A build waits no more.
+    WaitingEnded {
+        /// Number of the build.
+        id: u64,
+    },
     /// One line of a build's log, without its newline.
     BuildLine {
         /// Number of the build.

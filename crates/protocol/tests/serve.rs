@@ -168,6 +168,20 @@ async fn builds_log_to_the_other_stream() {
 }
 
 #[tokio::test]
+async fn what_a_build_waits_for_is_said_once() {
+    let store = MemoryStore::default();
+    let mut client = Client::connect(&store, Version::NEWEST).await;
+    client
+        .request(&build(&[("stubWait", "a b")], ServeBuildOptions::default()), b"")
+        .await;
+    let format = client.version.result_format();
+    client.decoder().build_result(format).await.unwrap();
+    let (ended, text) = client.close().await;
+    ended.unwrap();
+    assert_eq!(text, "waiting for a\nstub line 0\nstub done\n");
+}
+
+#[tokio::test]
 async fn failed_paths_are_a_status_that_newer_clients_know() {
     let store = MemoryStore::default();
     let mut client = Client::connect(&store, Version::NEWEST).await;

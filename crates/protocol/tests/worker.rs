@@ -487,6 +487,55 @@ async fn build_events_come_before_the_result() {
 }
 
 #[tokio::test]
+async fn what_a_build_waits_for_is_an_activity_within_it() {
+    for (waits, texts) in [
+        ("", &[][..]),
+        ("a", &["a"]),
+        ("a b", &["a", "b"]),
+        ("a still", &["a", "still"]),
+    ] {
+        let store = MemoryStore::default();
+        let mut client = Client::connect(&store, Version::NEWEST).await;
+        let env: &[_] = if waits.is_empty() {
+            &[]
+        } else {
+            &[("stubWait", waits)]
+        };
+        client.request(&build(env)).await;
+        let messages = client.messages().await;
+        let build = 0x5eed << 32;
+        let waiting = |n: usize| build + 1 + n as u64;
+        let mut expected = Vec::new();
+        for (n, text) in texts.iter().enumerate() {
+            if n > 0 {
+                expected.push(StderrMessage::StopActivity(waiting(n - 1)));
+            }
+            expected.push(StderrMessage::StartActivity {
+                id: waiting(n),
+                level: 1,
+                kind: 111,
+                text: format!("waiting for {text}").into_bytes(),
+                fields: vec![],
+                parent: build,
+            });
+        }
+        // One that nobody ended ends with the request.
+        if let Some(last) = texts.len().checked_sub(1) {
+            expected.push(StderrMessage::StopActivity(waiting(last)));
+        }
+        let is_wait = |m: &&StderrMessage| match m {
+            StderrMessage::StartActivity { kind, .. } => *kind == 111,
+            StderrMessage::StopActivity(id) => *id != build,
+            _ => false,
+        };
+        let seen: Vec<StderrMessage> = messages.iter().filter(is_wait).cloned().collect();
+        assert_eq!(seen, expected);
+        assert_eq!(messages[messages.len() - 2], StderrMessage::StopActivity(build));
+        client.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_log_line_does_not_wait_for_the_next() {
     let store = MemoryStore::default();
     let mut client = Client::connect(&store, Version::NEWEST).await;

@@ -4,9 +4,10 @@
 //! is dropped, unless one of them wished it to go on.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use firn_core::schedule::Number;
 use firn_core::{AccountId, BuildId, BuildKey};
 use firn_nix::StorePath;
 use tokio::sync::watch;
@@ -46,6 +47,10 @@ pub(crate) struct Running {
     drv_path: StorePath,
     log: Log,
     progress: watch::Receiver<Progress>,
+    /// Its number in the queue.
+    place: AtomicU64,
+    /// A builder was started for it. It may wait all the same, for the next one.
+    begun: AtomicBool,
     cancel: CancellationToken,
     /// Guarded by the registry's lock.
     interested: Mutex<usize>,
@@ -113,13 +118,14 @@ impl Registry {
         self.lock().len()
     }
 
-    /// Joins the first of these keys that has a run; when there is none, starts one under the last, with the log that `log` makes.
+    /// Joins the first of these keys that has a run; when there is none, starts one under the last, with the log and
+    /// the place in the queue that `start` makes.
     pub(crate) fn join_or_start<E>(
         &self,
         keys: &[RunKey],
         account: AccountId,
         drv_path: &StorePath,
-        log: impl FnOnce() -> Result<Log, E>,
+        start: impl FnOnce() -> Result<(Log, Number), E>,
     ) -> Result<(Interest, Option<Lead>), E> {
         let mut runs = self.lock();
         if let Some(run) = keys
@@ -134,7 +140,7 @@ impl Registry {
             };
             return Ok((interest, None));
         }
-        let (interest, lead) = self.begin(keys.last().copied(), account, drv_path, log()?);
+        let (interest, lead) = self.begin(keys.last().copied(), account, drv_path, start()?);
         runs.extend(keys.last().map(|key| (*key, Arc::clone(&interest.run))));
         Ok((interest, Some(lead)))
     }
@@ -147,8 +153,13 @@ impl Registry {
     }
 
     /// Starts a run that nobody can join.
-    pub(crate) fn start_alone(&self, account: AccountId, drv_path: &StorePath, log: Log) -> (Interest, Lead) {
-        let begun = self.begin(None, account, drv_path, log);
+    pub(crate) fn start_alone(
+        &self,
+        account: AccountId,
+        drv_path: &StorePath,
+        started: (Log, Number),
+    ) -> (Interest, Lead) {
+        let begun = self.begin(None, account, drv_path, started);
         let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
         alone.retain(|run| run.strong_count() > 0);
         alone.push(Arc::downgrade(&begun.0.run));
@@ -171,7 +182,7 @@ impl Registry {
         key: Option<RunKey>,
         account: AccountId,
         drv_path: &StorePath,
-        log: Log,
+        (log, place): (Log, Number),
     ) -> (Interest, Lead) {
         let (send, receive) = watch::channel(Progress::Queued);
         let run = Arc::new(Running {
@@ -179,6 +190,8 @@ impl Registry {
             drv_path: drv_path.clone(),
             log,
             progress: receive,
+            place: AtomicU64::new(place.0),
+            begun: AtomicBool::new(false),
             cancel: CancellationToken::new(),
             interested: Mutex::new(1),
             keep: AtomicBool::new(false),
@@ -262,8 +275,15 @@ impl Running {
 }
 
 impl Lead {
+    /// It waits in the queue once more, at that place.
+    pub(crate) fn wait(&self, place: Number) {
+        self.run.place.store(place.0, Ordering::Relaxed);
+        self.progress.send_replace(Progress::Queued);
+    }
+
     /// Tells everybody who waits that the builder starts.
     pub(crate) fn begin(&self) {
+        self.run.begun.store(true, Ordering::Relaxed);
         self.progress.send_replace(Progress::Running);
     }
 
@@ -309,10 +329,20 @@ impl Interest {
         &self.run.drv_path
     }
 
-    /// Waits until the builder starts, or the end.
-    pub(crate) async fn begun(&self) {
+    /// Where it waits in the queue, or did.
+    pub(crate) fn place(&self) -> Number {
+        Number(self.run.place.load(Ordering::Relaxed))
+    }
+
+    /// Waits until it is queued, or is not any more: its builder runs, or it has ended.
+    pub(crate) async fn becomes(&self, queued: bool) {
         let mut progress = self.run.progress.clone();
-        let _ = progress.wait_for(|p| !matches!(p, Progress::Queued)).await;
+        let becomes = progress.wait_for(|p| matches!(p, Progress::Queued) == queued);
+        let gone = becomes.await.is_err();
+        if gone && queued {
+            // It is gone, and will not wait again.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Waits for the end.
@@ -352,7 +382,8 @@ impl Interest {
     /// Remembers who left a run that had begun and has not ended.
     fn note_left(&self) {
         let Some((key, _)) = self.run.key else { return };
-        if !matches!(*self.run.progress.borrow(), Progress::Running) {
+        let ended = matches!(*self.run.progress.borrow(), Progress::Finished(_));
+        if ended || !self.run.begun.load(Ordering::Relaxed) {
             return;
         }
         let parts = self.run.parts();

@@ -14,6 +14,7 @@
 
 mod cache;
 mod file_server;
+mod groups;
 mod layers;
 mod licences;
 mod nix;

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Tests need nothing beyond loopback, and the caches that they ask are there.
 pub const OFF_LINE: &str = "[settings]\nsubstituters = []\n\n[caches]\nallow-private-networks = true\n";
 
-/// A running `firn serve`; stopped when dropped.
+/// A running `firn serve`; stopped when dropped, and nothing of it is left then, even if it was killed before.
 #[derive(Debug)]
 pub struct Server {
     program: PathBuf,
@@ -166,6 +166,14 @@ impl Server {
         self.dir.join("data")
     }
 
+    /// The control groups that its builds are in, now.
+    #[must_use]
+    pub fn groups(&self) -> Vec<PathBuf> {
+        crate::groups::find(&self.data_dir().join("builds"))
+            .into_iter()
+            .collect()
+    }
+
     fn log_file(&self) -> PathBuf {
         self.dir.join("firn.log")
     }
@@ -270,6 +278,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
+        crate::groups::remove(&self.data_dir().join("builds"));
     }
 }
 

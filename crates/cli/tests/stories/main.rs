@@ -13,6 +13,7 @@ mod cancelled_builds;
 mod checked_builds;
 mod explained_builds;
 mod hostile_clients;
+mod hostile_neighbours;
 mod interrupted_server;
 mod joined_builds;
 mod legacy_protocol;

@@ -141,6 +141,8 @@ CREATE TABLE build (
     key           BYTEA            NOT NULL,
     drv_path      TEXT COLLATE "C" NOT NULL,
     drv           BYTEA            NOT NULL, -- digest of the derivation without its inputs
+    package       TEXT COLLATE "C" NOT NULL, -- name of the derivation without its version
+    system        TEXT COLLATE "C" NOT NULL, -- as x86_64-linux
     started       BIGINT           NOT NULL,
     stopped       BIGINT           NOT NULL,
     wall_ms       BIGINT           NOT NULL,
@@ -152,7 +154,8 @@ CREATE TABLE build (
     failure       TEXT             NOT NULL, -- as the client was told; empty when built
     inputs        BYTEA            NOT NULL  -- numbers of objects; src/inputs.rs has the format
 );
-CREATE INDEX build_account ON build (account);
+CREATE INDEX build_account ON build (account, package, system, state, started, id);
+CREATE INDEX build_package ON build (package, system, started, id) WHERE shared = 1 AND state = 'built';
 CREATE INDEX build_drv ON build (drv, started, id);
 CREATE INDEX build_key ON build (key, started, id);
 

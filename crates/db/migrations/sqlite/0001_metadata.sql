@@ -141,6 +141,8 @@ CREATE TABLE build (
     key           BLOB    NOT NULL,
     drv_path      TEXT    NOT NULL,
     drv           BLOB    NOT NULL,                    -- digest of the derivation without its inputs
+    package       TEXT    NOT NULL,                    -- name of the derivation without its version
+    system        TEXT    NOT NULL,                    -- as x86_64-linux
     started       INTEGER NOT NULL,
     stopped       INTEGER NOT NULL,
     wall_ms       INTEGER NOT NULL,
@@ -152,7 +154,8 @@ CREATE TABLE build (
     failure       TEXT    NOT NULL,                    -- as the client was told; empty when built
     inputs        BLOB    NOT NULL                     -- numbers of objects; src/inputs.rs has the format
 ) STRICT;
-CREATE INDEX build_account ON build (account);
+CREATE INDEX build_account ON build (account, package, system, state, started, id);
+CREATE INDEX build_package ON build (package, system, started, id) WHERE shared = 1 AND state = 'built';
 CREATE INDEX build_drv ON build (drv, started, id);
 CREATE INDEX build_key ON build (key, started, id);
 

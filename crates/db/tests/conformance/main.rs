@@ -9,6 +9,7 @@ mod builds;
 mod concurrency;
 mod failures;
 mod grounds;
+mod history;
 mod isolation;
 mod policies;
 mod runs;
@@ -70,6 +71,7 @@ conformance! {
     grounds: outputs_by_path, by_the_rule_of_results, objects, forgotten_runs;
     runs: round_trip, newest_first, known_to_whom, after_removal, checks_are_no_results, of_objects, of_requests, objects_by_number,
         differing_outputs, differing_for_whom, latest_request_of_a_derivation, forgotten_runs, strange_inputs;
+    history: what_runs_took, own_and_others, latest_of_each, many_packages;
     usage: in_sum, in_time, of_all;
     bad_rows: named_by_table_and_row;
 }

@@ -9,7 +9,9 @@ use crate::wire::Encoder;
 
 const INFO: u64 = 3;
 const BUILDS: u64 = 104;
+const WARN: u64 = 1;
 const BUILD: u64 = 105;
+const BUILD_WAITING: u64 = 111;
 const BUILD_LOG_LINE: u64 = 101;
 const SET_PHASE: u64 = 104;
 const PROGRESS: u64 = 105;
@@ -23,6 +25,8 @@ pub(crate) struct Activities {
     running: BTreeMap<u64, u64>,
     /// The activity that stands for all builds of the current request.
     builds: Option<u64>,
+    /// Likewise, of those that wait.
+    waiting: BTreeMap<u64, u64>,
 }
 
 impl Activities {
@@ -33,6 +37,7 @@ impl Activities {
             next: base.unwrap_or_else(random),
             running: BTreeMap::new(),
             builds: None,
+            waiting: BTreeMap::new(),
         }
     }
 
@@ -53,6 +58,14 @@ impl Activities {
         {
             self.start_builds().encode(self.version, out);
         }
+        match event {
+            LogEvent::Waiting { id, .. } | LogEvent::WaitingEnded { id } | LogEvent::BuildStopped { id } => {
+                if let Some(activity) = self.waiting.remove(&id) {
+                    StderrMessage::StopActivity(activity).encode(self.version, out);
+                }
+            }
+            _ => {}
+        }
         if let Some(message) = self.message(event) {
             message.encode(self.version, out);
         }
@@ -60,8 +73,9 @@ impl Activities {
 
     /// Stops what the request left running.
     pub(crate) fn finish(&mut self, out: &mut Encoder) {
+        let waiting = std::mem::take(&mut self.waiting).into_values();
         let running = std::mem::take(&mut self.running).into_values();
-        for activity in running.chain(self.builds.take()) {
+        for activity in waiting.chain(running).chain(self.builds.take()) {
             StderrMessage::StopActivity(activity).encode(self.version, out);
         }
     }
@@ -109,6 +123,21 @@ impl Activities {
                     parent: 0,
                 })
             }
+            LogEvent::Waiting { id, text } => {
+                let parent = *self.running.get(&id)?;
+                let activity = self.next;
+                self.next += 1;
+                self.waiting.insert(id, activity);
+                Some(StderrMessage::StartActivity {
+                    id: activity,
+                    level: WARN,
+                    kind: BUILD_WAITING,
+                    text: text.into_bytes(),
+                    fields: Vec::new(),
+                    parent,
+                })
+            }
+            LogEvent::WaitingEnded { .. } => None,
             LogEvent::BuildLine { id, line } => result(self.running.get(&id), BUILD_LOG_LINE, line),
             LogEvent::BuildPhase { id, phase } => {
                 result(self.running.get(&id), SET_PHASE, phase.into_bytes())

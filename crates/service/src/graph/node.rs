@@ -11,6 +11,8 @@ use firn_nix::{CaMethod, ContentAddress, Derivation, DerivationOutput, Hash, Pat
 pub(crate) struct Node {
     pub(crate) path: StorePath,
     pub(crate) kind: DerivationKind,
+    /// The system that it is built for.
+    pub(crate) platform: Box<[u8]>,
     /// In the order of names, with paths as far as they are known before the build.
     pub(crate) outputs: Box<[(String, Option<StorePath>)]>,
     /// Derivations that it is built from, with the outputs that it uses of each.
@@ -101,6 +103,7 @@ impl Node {
         Ok(Self {
             path: named(),
             kind,
+            platform: drv.basic.platform.into(),
             outputs: outputs.into(),
             inputs: drv
                 .input_drvs

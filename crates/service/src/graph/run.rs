@@ -1,6 +1,6 @@
 //! Taking the steps of a plan, as many at a time as is useful, the most urgent first.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use firn_nix::{BasicDerivation, StorePath};
 use firn_protocol::{BuildMode, BuildOptions, BuildResult, BuildStatus, LogEvent, LogSink, StoreError};
@@ -16,6 +16,10 @@ use crate::realise::Request;
 
 /// Steps of one request that are under way at once, beyond what can run: what is reused waits for the disk, not for a slot.
 const AHEAD: usize = 24;
+/// Milliseconds that a build is taken to last of whose package nothing is known.
+const UNKNOWN_COST: u64 = 1000;
+/// Names that the database is asked about at once.
+const TOGETHER: usize = 1024;
 
 /// How a request went.
 #[derive(Debug, Default)]
@@ -153,14 +157,49 @@ impl<P: Ports> AccountStore<P> {
         log: &LogSink,
     ) -> Result<(), StoreError> {
         let builds = decider.decide(plan, Some(log)).await?;
-        plan.rank(graph, |_| 1);
+        let costs = self.costs(graph, &builds).await;
+        plan.rank(graph, |number| {
+            costs.get(&number).copied().unwrap_or(UNKNOWN_COST)
+        });
         plan.link(graph, &builds);
         Ok(())
     }
 
+    /// Milliseconds that builds are expected to take, where that is known.
+    async fn costs(&self, graph: &Graph, builds: &BTreeSet<usize>) -> HashMap<usize, u64> {
+        let mut costs = HashMap::new();
+        let mut by_system: BTreeMap<&[u8], Vec<(usize, &str)>> = BTreeMap::new();
+        for &number in builds {
+            if let Some(node) = graph.node(number)
+                && let Some(name) = node.path.derivation_name()
+            {
+                by_system.entry(&node.platform).or_default().push((number, name));
+            }
+        }
+        let Ok(terms) = self.terms().await else {
+            return costs;
+        };
+        for (platform, nodes) in by_system {
+            let Ok(system) = std::str::from_utf8(platform) else {
+                continue;
+            };
+            for part in nodes.chunks(TOGETHER) {
+                let names = part.iter().map(|(_, name)| (*name).to_owned()).collect();
+                // It is for the order only.
+                let expected = self.house.expected(terms.sharing(), system, &names).await;
+                let expected = expected.unwrap_or_default();
+                costs.extend(part.iter().filter_map(|(number, name)| {
+                    let wall_ms = expected.get(*name)?.wall_ms;
+                    Some((*number, wall_ms.max(1)))
+                }));
+            }
+        }
+        costs
+    }
+
     /// Links builds that were decided late; what they need may have failed already.
     fn note_fallen(&self, graph: &Graph, plan: &mut Plan, builds: &BTreeSet<usize>, ran: &mut Ran) {
-        plan.rank(graph, |_| 1);
+        plan.rank(graph, |_| UNKNOWN_COST);
         for (number, failed) in plan.link(graph, builds) {
             let cause = ran.causes.get(&failed).copied().unwrap_or(failed);
             ran.fell(plan.failed(number), cause);

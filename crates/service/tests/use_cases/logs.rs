@@ -44,7 +44,7 @@ async fn who_comes_late_gets_the_log_from_its_start() {
 async fn a_log_that_ends_before_its_run_does_not_end_the_waiting() {
     let world = World::new();
     let alice = world.account("alice").await;
-    let drv = Drv::new("thing", &["log:only", "close-log", "wait"], &[]);
+    let drv = Drv::new("thing", &["log:only\n", "close-log", "wait"], &[]);
     let mut asked = Asked::plain(&alice, &drv);
     asked.saw("only").await;
     world.builder.release(1);

@@ -13,6 +13,7 @@ mod ladder;
 mod ledger;
 mod logs;
 mod non_interference;
+mod queue;
 mod results;
 mod runs;
 mod settings;
