@@ -209,7 +209,7 @@ async fn handle(house: &Arc<House>, request: Request) -> Result<Reply, StoreErro
         }
         Request::AccountRemove { name } => {
             let account = find(house, &name).await?;
-            db.remove_account(&account.name).await.map_err(told)?;
+            house.remove_account(&account).await?;
             Ok(Reply::done(
                 json!({ "removed": name }),
                 &format!("account '{name}' removed"),

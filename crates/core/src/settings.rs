@@ -194,6 +194,13 @@ pub const SETTINGS: &[Definition] = &[
         about: "seconds after which a request gives up (0: no limit), when the client names none",
     },
     Definition {
+        name: "trusted",
+        kind: Kind::Bool,
+        // Whether an upload needs a proof is not for the session that uploads to say.
+        up_to: Level::Account,
+        about: "whether the account's clients are believed: if not, they send derivations, and every path must be content-addressed or signed",
+    },
+    Definition {
         name: "trusted-public-keys",
         kind: Kind::Keys,
         up_to: Level::SshEnvironment,
@@ -273,6 +280,8 @@ pub struct Effective {
     pub substituters: Vec<CacheUrl>,
     /// Seconds.
     pub timeout: Option<u64>,
+    /// The account's own clients are believed.
+    pub trusted: bool,
     /// In the order of preference; no two of one name.
     pub trusted_public_keys: Vec<PublicKey>,
 }
@@ -299,6 +308,7 @@ impl Default for Effective {
             substitute: true,
             substituters: "https://cache.nixos.org".parse().into_iter().collect(),
             timeout: None,
+            trusted: true,
             trusted_public_keys: "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="
                 .parse()
                 .into_iter()
@@ -456,6 +466,7 @@ impl Effective {
             "substitute" => self.substitute = boolean()?,
             "substituters" => self.substituters = caches(value).map_err(refused)?,
             "timeout" => self.timeout = number()?,
+            "trusted" => self.trusted = boolean()?,
             "trusted-public-keys" => self.trusted_public_keys = keys(value).map_err(refused)?,
             _ => return Err(refused("it is defined without a meaning".into())),
         }
@@ -514,6 +525,7 @@ impl Effective {
             "substitute" => self.substitute.to_string(),
             "substituters" => joined(&self.substituters),
             "timeout" => number(self.timeout),
+            "trusted" => self.trusted.to_string(),
             "trusted-public-keys" => joined(&self.trusted_public_keys),
             _ => String::new(),
         }

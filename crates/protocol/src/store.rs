@@ -177,7 +177,7 @@ pub trait Store: Send + Sync + 'static {
     /// The NAR of a valid path, exactly `nar_size` bytes; an error when it is not valid.
     fn nar_from_path(&self, path: StorePath) -> impl Future<Output = Result<ByteStream, StoreError>> + Send;
 
-    /// Starts an upload; nothing of it is valid before [`Upload::commit`] returns.
+    /// Starts an upload; nothing of it is valid before [`Upload::commit`] or [`Upload::checkpoint`] returns.
     fn begin_upload(&self) -> impl Future<Output = Result<Self::Upload, StoreError>> + Send;
 
     /// Adds bytes whose path follows from them: flat bytes for `Text` and `Flat`, a NAR for `Nar` and `Git`. Reads `body` to its end.
@@ -228,7 +228,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// A batch of paths on their way in. Dropped without [`Upload::commit`], it leaves nothing.
+/// A batch of paths on their way in. Dropped without [`Upload::commit`], it leaves nothing but what a checkpoint made valid.
 pub trait Upload: Send {
     /// Takes one path. Reads exactly `info.nar_size` bytes from `nar` on success; on an error the session drains the rest.
     /// References must be valid already or come earlier in the same upload (or be the path itself).
@@ -246,6 +246,10 @@ pub trait Upload: Send {
         deriver: Option<StorePath>,
         nar: &mut (dyn AsyncRead + Send + Unpin),
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Makes everything added so far valid, durably, if it is closed: what has come whole need not come again when the upload breaks
+    /// off. Otherwise it waits for the rest.
+    fn checkpoint(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Makes everything added valid, durably, at once.
     fn commit(self) -> impl Future<Output = Result<(), StoreError>> + Send;

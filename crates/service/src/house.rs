@@ -138,6 +138,20 @@ impl<P: Ports> House<P> {
         Ok(account)
     }
 
+    /// Removes an account, and what it keeps besides the database.
+    ///
+    /// # Errors
+    /// When it is gone already, or the database fails.
+    pub async fn remove_account(&self, account: &Account) -> Result<(), StoreError> {
+        let removed = self.db.remove_account(&account.name).await;
+        removed.map_err(|e| match e {
+            e @ DatabaseError::NoAccount(_) => StoreError::new(e.to_string()),
+            e => failed(e),
+        })?;
+        self.forget_brought_logs(account.id);
+        Ok(())
+    }
+
     /// The store of one account, as a session without an SSH key or environment of its own sees it.
     #[must_use]
     pub fn store(self: &Arc<Self>, account: Account) -> AccountStore<P> {

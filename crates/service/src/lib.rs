@@ -7,9 +7,12 @@
 //! The order of events that every use case keeps: bytes are on disk before rows speak of them, rows are committed before a client is
 //! told.
 
+mod brought_logs;
+mod build_logs;
 mod compare_contents;
 mod content_address;
 mod desk;
+mod detached;
 mod explain_build;
 mod graph;
 mod ground;
@@ -38,10 +41,12 @@ mod store;
 mod substitute;
 mod sweep;
 mod terms;
+mod untrusted;
 mod upload;
 mod usage;
 mod waiting;
 
+pub use build_logs::{BuildLog, LogSource, RunningBuild};
 pub use compare_contents::Compared;
 pub use desk::{Desk, ExplainedCandidate, Explanation, SettingRow, SigningKeyRow};
 pub use explain_build::{BuildExplanation, Cause, Comparison, DifferingInput};

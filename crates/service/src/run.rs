@@ -103,7 +103,7 @@ pub(crate) async fn lead<P: Ports>(house: Arc<House<P>>, asked: Asked, queued: Q
         }
         Err(e) => database_failed(&e),
     };
-    end(&house, id, duty, finished);
+    end(&house, id, sharing.account, duty, finished).await;
 }
 
 /// Remembers a failure that is the builder's own doing: the same build would fail again. Nothing else is: not what was cancelled, what
@@ -155,10 +155,10 @@ pub(crate) async fn lead_check<P: Ports>(house: Arc<House<P>>, asked: Asked, que
         }
         Err(failure) => Finished::Failed(failure, None),
     };
-    end(&house, id, duty, finished);
+    end(&house, id, account, duty, finished).await;
 }
 
-fn end<P: Ports>(house: &House<P>, id: BuildId, duty: Lead, finished: Finished) {
+async fn end<P: Ports>(house: &House<P>, id: BuildId, account: AccountId, duty: Lead, finished: Finished) {
     // Nobody will ask for the log of a run that did not end, or was none.
     if matches!(
         &finished,
@@ -166,6 +166,7 @@ fn end<P: Ports>(house: &House<P>, id: BuildId, duty: Lead, finished: Finished) 
     ) {
         log::remove(&house.settings.log_dir, id);
     }
+    house.note_detached(account, &duty, &finished).await;
     duty.finish(finished);
 }
 

@@ -18,15 +18,12 @@ use crate::House;
 use crate::ports::{Account, Ports, Views as _};
 use crate::realise::Request;
 use crate::resolve::failed;
-use crate::signatures;
 use crate::terms::{Session, Terms};
 use crate::upload::AccountUpload;
+use crate::{signatures, untrusted};
 
 /// Bytes of the largest `.drv` that is read.
 pub(crate) const MAX_DERIVATION: u64 = 64 << 20;
-
-/// Bytes of the largest build log that a client may bring.
-const MAX_LOG: u64 = 1 << 30;
 
 /// All that a session of one account can reach. No method takes an account: a session cannot express a request across accounts.
 pub struct AccountStore<P: Ports> {
@@ -349,6 +346,7 @@ impl<P: Ports> Store for AccountStore<P> {
         options: BuildOptions,
         log: LogSink,
     ) -> Result<BuildResult, StoreError> {
+        untrusted::build(&self.terms().await?.settings, &drv_path, &drv)?;
         let drv = with_known_paths(&drv_path, drv);
         self.realise(Request {
             drv_path,
@@ -375,15 +373,10 @@ impl<P: Ports> Store for AccountStore<P> {
 
     async fn add_build_log(
         &self,
-        _drv_path: StorePath,
+        drv_path: StorePath,
         body: &mut (dyn AsyncRead + Send + Unpin),
     ) -> Result<(), StoreError> {
-        // Firn keeps the logs of its own runs; one that a client brings proves nothing and is not kept.
-        let mut body = body.take(MAX_LOG);
-        tokio::io::copy(&mut body, &mut tokio::io::sink())
-            .await
-            .map(|_| ())
-            .map_err(|e| StoreError::new(format!("cannot read the log: {e}")))
+        self.bring_log(&drv_path, body).await
     }
 }
 

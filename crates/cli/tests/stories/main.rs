@@ -8,6 +8,7 @@
 
 mod administration;
 mod binary_caches;
+mod build_logs;
 mod cancelled_builds;
 mod checked_builds;
 mod explained_builds;

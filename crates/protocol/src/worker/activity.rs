@@ -43,6 +43,16 @@ impl Activities {
 
     /// Writes what the event means for the client. Events of builds that are not running mean nothing.
     pub(crate) fn render(&mut self, event: LogEvent, out: &mut Encoder) {
+        if !self.version.has_activities() {
+            let mut line = match event {
+                LogEvent::Message(text) => text.into_bytes(),
+                LogEvent::BuildLine { line, .. } => line,
+                _ => return,
+            };
+            line.push(b'\n');
+            StderrMessage::Next(line).encode(self.version, out);
+            return;
+        }
         if let LogEvent::Progress { .. } = event
             && self.builds.is_none()
         {

@@ -11,8 +11,8 @@ pub struct Version {
 }
 
 impl Version {
-    /// What Nix 2.3 speaks, the oldest that is served.
-    pub const OLDEST: Self = Self { minor: 21 };
+    /// The oldest that is served: no Nix 2 speaks an older one, Nix 2.3 speaks 1.21.
+    pub const OLDEST: Self = Self { minor: 18 };
     /// What Nix 2.24 and later speak, the newest there is.
     pub const NEWEST: Self = Self { minor: 38 };
 
@@ -47,6 +47,14 @@ impl Version {
 
     pub(crate) const fn has_cpu_affinity(self) -> bool {
         self.since(14)
+    }
+
+    pub(crate) const fn has_activities(self) -> bool {
+        self.since(20)
+    }
+
+    pub(crate) const fn has_pulled_nar(self) -> bool {
+        self.since(21)
     }
 
     pub(crate) const fn has_substitutable_map(self) -> bool {

@@ -440,6 +440,13 @@ impl Upload for MemoryUpload {
         Ok(())
     }
 
+    async fn checkpoint(&mut self) -> Result<(), StoreError> {
+        for entry in self.entries.drain(..) {
+            self.store.insert(entry);
+        }
+        Ok(())
+    }
+
     async fn commit(self) -> Result<(), StoreError> {
         for entry in self.entries {
             self.store.insert(entry);

@@ -23,4 +23,5 @@ mod substitution;
 #[path = "../support/mod.rs"]
 mod support;
 mod trust;
+mod untrusted;
 mod uploads;

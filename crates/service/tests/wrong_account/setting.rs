@@ -137,6 +137,9 @@ pub async fn setting(standing: Standing, bob_has: bool) -> Setting {
             .await
             .unwrap();
         assert!(build(&bob, &names.drv).await.done().status.is_success());
+        bob.add_build_log(path("brought-1.0.drv"), &mut &b"bobs log"[..])
+            .await
+            .unwrap();
         // Something of his that is not reproducible.
         let chance = Drv::new("chance", &["random"], &[]);
         build(&bob, &chance).await.done();
