@@ -140,7 +140,11 @@ impl<P: Ports> AccountStore<P> {
         };
         // The platform is one of the settings' systems: everything else was refused above.
         let system = drv.platform.escape_ascii().to_string();
-        let (isolation, class) = match self.house.class(&system, settings.sandbox) {
+        let found = match refuse::builtin(&drv) {
+            Some(name) => Ok(self.house.builtin_class(&name)),
+            None => self.house.class(&system, settings.sandbox),
+        };
+        let (isolation, class) = match found {
             Ok(found) => found,
             Err(why) => return Ok(rejected(format!("cannot build '{}': {why}", request.drv_path))),
         };

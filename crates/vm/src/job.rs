@@ -71,6 +71,9 @@ impl Job {
         if spec.network != Network::Loopback {
             return Some("a machine has no network".to_owned());
         }
+        if spec.own {
+            return Some("a guest has no program of its own".to_owned());
+        }
         if !spec.cgroups.is_empty() || !spec.devices.is_empty() {
             return Some("control groups and devices are the guest's own".to_owned());
         }
@@ -225,7 +228,8 @@ own: false,
         };
         refused(|it| it.sandbox.scratch = "/".into());
         refused(|it| it.sandbox.host_ids = None);
-        refused(|it| it.sandbox.network = Network::Host);
+        refused(|it| it.sandbox.network = Network::Relayed(firn_sandbox::Relay::default()));
+        refused(|it| it.sandbox.own = true);
         refused(|it| it.sandbox.devices = vec!["/dev/vda".into()]);
         refused(|it| it.sandbox.cgroups = vec!["/sys/fs/cgroup".into()]);
         for source in ["/dev/vda", "/inputs", "/inputs/../etc", "/inputs/a/b", "/"] {

@@ -90,13 +90,13 @@ impl Flow {
 
     /// Move what there is in both directions. `false` when it is over.
     pub(super) fn pump(&mut self, socket: &mut Socket<'_>) -> bool {
-        if self.to_host(socket).and_then(|()| self.to_command(socket)).is_err() {
+        if self.send_on(socket).and_then(|()| self.bring_back(socket)).is_err() {
             socket.abort();
         }
         !matches!(socket.state(), State::Closed | State::TimeWait)
     }
 
-    fn to_host(&mut self, socket: &mut Socket<'_>) -> io::Result<()> {
+    fn send_on(&mut self, socket: &mut Socket<'_>) -> io::Result<()> {
         self.full = false;
         while socket.can_recv() && !self.full {
             let host = &mut self.host;
@@ -123,7 +123,7 @@ impl Flow {
         Ok(())
     }
 
-    fn to_command(&mut self, socket: &mut Socket<'_>) -> io::Result<()> {
+    fn bring_back(&mut self, socket: &mut Socket<'_>) -> io::Result<()> {
         while socket.can_send() && !self.host_done {
             let host = &mut self.host;
             let read = socket.send(|space| match host.read(space) {
