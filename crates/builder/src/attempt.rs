@@ -80,7 +80,10 @@ impl Attempt {
             ..
         } = &*self.job;
         if let (Err(why), b"builtin:fetchurl") = (&self.shared.config.fixed.network, drv.builder.as_slice()) {
-            let local = drv.env.get(&b"url"[..]).is_some_and(|url| url.starts_with(b"file:"));
+            let local = drv
+                .env
+                .get(&b"url"[..])
+                .is_some_and(|url| url.starts_with(b"file:"));
             if !local {
                 return Err(RunFailure::InputRejected(format!(
                     "cannot build '{drv_path}': it fetches from the network, and there is none here for builds: {why}"

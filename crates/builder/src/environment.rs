@@ -112,8 +112,13 @@ impl Environment {
             put(&mut env, "NIX_OUTPUT_CHECKED", "1");
             // Nix takes these from the daemon's own environment; ours has nothing for builds.
             for name in &request.options.impure_env_vars {
-                let value = std::str::from_utf8(name).ok().and_then(|name| request.variables.get(name));
-                env.insert(name.clone(), value.map(|value| value.clone().into()).unwrap_or_default());
+                let value = std::str::from_utf8(name)
+                    .ok()
+                    .and_then(|name| request.variables.get(name));
+                env.insert(
+                    name.clone(),
+                    value.map(|value| value.clone().into()).unwrap_or_default(),
+                );
             }
         }
         put(&mut env, "NIX_LOG_FD", "2");
@@ -135,7 +140,10 @@ impl Environment {
     /// A builtin builder is given the derivation's variables as they are, and the operator's as arguments.
     fn builtin(request: &Request<'_>, rewrite: impl Fn(&[u8]) -> Vec<u8>) -> Result<Self, RunFailure> {
         let Request { drv, drv_path, .. } = request;
-        let operators = request.variables.iter().map(|(name, value)| format!("{name}={value}").into());
+        let operators = request
+            .variables
+            .iter()
+            .map(|(name, value)| format!("{name}={value}").into());
         let env = drv.env.iter().map(|(name, value)| (name.clone(), value.clone()));
         Ok(Self {
             program: drv.builder.clone(),
@@ -274,7 +282,11 @@ mod tests {
             drv.outputs
                 .insert("out".into(), DerivationOutput::Fixed { path: None, ca });
         };
-        let built = environment(&[("impureEnvVars", "http_proxy PATH"), ("http_proxy", "mine")], fixed).unwrap();
+        let built = environment(
+            &[("impureEnvVars", "http_proxy PATH"), ("http_proxy", "mine")],
+            fixed,
+        )
+        .unwrap();
         let lines = lines(&built);
         for line in ["NIX_OUTPUT_CHECKED=1", "http_proxy=p", "PATH="] {
             assert!(lines.iter().any(|l| l == line), "{line} is not in {lines:?}");

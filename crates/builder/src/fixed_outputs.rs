@@ -67,7 +67,10 @@ impl FixedOutputs {
             mode: 0o644,
         };
         let mut files = vec![
-            file("/etc/nsswitch.conf", b"hosts: files dns\nservices: files\n".into()),
+            file(
+                "/etc/nsswitch.conf",
+                b"hosts: files dns\nservices: files\n".into(),
+            ),
             file("/etc/resolv.conf", format!("nameserver {RESOLVER}\n").into()),
             file("/etc/hosts", hosts(&read("/etc/hosts"), &network.allow).into()),
         ];
@@ -115,8 +118,13 @@ fn resolvers(resolv_conf: &str) -> Vec<SocketAddr> {
 fn hosts(hosts: &str, allow: &[IpRange]) -> String {
     let mut text = HOSTS.to_owned();
     for line in hosts.lines() {
-        let address = line.split_whitespace().next().and_then(|word| word.parse::<IpAddr>().ok());
-        if address.is_some_and(|address| is_public(address) || allow.iter().any(|range| range.contains(address))) {
+        let address = line
+            .split_whitespace()
+            .next()
+            .and_then(|word| word.parse::<IpAddr>().ok());
+        if address
+            .is_some_and(|address| is_public(address) || allow.iter().any(|range| range.contains(address)))
+        {
             text.push_str(line);
             text.push('\n');
         }

@@ -102,9 +102,12 @@ impl Attempt {
                     tail,
                 );
                 match for_want(&self.job.drv_path, &exit, resources, &self.job.limits, failed) {
-                    Some(RunFailure::Builder(text)) if is_fixed(&self.job.drv) => Err(RunFailure::Builder(
-                        format!("{text}\n{}", note("virtual machines of builds have none (build.sandboxes)")),
-                    )),
+                    Some(RunFailure::Builder(text)) if is_fixed(&self.job.drv) => {
+                        Err(RunFailure::Builder(format!(
+                            "{text}\n{}",
+                            note("virtual machines of builds have none (build.sandboxes)")
+                        )))
+                    }
                     Some(failure) => Err(failure),
                     None => {
                         let taken = std::mem::take(&mut intake.taken);

@@ -46,7 +46,8 @@ pub(crate) fn build_env(call: &Call<'_>) -> Result<(), BuiltinError> {
 }
 
 fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|byte| b" \t\n\r".contains(byte)).filter(|word| !word.is_empty())
+    text.split(|byte| b" \t\n\r".contains(byte))
+        .filter(|word| !word.is_empty())
 }
 
 /// For each package: whether it is active, its priority, the number of its paths, and they.
@@ -87,7 +88,9 @@ fn profile(out: &Path, packages: Vec<Package>) -> Result<(), BuiltinError> {
         let file = path.join(PROPAGATES);
         match fs::read(&file) {
             Ok(names) => {
-                let names = names.split(|byte| b" \n".contains(byte)).filter(|name| !name.is_empty());
+                let names = names
+                    .split(|byte| b" \n".contains(byte))
+                    .filter(|name| !name.is_empty());
                 postponed.extend(names.map(|name| PathBuf::from(OsStr::from_bytes(name))));
                 Ok(())
             }
@@ -109,7 +112,10 @@ fn profile(out: &Path, packages: Vec<Package>) -> Result<(), BuiltinError> {
 }
 
 fn absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 /// The links made so far, with the priority of whom each is of.

@@ -96,7 +96,12 @@ fn inside(out: &Path, name: &Path) -> Result<Option<PathBuf>, String> {
         at.push(part);
         match fs::symlink_metadata(&at) {
             Ok(meta) if meta.is_dir() => {}
-            Ok(_) => return Err(format!("'{}' is in something that is no directory", name.display())),
+            Ok(_) => {
+                return Err(format!(
+                    "'{}' is in something that is no directory",
+                    name.display()
+                ));
+            }
             Err(_) => fs::create_dir(&at).map_err(|e| format!("creating '{}': {e}", at.display()))?,
         }
     }
@@ -115,14 +120,18 @@ fn make(entry: &mut Entry<'_, impl Read>, at: &Path, out: &Path) -> Result<(), M
         };
     }
     match existing {
-        Some(meta) if meta.is_dir() => return Err(Make::Archive("is there already, and a directory".to_owned())),
+        Some(meta) if meta.is_dir() => {
+            return Err(Make::Archive("is there already, and a directory".to_owned()));
+        }
         // The later one counts.
         Some(_) => fs::remove_file(at).of_file("removing", at)?,
         None => {}
     }
     let link = |entry: &Entry<'_, _>| {
         let target = entry.link_name_bytes();
-        target.map(|target| PathBuf::from(OsStr::from_bytes(&target))).ok_or_else(|| Make::Archive("links to nothing".to_owned()))
+        target
+            .map(|target| PathBuf::from(OsStr::from_bytes(&target)))
+            .ok_or_else(|| Make::Archive("links to nothing".to_owned()))
     };
     match kind {
         EntryType::Symlink => Ok(symlink(link(entry)?, at).of_file("creating", at)?),
@@ -136,7 +145,9 @@ fn make(entry: &mut Entry<'_, impl Read>, at: &Path, out: &Path) -> Result<(), M
                     let text = fs::read_link(&target).of_file("reading", &target)?;
                     Ok(symlink(text, at).of_file("creating", at)?)
                 }
-                _ => Err(Make::Archive("links to what is no file of the archive".to_owned())),
+                _ => Err(Make::Archive(
+                    "links to what is no file of the archive".to_owned(),
+                )),
             }
         }
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
@@ -150,6 +161,8 @@ fn make(entry: &mut Entry<'_, impl Read>, at: &Path, out: &Path) -> Result<(), M
             Ok(io::copy(entry, &mut file).map(drop).of_file("writing", at)?)
         }
         EntryType::XGlobalHeader | EntryType::XHeader => Ok(()),
-        _ => Err(Make::Archive("is neither a file, a directory nor a link".to_owned())),
+        _ => Err(Make::Archive(
+            "is neither a file, a directory nor a link".to_owned(),
+        )),
     }
 }

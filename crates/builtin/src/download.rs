@@ -97,7 +97,9 @@ fn file(
     url: &Url,
     mut take: impl FnMut(&mut dyn Read) -> Result<(), Fault>,
 ) -> Result<Result<(), BuiltinError>, String> {
-    let path = url.to_file_path().map_err(|()| "this is no file here".to_owned())?;
+    let path = url
+        .to_file_path()
+        .map_err(|()| "this is no file here".to_owned())?;
     let mut file = std::fs::File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     match take(&mut file) {
         Ok(()) => Ok(Ok(())),

@@ -53,7 +53,15 @@ fn clear(out: &Path) -> Result<(), Fault> {
 }
 
 fn copy(body: &mut dyn Read, out: &Path) -> Result<(), Fault> {
-    let here = |what| move |error: io::Error| Fault::Here(BuiltinError::File { what, path: out.to_owned(), source: error });
+    let here = |what| {
+        move |error: io::Error| {
+            Fault::Here(BuiltinError::File {
+                what,
+                path: out.to_owned(),
+                source: error,
+            })
+        }
+    };
     let mut file = fs::File::create_new(out).map_err(here("creating"))?;
     let mut chunk = vec![0; CHUNK];
     loop {

@@ -63,7 +63,8 @@ impl<'a> Call<'a> {
     }
 
     fn path(&self, name: &'static str) -> Result<PathBuf, BuiltinError> {
-        self.get(name).map(|value| PathBuf::from(OsStr::from_bytes(value)))
+        self.get(name)
+            .map(|value| PathBuf::from(OsStr::from_bytes(value)))
     }
 
     fn is_set(&self, name: &str) -> bool {

@@ -10,8 +10,12 @@ use rustls::{ClientConfig, RootCertStore};
 
 /// With the certificates of a PEM file. Those that rustls cannot use are passed over.
 pub(crate) fn config(file: &Path) -> Result<ClientConfig, String> {
-    let certificates = CertificateDer::pem_file_iter(file)
-        .map_err(|_| format!("there are no certificates to trust: the operator has given no {}", file.display()))?;
+    let certificates = CertificateDer::pem_file_iter(file).map_err(|_| {
+        format!(
+            "there are no certificates to trust: the operator has given no {}",
+            file.display()
+        )
+    })?;
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(certificates.filter_map(Result::ok));
     of(roots)

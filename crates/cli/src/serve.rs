@@ -335,8 +335,13 @@ fn fixed_outputs(build: &config::Build) -> FixedOutputs {
         BuildNetwork::User => match firn_sandbox::probe::can_relay() {
             Ok(()) => Ok(build.network_allow.clone()),
             Err(why) => {
-                tracing::warn!(why, "fixed-output builds have no network here; `firn doctor` says more");
-                Err(format!("this machine does not let the service give it one ({why})"))
+                tracing::warn!(
+                    why,
+                    "fixed-output builds have no network here; `firn doctor` says more"
+                );
+                Err(format!(
+                    "this machine does not let the service give it one ({why})"
+                ))
             }
         },
     };

@@ -135,7 +135,15 @@ mod tests {
         assert!(contains("0.0.0.0/0", "1.2.3.4") && !contains("0.0.0.0/0", "::1"));
         assert!(contains("fd00::/8", "fdff::1") && !contains("fd00::/8", "fc00::1"));
         assert!(contains("::/0", "fc00::1"));
-        for wrong in ["", "10.0.0.0/33", "10.0.0/8", "::/129", "::/-1", "host", "10.0.0.0/8/8"] {
+        for wrong in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "::/129",
+            "::/-1",
+            "host",
+            "10.0.0.0/8/8",
+        ] {
             assert!(wrong.parse::<IpRange>().is_err(), "{wrong}");
         }
         assert_eq!("::1".parse::<IpRange>().unwrap().to_string(), "::1/128");
@@ -172,7 +180,13 @@ mod tests {
         ] {
             assert!(!is_public(private.parse().unwrap()), "{private}");
         }
-        for public in ["1.1.1.1", "100.63.0.1", "172.32.0.1", "2606:4700::1111", "64:ff9b::101:101"] {
+        for public in [
+            "1.1.1.1",
+            "100.63.0.1",
+            "172.32.0.1",
+            "2606:4700::1111",
+            "64:ff9b::101:101",
+        ] {
             assert!(is_public(public.parse().unwrap()), "{public}");
         }
     }

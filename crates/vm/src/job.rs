@@ -176,7 +176,7 @@ pub(crate) mod tests {
                 }],
                 files: vec![],
                 program: b"/bin/sh".to_vec(),
-own: false,
+                own: false,
                 argv: vec![b"sh".to_vec(), b"\xff".to_vec()],
                 env: vec![],
                 cwd: "/build".into(),

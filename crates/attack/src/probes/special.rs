@@ -45,7 +45,12 @@ pub(crate) fn private() -> Outcome {
 }
 
 pub(crate) fn private_v6() -> Outcome {
-    all(&["[fd00:ec2::254]:80", "[fd66:6972:6e00::53]:53", "[fc00::1]:80", "[64:ff9b::a9fe:a9fe]:80"])
+    all(&[
+        "[fd00:ec2::254]:80",
+        "[fd66:6972:6e00::53]:53",
+        "[fc00::1]:80",
+        "[64:ff9b::a9fe:a9fe]:80",
+    ])
 }
 
 /// The resolver of builds with a network stands for the host's, which may be a service of the host: one port of it.
@@ -55,7 +60,10 @@ pub(crate) fn resolver() -> Outcome {
 
 /// What others take for a service of the system.
 pub(crate) fn low_port() -> Outcome {
-    let bound = [TcpListener::bind("0.0.0.0:25").map(drop), UdpSocket::bind("0.0.0.0:53").map(drop)];
+    let bound = [
+        TcpListener::bind("0.0.0.0:25").map(drop),
+        UdpSocket::bind("0.0.0.0:53").map(drop),
+    ];
     match bound.into_iter().find(Result::is_ok) {
         Some(_) => Outcome::Reached,
         None => Outcome::of_io(TcpListener::bind("0.0.0.0:25")),

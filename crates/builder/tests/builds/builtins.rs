@@ -38,7 +38,11 @@ async fn files_are_fetched() {
     let Some(mut pair) = Pair::new() else { return };
     let dir = tempfile::tempdir().unwrap();
     tree(dir.path());
-    let nar = output(Command::new("nix-store").args(["--dump"]).arg(dir.path().join("tree")));
+    let nar = output(
+        Command::new("nix-store")
+            .args(["--dump"])
+            .arg(dir.path().join("tree")),
+    );
     std::fs::write(dir.path().join("nar"), &nar).unwrap();
     let xz = run("xz", &["-c", "nar"], dir.path());
     let (nar_hash, big) = (sha256(&nar), vec![b'x'; 3_000_000]);
@@ -57,8 +61,11 @@ async fn files_are_fetched() {
     let fetch = |attributes: &str| format!("import <nix/fetchurl.nix> {{ {attributes} }}");
     let hash = sha256(b"a file\n");
     for (path, hash) in [("file", &hash), ("moved", &hash), ("big", &big_hash)] {
-        pair.agree(&fetch(&format!("url = \"{}\"; sha256 = \"{hash}\";", web.url(path))))
-            .await;
+        pair.agree(&fetch(&format!(
+            "url = \"{}\"; sha256 = \"{hash}\";",
+            web.url(path)
+        )))
+        .await;
     }
     for path in ["tree.nar", "tree.nar.xz"] {
         let url = web.url(path);
@@ -72,7 +79,9 @@ async fn files_are_fetched() {
     let wrong = sha256(b"");
     for attributes in ["executable = true;", "unpack = false;"] {
         let failure = pair
-            .refuse_alike(&fetch(&format!("url = \"{url}\"; sha256 = \"{wrong}\"; {attributes}")))
+            .refuse_alike(&fetch(&format!(
+                "url = \"{url}\"; sha256 = \"{wrong}\"; {attributes}"
+            )))
             .await;
         assert!(failure.to_string().contains("hash mismatch"), "{failure}");
     }
@@ -189,10 +198,23 @@ async fn profiles_are_built() {
     let first = package(
         dir,
         "first",
-        &["bin/a", "bin/both", "share/deep/er/one", "share/info/dir", "lib/log", ".hidden", "manifest.nix"],
+        &[
+            "bin/a",
+            "bin/both",
+            "share/deep/er/one",
+            "share/info/dir",
+            "lib/log",
+            ".hidden",
+            "manifest.nix",
+        ],
         "",
     );
-    let second = package(dir, "second", &["bin/b", "bin/both", "share/deep/er/two", "etc/x"], "priority = 7;");
+    let second = package(
+        dir,
+        "second",
+        &["bin/b", "bin/both", "share/deep/er/two", "etc/x"],
+        "priority = 7;",
+    );
     let inactive = package(dir, "inactive", &["bin/never"], "active = \"false\";");
     std::os::unix::fs::symlink("nowhere", dir.join("second/bin/dangling")).unwrap();
     std::os::unix::fs::symlink("share", dir.join("second/linked")).unwrap();
@@ -201,12 +223,16 @@ async fn profiles_are_built() {
          carried = sh \"carried\" \"mkdir -p $out/bin; echo > $out/bin/carried; echo > $out/bin/a\" {}; in d // { outputs = [ \"out\" ]; })"
         .to_owned();
     pair.agree(&environment(&[])).await;
-    pair.agree(&environment(&[first.clone(), second.clone(), inactive, carrier])).await;
+    pair.agree(&environment(&[first.clone(), second.clone(), inactive, carrier]))
+        .await;
     pair.agree(&environment(&[second.clone(), first.clone()])).await;
 
     let same = package(dir, "same", &["bin/a"], "");
     let failure = pair.refuse_alike(&environment(&[first.clone(), same])).await;
-    assert!(failure.to_string().contains("failed with exit code 1"), "{failure}");
+    assert!(
+        failure.to_string().contains("failed with exit code 1"),
+        "{failure}"
+    );
     let odd = package(dir, "odd", &["bin"], "priority = 3;");
     pair.refuse_alike(&environment(&[first, odd])).await;
 }

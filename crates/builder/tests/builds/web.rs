@@ -43,7 +43,9 @@ impl Web {
         let count = Arc::clone(&requests);
         std::thread::spawn(move || {
             for mut stream in listener.incoming().map_while(Result::ok) {
-                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+                let mut lines = BufReader::new(stream.try_clone().unwrap())
+                    .lines()
+                    .map_while(Result::ok);
                 let Some(first) = lines.next() else { continue };
                 lines.find(String::is_empty);
                 count.fetch_add(1, Ordering::SeqCst);

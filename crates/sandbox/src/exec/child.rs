@@ -118,7 +118,10 @@ fn execute(spec: &SandboxSpec, helper: &OwnedFd) -> Result<Failure, String> {
     await_go(helper)?;
     if spec.own {
         let Some(own) = super::OWN.get() else {
-            return Ok(Failure(NO_EXEC, "this helper has nothing of its own to run".to_owned()));
+            return Ok(Failure(
+                NO_EXEC,
+                "this helper has nothing of its own to run".to_owned(),
+            ));
         };
         // SAFETY: this process never returns to who had them: it ends by _exit.
         unsafe { sys::close_from(3) }.named(|| "close_range")?;

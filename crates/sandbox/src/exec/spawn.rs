@@ -10,8 +10,8 @@ use rustix::process::{Pid, Signal, pidfd_send_signal};
 
 use super::io_ext::Named;
 use super::{child, idmap};
-use crate::sys::{self, Cloned};
 use crate::SandboxSpec;
+use crate::sys::{self, Cloned};
 
 /// Longest message.
 pub(super) const MESSAGE: usize = 8 << 10;

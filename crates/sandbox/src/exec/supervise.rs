@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::io_ext::Named;
-use super::output::Output;
 use super::network::{self, Relaying};
+use super::output::Output;
 use super::spawn::{self, CONNECT, Child, MAP, NO_EXEC, READY};
 use super::{idmap, pty};
 use crate::wire::{self, Report};

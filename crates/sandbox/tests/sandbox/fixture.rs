@@ -142,7 +142,7 @@ impl Fixture {
                 file("/etc/group", "root:x:0:\nnixbld:!:100:\n"),
             ],
             program: b"/bin/sh".to_vec(),
-own: false,
+            own: false,
             argv: vec![b"sh".to_vec(), b"-c".to_vec(), b"true".to_vec()],
             env: vec![(b"PATH".to_vec(), b"/bin".to_vec())],
             cwd: "/build".into(),
@@ -263,12 +263,12 @@ own: false,
 
     /// Live processes of the command's host uid. `None` when that is not distinct.
     pub fn processes(&self) -> Option<Vec<String>> {
-        let alive = |entry: &fs::DirEntry| {
-            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-            !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z"))
+        let user = format!("Uid:\t{}\t", self.uid);
+        // Not by the owner of the folder, which is root where a process has changed its user.
+        let mine = |entry: &fs::DirEntry| {
+            let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+            status.contains(&user) && !status.contains("State:\tZ")
         };
-        let mine =
-            |entry: &fs::DirEntry| entry.metadata().is_ok_and(|meta| meta.uid() == self.uid) && alive(entry);
         let found = fs::read_dir("/proc").unwrap().flatten().filter(mine);
         self.drop_to.then(|| {
             found

@@ -4,8 +4,9 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use firn_sandbox::{FileSpec, Network, RESOLVER, Relay};
+use firn_sandbox::{ExitKind, FileSpec, Network, RESOLVER, Relay};
 
+use super::death::kill_helper;
 use super::fixture::{Fixture, root};
 
 /// An address of this machine that is not its loopback device's. Nothing is sent.
@@ -65,10 +66,7 @@ impl Server {
                 std::thread::spawn(move || serve(stream));
             }
         });
-        Self {
-            address,
-            connections,
-        }
+        Self { address, connections }
     }
 
     fn connected(&self) -> usize {
@@ -141,10 +139,15 @@ async fn everything_else_of_the_host_is_out_of_reach() {
         ];
         for (host, port) in places {
             let log = it
-                .output(&format!("nc -w 10 {host} {port} < /dev/null 2>&1 && echo reached; true"))
+                .output(&format!(
+                    "nc -w 10 {host} {port} < /dev/null 2>&1 && echo reached; true"
+                ))
                 .await;
             assert!(!log.contains("reached"), "{host} {port}: {log}");
-            assert!(!log.contains("timed out"), "{host} {port} is not refused at once: {log}");
+            assert!(
+                !log.contains("timed out"),
+                "{host} {port} is not refused at once: {log}"
+            );
         }
         let reached: Vec<usize> = servers.iter().map(Server::connected).collect();
         assert_eq!(reached, [0, 0, 0]);
@@ -175,7 +178,9 @@ fn resolver(answer: [u8; 4]) -> SocketAddr {
 
 #[tokio::test]
 async fn names_are_asked_of_the_host_and_lead_nowhere_else() {
-    let Some(IpAddr::V4(address)) = own_address() else { return };
+    let Some(IpAddr::V4(address)) = own_address() else {
+        return;
+    };
     let server = Server::start(address.into(), echo);
     for mut it in fixtures() {
         let resolvers = vec![resolver(address.octets())];
@@ -184,7 +189,10 @@ async fn names_are_asked_of_the_host_and_lead_nowhere_else() {
             contents: format!("nameserver {RESOLVER}\n").into(),
             mode: 0o644,
         });
-        for (allow, text) in [(vec![format!("{address}/32").parse().unwrap()], "by name"), (vec![], "")] {
+        for (allow, text) in [
+            (vec![format!("{address}/32").parse().unwrap()], "by name"),
+            (vec![], ""),
+        ] {
             it.spec.network = Network::Relayed(Relay {
                 allow,
                 resolvers: resolvers.clone(),
@@ -193,20 +201,14 @@ async fn names_are_asked_of_the_host_and_lead_nowhere_else() {
             let log = it
                 .output(&format!("echo by name | nc -w 20 some.example {port} || true"))
                 .await;
-            assert_eq!(log.lines().next().unwrap_or_default().replace("nc: ", "").trim() == text, !text.is_empty(), "{log}");
+            assert_eq!(
+                log.lines().next().unwrap_or_default().replace("nc: ", "").trim() == text,
+                !text.is_empty(),
+                "{log}"
+            );
         }
         assert_eq!(server.connected(), 1);
     }
-}
-
-/// Processes of that user. Not by who owns their folders in /proc, which is root where a process has changed its user.
-fn of_user(uid: u32) -> usize {
-    let user = format!("Uid:\t{uid}\t");
-    let of_user = |entry: &std::fs::DirEntry| {
-        let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
-        status.contains(&user) && !status.contains("State:\tZ")
-    };
-    std::fs::read_dir("/proc").unwrap().flatten().filter(of_user).count()
 }
 
 #[tokio::test]
@@ -214,20 +216,67 @@ async fn the_relay_dies_with_the_rest() {
     if !root() {
         return;
     }
-    let Some(mut it) = fixtures().into_iter().next() else { return };
+    let Some(mut it) = fixtures().into_iter().next() else {
+        return;
+    };
     it.spec.network = relayed(&[]);
     it.sh("touch started; exec sleep 600");
     let run = tokio::time::timeout(Duration::from_secs(600), it.run());
     let look = async {
         it.until_started().await;
-        assert_eq!(of_user(it.uid), 2, "the command and the relay");
+        assert_eq!(it.processes().unwrap().len(), 2, "the command and the relay");
     };
     tokio::select! {
         ended = run => panic!("{ended:?}"),
         () = look => {}
     }
     // The run was dropped.
-    it.until("its processes to end", |it| of_user(it.uid) == 0).await;
+    it.until_gone().await;
+}
+
+#[tokio::test]
+async fn the_relay_dies_with_a_helper_that_is_killed() {
+    if !root() {
+        return;
+    }
+    let Some(mut it) = fixtures().into_iter().next() else {
+        return;
+    };
+    it.spec.network = relayed(&[]);
+    it.sh("touch started; exec sleep 600");
+    kill_helper(it).await;
+}
+
+#[tokio::test]
+async fn a_command_whose_relay_is_killed_is_stopped() {
+    if !root() {
+        return;
+    }
+    let Some(mut it) = fixtures().into_iter().next() else {
+        return;
+    };
+    it.spec.network = relayed(&[]);
+    it.sh("touch started; exec sleep 600");
+    let kill = async {
+        it.until_started().await;
+        let all = it.processes().unwrap();
+        let is_relay = |pid: &&String| {
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            !line.contains("sleep")
+        };
+        let relay: i32 = all.iter().find(is_relay).unwrap().parse().unwrap();
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(relay).unwrap(),
+            rustix::process::Signal::KILL,
+        )
+        .unwrap();
+    };
+    let ((exit, _), ()) = tokio::join!(it.run(), kill);
+    assert!(
+        matches!(&exit.status, ExitKind::SetupFailed(why) if why.contains("relays the network")),
+        "{exit:?}"
+    );
+    it.until_gone().await;
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ async fn system_calls_that_leave_marks_or_leak_are_denied() {
 async fn abstract_sockets_of_the_host_are_out_of_reach() {
     use std::os::linux::net::SocketAddrExt as _;
     use std::os::unix::net::{SocketAddr, UnixListener};
-    for it in [Fixture::new(), Fixture::ordinary_user()] {
+    for it in [Fixture::new(), Fixture::ordinary_user_with_tun()] {
         let Some(mut it) = it else { return };
         let name = format!("firn-sandbox-test-{}", it.uid);
         let _listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();

@@ -32,7 +32,11 @@ pub(super) enum Stage {
 
 /// Begin to connect.
 pub(super) fn begin(to: SocketAddr, first: Vec<u8>) -> io::Result<Flow> {
-    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let family = if to.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
     let socket: OwnedFd = socket_with(
         family,
         SocketType::STREAM,
@@ -60,7 +64,9 @@ pub(super) fn listener(at: SocketAddr) -> Option<Socket<'static>> {
     let mut socket = Socket::new(buffer(), buffer());
     socket.set_nagle_enabled(false);
     socket.set_ack_delay(None);
-    socket.listen((smoltcp::wire::IpAddress::from(at.ip()), at.port())).ok()?;
+    socket
+        .listen((smoltcp::wire::IpAddress::from(at.ip()), at.port()))
+        .ok()?;
     Some(socket)
 }
 
@@ -90,7 +96,11 @@ impl Flow {
 
     /// Move what there is in both directions. `false` when it is over.
     pub(super) fn pump(&mut self, socket: &mut Socket<'_>) -> bool {
-        if self.send_on(socket).and_then(|()| self.bring_back(socket)).is_err() {
+        if self
+            .send_on(socket)
+            .and_then(|()| self.bring_back(socket))
+            .is_err()
+        {
             socket.abort();
         }
         !matches!(socket.state(), State::Closed | State::TimeWait)

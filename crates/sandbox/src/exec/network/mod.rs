@@ -21,9 +21,7 @@ use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
-};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -34,6 +32,7 @@ use super::io_ext::Named;
 use super::spawn::{self, FAILED, GO};
 use super::{confine, root};
 use crate::sys::{self, Cloned};
+use crate::wire::Report;
 use crate::{Relay, SandboxSpec, seccomp};
 
 pub(crate) use device::TUN;
@@ -67,7 +66,11 @@ pub(super) fn start(spec: &SandboxSpec, relay: &Relay, of: &OwnedFd) -> Result<R
         | libc::CLONE_NEWPID
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS
-        | if spawn::privileged() { 0 } else { libc::CLONE_NEWUSER };
+        | if spawn::privileged() {
+            0
+        } else {
+            libc::CLONE_NEWUSER
+        };
     let (ours, theirs) = pair()?;
     // SAFETY: the helper has one thread.
     let (pid, pidfd) = match unsafe { sys::clone(flags) }.named(|| "clone for the relay of the network")? {
@@ -78,6 +81,9 @@ pub(super) fn start(spec: &SandboxSpec, relay: &Relay, of: &OwnedFd) -> Result<R
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(theirs);
+    super::report_line(&Report::Relayed {
+        pid: pid.as_raw_nonzero().get(),
+    });
     let relaying = Relaying {
         pid,
         pidfd,

@@ -4,9 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
-};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 
 pub(super) struct Netlink(OwnedFd);
 
@@ -105,10 +103,16 @@ impl Netlink {
     }
 
     pub(super) fn default_route(&self, index: u32, v6: bool) -> io::Result<()> {
-        let scope = if v6 { libc::RT_SCOPE_UNIVERSE } else { libc::RT_SCOPE_LINK };
+        let scope = if v6 {
+            libc::RT_SCOPE_UNIVERSE
+        } else {
+            libc::RT_SCOPE_LINK
+        };
         let [table, protocol, kind] = [libc::RT_TABLE_MAIN, libc::RTPROT_STATIC, libc::RTN_UNICAST];
         let mut message = Message::new(libc::RTM_NEWROUTE, CREATE);
-        message.bytes(&[family(v6), 0, 0, 0, table, protocol, scope, kind]).u32(0);
+        message
+            .bytes(&[family(v6), 0, 0, 0, table, protocol, scope, kind])
+            .u32(0);
         self.ask(message.attribute(libc::RTA_OIF, &index.to_ne_bytes()))
     }
 }

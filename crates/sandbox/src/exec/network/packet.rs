@@ -41,14 +41,27 @@ fn open(packet: &[u8]) -> Option<(IpAddr, IpAddr, IpProtocol, &[u8])> {
             let ip = Ipv4Packet::new_checked(packet).ok()?;
             let whole = !ip.more_frags() && ip.frag_offset() == 0;
             let contents = Ipv4Packet::new_checked(packet).ok()?;
-            let (start, end) = (usize::from(contents.header_len()), usize::from(contents.total_len()));
+            let (start, end) = (
+                usize::from(contents.header_len()),
+                usize::from(contents.total_len()),
+            );
             whole.then_some(())?;
-            Some((ip.src_addr().into(), ip.dst_addr().into(), ip.next_header(), packet.get(start..end)?))
+            Some((
+                ip.src_addr().into(),
+                ip.dst_addr().into(),
+                ip.next_header(),
+                packet.get(start..end)?,
+            ))
         }
         6 => {
             let ip = Ipv6Packet::new_checked(packet).ok()?;
             let (start, end) = (ip.header_len(), ip.total_len());
-            Some((ip.src_addr().into(), ip.dst_addr().into(), ip.next_header(), packet.get(start..end)?))
+            Some((
+                ip.src_addr().into(),
+                ip.dst_addr().into(),
+                ip.next_header(),
+                packet.get(start..end)?,
+            ))
         }
         _ => None,
     }
@@ -73,7 +86,10 @@ fn look_into(packet: &[u8]) -> Option<Packet<'_>> {
         IpProtocol::Udp => {
             let udp = UdpPacket::new_checked(contents).ok()?;
             let (start, end) = (8, usize::from(udp.len()));
-            Some(Packet::Datagram(ends(udp.src_port(), udp.dst_port()), contents.get(start..end)?))
+            Some(Packet::Datagram(
+                ends(udp.src_port(), udp.dst_port()),
+                contents.get(start..end)?,
+            ))
         }
         _ => None,
     }

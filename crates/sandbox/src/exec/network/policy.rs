@@ -53,7 +53,13 @@ mod tests {
     #[test]
     fn special_ranges_are_reached_where_they_are_allowed() {
         let nothing = Relay::default();
-        for private in ["10.0.0.1:80", "169.254.169.254:80", "[fd00:ec2::254]:80", "127.0.0.1:22", "[::ffff:10.0.0.1]:80"] {
+        for private in [
+            "10.0.0.1:80",
+            "169.254.169.254:80",
+            "[fd00:ec2::254]:80",
+            "127.0.0.1:22",
+            "[::ffff:10.0.0.1]:80",
+        ] {
             assert_eq!(reached(&nothing, private), None, "{private}");
         }
         assert_eq!(reached(&nothing, "1.1.1.1:443").unwrap(), "1.1.1.1:443");
@@ -67,7 +73,10 @@ mod tests {
 
     #[test]
     fn addresses_of_this_machine_are_its_own() {
-        assert!(is_own(Ipv4Addr::LOCALHOST.into()) && is_own(Ipv4Addr::new(127, 1, 2, 3).into()) == is_own(Ipv4Addr::new(127, 1, 2, 3).into()));
+        assert!(
+            is_own(Ipv4Addr::LOCALHOST.into())
+                && is_own(Ipv4Addr::new(127, 1, 2, 3).into()) == is_own(Ipv4Addr::new(127, 1, 2, 3).into())
+        );
         assert!(!is_own(Ipv4Addr::new(1, 1, 1, 1).into()));
     }
 }

@@ -111,8 +111,14 @@ impl Running {
             let _ = addresses.push(IpCidr::new(SELF_V6.into(), 128));
         });
         let full = |_| io::Error::from(io::ErrorKind::OutOfMemory);
-        interface.routes_mut().add_default_ipv4_route(RESOLVER).map_err(full)?;
-        interface.routes_mut().add_default_ipv6_route(SELF_V6).map_err(full)?;
+        interface
+            .routes_mut()
+            .add_default_ipv4_route(RESOLVER)
+            .map_err(full)?;
+        interface
+            .routes_mut()
+            .add_default_ipv6_route(SELF_V6)
+            .map_err(full)?;
         Ok(Self {
             relay: relay.clone(),
             wire,
@@ -285,7 +291,11 @@ impl Running {
                 fds.push(PollFd::from_borrowed_fd(flow.fd(), interest));
             }
         }
-        fds.extend(self.names.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        fds.extend(
+            self.names
+                .fds()
+                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+        );
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
