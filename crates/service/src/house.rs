@@ -217,7 +217,7 @@ impl<P: Ports> House<P> {
             system: "builtin".to_owned(),
             sandbox: format!("{name} {version}"),
             extra: BTreeMap::new(),
-            cores: 0,
+            cores: 1,
         };
         (Isolation::Namespaces, class)
     }

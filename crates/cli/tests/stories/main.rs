@@ -11,6 +11,7 @@ mod binary_caches;
 mod cancelled_builds;
 mod checked_builds;
 mod explained_builds;
+mod fixed_outputs;
 mod hostile_clients;
 mod hostile_neighbours;
 mod interrupted_server;
