@@ -64,6 +64,9 @@ impl Names {
     /// Answers that have come.
     pub(super) fn answers(&mut self) -> Vec<(Ends, Vec<u8>)> {
         let mut answers = Vec::new();
+        if self.queries.is_empty() {
+            return answers;
+        }
         let mut buffer = vec![0; LARGEST];
         self.queries.retain(|query| match query.socket.recv(&mut buffer) {
             Ok(length) => {

@@ -16,19 +16,24 @@ pub(super) fn destination(relay: &Relay, wanted: SocketAddr) -> Option<SocketAdd
     (allowed || (is_public(address) && !is_own(address))).then_some(SocketAddr::new(address, wanted.port()))
 }
 
-/// Whether an address is the host's own: what the kernel would send from to get there is that address itself. Asked each time, because
-/// addresses come and go.
+/// Whether an address is the host's own: what the kernel would send from to get there is that address itself, or a socket can have it. Asked
+/// each time, because addresses come and go.
 fn is_own(address: IpAddr) -> bool {
-    let any: IpAddr = match address {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    let (any, nobodys): (IpAddr, IpAddr) = match address {
+        IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(240, 0, 0, 1).into()),
+        IpAddr::V6(_) => (
+            Ipv6Addr::UNSPECIFIED.into(),
+            Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1).into(),
+        ),
     };
     let source = UdpSocket::bind((any, 0)).and_then(|socket| {
         // Sends nothing.
         socket.connect((address, DNS))?;
         socket.local_addr()
     });
-    source.is_ok_and(|source| source.ip() == address)
+    let can_have = |address: IpAddr| UdpSocket::bind((address, 0)).is_ok();
+    // On hosts where a socket can have any address (ip_nonlocal_bind) that says nothing.
+    source.is_ok_and(|source| source.ip() == address) || (can_have(address) && !can_have(nobodys))
 }
 
 #[cfg(test)]
@@ -73,10 +78,8 @@ mod tests {
 
     #[test]
     fn addresses_of_this_machine_are_its_own() {
-        assert!(
-            is_own(Ipv4Addr::LOCALHOST.into())
-                && is_own(Ipv4Addr::new(127, 1, 2, 3).into()) == is_own(Ipv4Addr::new(127, 1, 2, 3).into())
-        );
+        assert!(is_own(Ipv4Addr::LOCALHOST.into()) && is_own(Ipv6Addr::LOCALHOST.into()));
+        assert!(is_own(Ipv4Addr::new(127, 1, 2, 3).into()));
         assert!(!is_own(Ipv4Addr::new(1, 1, 1, 1).into()));
     }
 }
