@@ -2,12 +2,17 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
+use firn_builder::FixedOutputs;
 use firn_nix::HashAlgo;
 use firn_service::ports::RunFailure;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::PrivateKeyDer;
 
 use super::Pair;
-use super::web::{Web, not_found, ok};
+use super::web::{Web, not_found, ok, own_address};
 
 /// What a command writes.
 fn output(command: &mut Command) -> Vec<u8> {
@@ -122,6 +127,81 @@ async fn what_cannot_be_fetched_is_told() {
         }
         assert!(pair.firn.is_tidy());
     }
+}
+
+/// A server's certificate and key, and the PEM file of who signed it.
+fn certificate(address: std::net::IpAddr, pem: &Path) -> Arc<ServerConfig> {
+    let name = address.to_string();
+    let signed = rcgen::generate_simple_self_signed([name]).unwrap();
+    std::fs::write(pem, signed.cert.pem()).unwrap();
+    let key = PrivateKeyDer::Pkcs8(signed.signing_key.serialize_der().into());
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![signed.cert.der().clone()], key);
+    Arc::new(config.unwrap())
+}
+
+#[tokio::test]
+async fn servers_show_certificates_that_the_operator_trusts() {
+    let Some(pair) = Pair::new() else { return };
+    let Some(address) = own_address() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let [trusted, other] = ["trusted.pem", "other.pem"].map(|name| dir.path().join(name));
+    certificate(address, &other);
+    let tls = certificate(address, &trusted);
+    let Some(web) = Web::start_with(Some(tls), |_| ok("a file\n")) else {
+        return;
+    };
+    let url = format!("https://{}/file", web.address());
+    let (path, drv) = pair.nix.instantiate(&format!(
+        "import <nix/fetchurl.nix> {{ url = \"{url}\"; sha256 = \"{}\"; }}",
+        sha256(b"a file\n")
+    ));
+    let mut firn = pair.firn;
+    for (file, why) in [
+        (Some(other), "certificate"),
+        (None, "no certificates to trust"),
+        (Some(trusted), ""),
+    ] {
+        firn = firn.changed(|config| {
+            config.fixed = FixedOutputs {
+                network: Ok(vec![format!("{address}/32").parse().unwrap()]),
+                ca_file: file,
+                ..FixedOutputs::without_network("")
+            };
+        });
+        let inputs = firn.import(&pair.nix, &drv).await;
+        match firn.build(&path, &drv, inputs).await {
+            Ok(_) => assert_eq!(why, ""),
+            Err(failure) => assert!(!why.is_empty() && failure.to_string().contains(why), "{failure}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_operators_proxy_is_asked() {
+    let Some(pair) = Pair::new() else { return };
+    let Some(web) = Web::start(|path| match path {
+        "http://no.such.host.invalid/file" => ok("by proxy\n"),
+        _ => not_found(),
+    }) else {
+        return;
+    };
+    let firn = web.allowed(pair.firn).changed(|config| {
+        config.fixed = FixedOutputs {
+            network: Ok(vec![format!("{}/32", web.address().ip()).parse().unwrap()]),
+            variables: [("http_proxy".to_owned(), web.url(""))].into(),
+            ca_file: None,
+        };
+    });
+    let (path, drv) = pair.nix.instantiate(&format!(
+        "import <nix/fetchurl.nix> {{ url = \"http://no.such.host.invalid/file\"; sha256 = \"{}\"; }}",
+        sha256(b"by proxy\n")
+    ));
+    let inputs = firn.import(&pair.nix, &drv).await;
+    firn.build(&path, &drv, inputs).await.unwrap();
 }
 
 #[tokio::test]

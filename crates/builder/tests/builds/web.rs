@@ -1,11 +1,12 @@
 //! A web server on an address of this machine that is not its loopback device's, for fixed-output builds.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firn_builder::FixedOutputs;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::firn::Firn;
 
@@ -33,6 +34,14 @@ pub fn own_address() -> Option<IpAddr> {
 impl Web {
     /// None, with the reason printed, where builds can have no network.
     pub fn start(answer: impl Fn(&str) -> Answer + Send + 'static) -> Option<Self> {
+        Self::start_with(None, answer)
+    }
+
+    /// With TLS.
+    pub fn start_with(
+        tls: Option<Arc<ServerConfig>>,
+        answer: impl Fn(&str) -> Answer + Send + 'static,
+    ) -> Option<Self> {
         if let Err(why) = firn_sandbox::probe::can_relay() {
             println!("skipped: {why}");
             return None;
@@ -42,22 +51,24 @@ impl Web {
         let requests = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&requests);
         std::thread::spawn(move || {
-            for mut stream in listener.incoming().map_while(Result::ok) {
-                let mut lines = BufReader::new(stream.try_clone().unwrap())
-                    .lines()
-                    .map_while(Result::ok);
-                let Some(first) = lines.next() else { continue };
-                lines.find(String::is_empty);
-                count.fetch_add(1, Ordering::SeqCst);
-                let (status, header, body) = answer(first.split(' ').nth(1).unwrap());
-                let head = format!(
-                    "HTTP/1.1 {status}\r\n{header}Content-Length: {}\r\nConnection: close\r\n\r\n",
-                    body.len()
-                );
-                let _ = stream.write_all(&[head.as_bytes(), &body].concat());
+            for stream in listener.incoming().map_while(Result::ok) {
+                let served = match &tls {
+                    None => serve(stream, &answer),
+                    Some(config) => {
+                        let session = ServerConnection::new(Arc::clone(config)).unwrap();
+                        serve(StreamOwned::new(session, stream), &answer)
+                    }
+                };
+                if served.is_ok() {
+                    count.fetch_add(1, Ordering::SeqCst);
+                }
             }
         });
         Some(Self { address, requests })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -78,6 +89,22 @@ impl Web {
             };
         })
     }
+}
+
+fn serve(stream: impl Read + Write, answer: impl Fn(&str) -> Answer) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut first = String::new();
+    stream.read_line(&mut first)?;
+    let mut line = String::new();
+    while stream.read_line(&mut line)? > 2 {
+        line.clear();
+    }
+    let path = first.split(' ').nth(1).unwrap_or_default();
+    let (status, header, body) = answer(path);
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status}\r\n{header}Content-Length: {length}\r\nConnection: close\r\n\r\n");
+    stream.get_mut().write_all(&[head.as_bytes(), &body].concat())?;
+    stream.get_mut().flush()
 }
 
 pub fn ok(body: impl Into<Vec<u8>>) -> Answer {
