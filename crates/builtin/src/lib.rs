@@ -31,7 +31,8 @@ pub use error::BuiltinError;
 /// Name and value.
 pub type Variable = (Vec<u8>, Vec<u8>);
 
-/// Every builder with the version of what it does, which belongs into build keys: a change of what comes out is another version.
+/// Every builder with the version of what it does, which belongs into build keys: a change of what comes out is another version (and
+/// another name of the sandbox, in which graphs with it are grounded).
 pub const BUILTINS: [(&str, &str); 3] = [
     ("builtin:buildenv", "1"),
     ("builtin:fetchurl", "1"),
