@@ -6,6 +6,8 @@ pub const FILE: &str = "hostFile";
 pub const DIR: &str = "hostDir";
 /// TCP port on 127.0.0.1 on which the host listens.
 pub const PORT: &str = "hostPort";
+/// Address and TCP port on which the host listens, and which others can see.
+pub const ADDRESS: &str = "hostAddress";
 /// Name of an abstract unix socket on which the host listens.
 pub const ABSTRACT: &str = "hostAbstract";
 /// Path of a unix socket on which the host listens.

@@ -1,7 +1,7 @@
 //! Every attempt, and what must come of it on each backend.
 
 use crate::Outcome;
-use crate::probes::{calls, files, host, inputs, marks, mounts, proc, processes, sockets, terminal};
+use crate::probes::{calls, files, host, inputs, marks, mounts, proc, processes, sockets, special, terminal};
 
 /// Where the attempt is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub enum Column {
     User,
     /// A virtual machine. What is reached or leaks there is its own, and it lives for one build.
     Machine,
+    /// Root's, of a fixed-output build that has a network.
+    Fixed,
     /// The sandbox of the Nix that is installed: asked and printed for comparison, never asserted.
     Nix,
 }
@@ -52,6 +54,7 @@ pub struct Threat {
     root: Answer,
     user: Answer,
     machine: Answer,
+    fixed: Answer,
 }
 
 impl Threat {
@@ -62,6 +65,7 @@ impl Threat {
             Column::Root => self.root,
             Column::User => self.user,
             Column::Machine => self.machine,
+            Column::Fixed => self.fixed,
             // It depends on the version.
             Column::Nix => Answer::Unseen,
         }
@@ -70,6 +74,12 @@ impl Threat {
     /// Where builds in a machine differ from root's.
     const fn machine(mut self, words: &'static [&'static str]) -> Self {
         self.machine = Answer::Is(words);
+        self
+    }
+
+    /// Where root's builds with a network differ from those without.
+    const fn fixed(mut self, answer: Answer) -> Self {
+        self.fixed = answer;
         self
     }
 
@@ -97,6 +107,7 @@ const fn threat(
         root: answer,
         user: answer,
         machine: answer,
+        fixed: answer,
     }
 }
 
@@ -110,6 +121,8 @@ const ENOENT: &[&str] = &["denied:ENOENT"];
 const ESRCH: &[&str] = &["denied:ESRCH"];
 const FAMILY: &[&str] = &["denied:EAFNOSUPPORT"];
 const UNREACHABLE: &[&str] = &["denied:ENETUNREACH"];
+/// Where there is IPv6, the kernel tells of what is forbidden in another way.
+const NOT_BY_V6: &[&str] = &["denied:ENETUNREACH", "denied:EACCES"];
 const REFUSED: &[&str] = &["denied:ECONNREFUSED"];
 /// Kernels without the door say that there is none.
 const OR_NO_DOOR: &[&str] = &["denied:EAFNOSUPPORT", "denied:ENOSYS"];
@@ -137,12 +150,18 @@ pub const THREATS: &[Threat] = &[
     threat(1, "packet", "everything that goes by on the network", sockets::packet, FAMILY),
     threat(1, "alg", "the cryptography of the kernel", sockets::alg, FAMILY),
     threat(2, "raw-inet", "packets of one's own making", sockets::raw_inet, EPERM),
-    threat(2, "outside", "the internet", sockets::outside, UNREACHABLE),
-    threat(2, "outside-v6", "by IPv6", sockets::outside_v6, UNREACHABLE),
-    threat(2, "outside-udp", "by UDP", sockets::outside_udp, UNREACHABLE),
+    threat(2, "outside", "the internet", sockets::outside, UNREACHABLE).fixed(Answer::Unseen),
+    threat(2, "outside-v6", "by IPv6", sockets::outside_v6, UNREACHABLE).fixed(Answer::Unseen),
+    threat(2, "outside-udp", "by UDP", sockets::outside_udp, UNREACHABLE).fixed(Answer::Unseen),
     threat(2, "metadata", "the secrets of a machine in a cloud", sockets::metadata, UNREACHABLE),
     threat(2, "host-loopback", "a service on the host's loopback device", sockets::host_loopback, REFUSED),
-    threat(2, "interfaces", "network devices", sockets::interfaces, &["value:lo"]),
+    threat(2, "interfaces", "network devices", sockets::interfaces, &["value:lo"]).fixed(Answer::Is(&["value:lo,net0"])),
+    threat(2, "own-address", "a service on an address of the host that others can see", special::own_address, UNREACHABLE),
+    threat(2, "own-address-mapped", "the same, written as IPv6", special::own_address_mapped, UNREACHABLE),
+    threat(2, "private", "private networks, and other special ranges", special::private, UNREACHABLE),
+    threat(2, "private-v6", "by IPv6", special::private_v6, NOT_BY_V6),
+    threat(2, "resolver", "other services of the host's resolver", special::resolver, UNREACHABLE),
+    threat(2, "low-port", "the port of a service of the system", special::low_port, EACCES),
     threat(2, "interface-down", "switch one off", sockets::interface_down, EPERM),
     threat(3, "abstract-socket", "an abstract unix socket of the host (CVE-2024-27297)", sockets::abstract_socket, REFUSED),
     threat(3, "path-socket", "a unix socket of the host by its path", sockets::path_socket, ENOENT),

@@ -4,5 +4,5 @@ fn main() -> std::process::ExitCode {
     if std::env::args().nth(1).is_some_and(|role| role == "vm-init") {
         return firn_vm::guest_main();
     }
-    firn_sandbox::sandbox_exec_main()
+    firn_sandbox::sandbox_exec_main_with(|spec| firn_builtin::main(&spec.argv, &spec.env))
 }

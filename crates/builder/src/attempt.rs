@@ -63,6 +63,8 @@ impl Attempt {
     async fn build(&self, log: mpsc::Sender<Bytes>, report: &mut RunReport) -> Result<Built, RunFailure> {
         let prepared = Arc::new(self.blocking(Self::prepare).await?);
         match self.job.isolation {
+            // Not the account's program but ours, and it may need a network.
+            _ if prepared.environment.own => self.build_in_namespaces(prepared, log, report).await,
             Isolation::Namespaces => self.build_in_namespaces(prepared, log, report).await,
             Isolation::Vm => self.build_in_machine(prepared, log, report).await,
         }
@@ -77,6 +79,17 @@ impl Attempt {
             class,
             ..
         } = &*self.job;
+        if let (Err(why), b"builtin:fetchurl") = (&self.shared.config.fixed.network, drv.builder.as_slice()) {
+            let local = drv
+                .env
+                .get(&b"url"[..])
+                .is_some_and(|url| url.starts_with(b"file:"));
+            if !local {
+                return Err(RunFailure::InputRejected(format!(
+                    "cannot build '{drv_path}': it fetches from the network, and there is none here for builds: {why}"
+                )));
+            }
+        }
         let options = DerivationOptions::of(drv)
             .map_err(|e| RunFailure::InputRejected(format!("derivation '{drv_path}': {e}")))?;
         let outputs = output_paths(drv_path, drv, &options, inputs)?;
@@ -87,6 +100,7 @@ impl Attempt {
             outputs: &outputs,
             inputs,
             class,
+            variables: &self.shared.config.fixed.variables,
         };
         let read = |object: &Object| self.read_derivation(drv_path, object);
         let environment = Environment::new(&request, &read)?;

@@ -20,8 +20,10 @@ pub type Variable = (Vec<u8>, Vec<u8>);
 /// Variable names, values and arguments of one build, and the files that lie in its working directory when it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Environment {
-    /// The executable, as the build sees it.
+    /// The executable, as the build sees it; of a builtin builder the name.
     pub program: Vec<u8>,
+    /// The sandbox's helper does it: a builtin builder.
+    pub own: bool,
     /// All arguments; the first is the base name of the program.
     pub argv: Vec<Vec<u8>>,
     /// Sorted by name.
@@ -45,6 +47,8 @@ pub struct Request<'a> {
     pub inputs: &'a InputMapping,
     /// Gives `NIX_BUILD_CORES`.
     pub class: &'a EnvironmentClass,
+    /// The operator's values of `impureEnvVars`.
+    pub variables: &'a BTreeMap<String, String>,
 }
 
 type Env = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -68,6 +72,9 @@ impl Environment {
         rewrites.sort();
         let rewrite = |bytes: &[u8]| rewrite_strings(bytes, &rewrites);
 
+        if is_builtin(drv) {
+            return Self::builtin(request, rewrite);
+        }
         let mut env = Env::new();
         put(&mut env, "PATH", "/path-not-set");
         put(&mut env, "HOME", "/homeless-shelter");
@@ -105,7 +112,13 @@ impl Environment {
             put(&mut env, "NIX_OUTPUT_CHECKED", "1");
             // Nix takes these from the daemon's own environment; ours has nothing for builds.
             for name in &request.options.impure_env_vars {
-                env.insert(name.clone(), Vec::new());
+                let value = std::str::from_utf8(name)
+                    .ok()
+                    .and_then(|name| request.variables.get(name));
+                env.insert(
+                    name.clone(),
+                    value.map(|value| value.clone().into()).unwrap_or_default(),
+                );
             }
         }
         put(&mut env, "NIX_LOG_FD", "2");
@@ -120,8 +133,33 @@ impl Environment {
             env: variables(env, request.drv_path, rewrite)?,
             files,
             program,
+            own: false,
         })
     }
+
+    /// A builtin builder is given the derivation's variables as they are, and the operator's as arguments.
+    fn builtin(request: &Request<'_>, rewrite: impl Fn(&[u8]) -> Vec<u8>) -> Result<Self, RunFailure> {
+        let Request { drv, drv_path, .. } = request;
+        let operators = request
+            .variables
+            .iter()
+            .map(|(name, value)| format!("{name}={value}").into());
+        let env = drv.env.iter().map(|(name, value)| (name.clone(), value.clone()));
+        Ok(Self {
+            program: drv.builder.clone(),
+            own: true,
+            argv: std::iter::once(drv.builder.clone())
+                .chain(operators.filter(|_| is_fixed(drv)))
+                .collect(),
+            env: variables(env.collect(), drv_path, rewrite)?,
+            files: BTreeMap::new(),
+        })
+    }
+}
+
+/// Whether Nix itself does it.
+pub(crate) fn is_builtin(drv: &BasicDerivation) -> bool {
+    drv.builder.starts_with(b"builtin:")
 }
 
 /// Whether the result is checked against a known hash.
@@ -197,6 +235,7 @@ mod tests {
                 extra: BTreeMap::new(),
                 cores: 7,
             },
+            variables: &BTreeMap::from([("http_proxy".to_owned(), "p".to_owned())]),
         };
         Environment::new(&request, &|_| Err(RunFailure::Cancelled))
     }
@@ -243,9 +282,13 @@ mod tests {
             drv.outputs
                 .insert("out".into(), DerivationOutput::Fixed { path: None, ca });
         };
-        let built = environment(&[("impureEnvVars", "http_proxy PATH")], fixed).unwrap();
+        let built = environment(
+            &[("impureEnvVars", "http_proxy PATH"), ("http_proxy", "mine")],
+            fixed,
+        )
+        .unwrap();
         let lines = lines(&built);
-        for line in ["NIX_OUTPUT_CHECKED=1", "http_proxy=", "PATH="] {
+        for line in ["NIX_OUTPUT_CHECKED=1", "http_proxy=p", "PATH="] {
             assert!(lines.iter().any(|l| l == line), "{line} is not in {lines:?}");
         }
     }

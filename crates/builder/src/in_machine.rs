@@ -13,7 +13,9 @@ use tokio::sync::mpsc;
 
 use crate::attempt::{Attempt, Built, Prepared, micros};
 use crate::collect::all_refused;
+use crate::environment::is_fixed;
 use crate::failure::{self, FULL};
+use crate::fixed_outputs::note;
 use crate::groups::{Group, GroupLimits, Usage};
 use crate::machine::{Intake, Machines};
 use crate::scratch::Scratch;
@@ -100,6 +102,12 @@ impl Attempt {
                     tail,
                 );
                 match for_want(&self.job.drv_path, &exit, resources, &self.job.limits, failed) {
+                    Some(RunFailure::Builder(text)) if is_fixed(&self.job.drv) => {
+                        Err(RunFailure::Builder(format!(
+                            "{text}\n{}",
+                            note("virtual machines of builds have none (build.sandboxes)")
+                        )))
+                    }
                     Some(failure) => Err(failure),
                     None => {
                         let taken = std::mem::take(&mut intake.taken);

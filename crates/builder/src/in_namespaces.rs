@@ -11,10 +11,10 @@ use tokio::sync::mpsc;
 
 use crate::attempt::{Attempt, Built, Prepared, micros};
 use crate::disk::{self, Amount};
-use crate::environment::{Environment, is_fixed};
+use crate::environment::Environment;
 use crate::failure;
 use crate::groups::{Group, GroupLimits};
-use crate::layout::{Surroundings, sandbox_spec};
+use crate::layout::{Surroundings, loopback_files, sandbox_spec};
 use crate::scratch::Scratch;
 use crate::slots::Slot;
 use crate::tail::LogTail;
@@ -95,9 +95,10 @@ impl Attempt {
                 });
                 self.publish(collected.await).await
             }
-            Some(failure @ RunFailure::Builder(_)) => {
+            Some(RunFailure::Builder(text)) => {
+                let text = self.shared.config.fixed.noted(&self.job.drv, text);
                 report.short_of_memory |= failure::killed_for_memory() != killed_before;
-                Err(self.unless_starved(failure, killed_before))
+                Err(self.unless_starved(RunFailure::Builder(text), killed_before))
             }
             Some(failure) => Err(failure),
         };
@@ -124,15 +125,16 @@ impl Attempt {
     ) -> SandboxSpec {
         let config = &self.shared.config;
         let trees = config.content.trees();
+        let network = config.fixed.network(&self.job.drv);
         let around = Surroundings {
+            files: match &network {
+                Network::Loopback => loopback_files(),
+                Network::Relayed(relay) => config.fixed.files(relay),
+            },
             shell: config.shell.as_deref(),
             contents: Some(&trees),
             i686: self.job.drv.platform == b"i686-linux",
-            network: if is_fixed(&self.job.drv) {
-                config.fixed_network
-            } else {
-                Network::Loopback
-            },
+            network,
             host_ids,
             limits: self.job.limits,
         };

@@ -17,7 +17,7 @@ const PASSWD: &str = "root:x:0:0:Nix build user:/build:/noshell\n\
 nixbld:x:1000:100:Nix build user:/build:/noshell\n\
 nobody:x:65534:65534:Nobody:/:/noshell\n";
 const GROUP: &str = "root:x:0:\nnixbld:!:100:\nnogroup:x:65534:\n";
-const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
+pub(crate) const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
 
 /// Directories of one build on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +52,10 @@ pub struct Surroundings<'a> {
     pub contents: Option<&'a Path>,
     /// Present a 32-bit x86 machine.
     pub i686: bool,
-    /// Loopback, or the host's network.
+    /// What it can reach.
     pub network: Network,
+    /// Small files of what it can reach.
+    pub files: Vec<FileSpec>,
     /// Host user and group that run it; none when this process is an ordinary user's.
     pub host_ids: Option<(u32, u32)>,
     /// The operator's.
@@ -89,8 +91,9 @@ pub fn sandbox_spec(
             })
             .into_iter()
             .collect(),
-        files: etc(around.network),
+        files: etc().into_iter().chain(around.files.iter().cloned()).collect(),
         program: environment.program.clone(),
+        own: environment.own,
         argv: environment.argv.clone(),
         env: environment.env.clone(),
         cwd: BUILD_DIR.into(),
@@ -100,7 +103,7 @@ pub fn sandbox_spec(
         hostname: "localhost".to_owned(),
         domainname: "(none)".to_owned(),
         i686: around.i686,
-        network: around.network,
+        network: around.network.clone(),
         devices: Vec::new(),
         randomize: false,
         cgroups: Vec::new(),
@@ -112,28 +115,22 @@ pub fn sandbox_spec(
     }
 }
 
-/// Small files, with the bytes that Nix writes. A build that can reach the network also gets what name resolution needs.
-pub(crate) fn etc(network: Network) -> Vec<FileSpec> {
-    let file = |path: &str, contents: &[u8]| FileSpec {
+/// Small files of every build, with the bytes that Nix writes.
+pub(crate) fn etc() -> Vec<FileSpec> {
+    [("/etc/passwd", PASSWD), ("/etc/group", GROUP)]
+        .map(|(path, contents)| file(path, contents))
+        .into()
+}
+
+/// What builds without a network have of name resolution.
+pub(crate) fn loopback_files() -> Vec<FileSpec> {
+    vec![file("/etc/hosts", HOSTS)]
+}
+
+fn file(path: &str, contents: &str) -> FileSpec {
+    FileSpec {
         path: path.into(),
-        contents: contents.to_vec(),
+        contents: contents.into(),
         mode: 0o644,
-    };
-    let mut files = vec![
-        file("/etc/passwd", PASSWD.as_bytes()),
-        file("/etc/group", GROUP.as_bytes()),
-    ];
-    match network {
-        Network::Loopback => files.push(file("/etc/hosts", HOSTS.as_bytes())),
-        Network::Host => {
-            files.push(file("/etc/nsswitch.conf", b"hosts: files dns\nservices: files\n"));
-            for path in ["/etc/resolv.conf", "/etc/services", "/etc/hosts"] {
-                // Absent on many machines; Nix leaves them out then, too.
-                if let Ok(contents) = std::fs::read(path) {
-                    files.push(file(path, &contents));
-                }
-            }
-        }
     }
-    files
 }

@@ -29,6 +29,7 @@ mod disk_image;
 pub mod environment;
 mod failure;
 mod fixed;
+mod fixed_outputs;
 mod flat;
 mod graph;
 pub mod groups;
@@ -50,7 +51,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use firn_content::ContentStore;
-use firn_sandbox::{HelperCommand, Network};
+use firn_sandbox::HelperCommand;
 use firn_service::ports::{Builder, Job, Outcome, RunFailure, RunReport};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -60,6 +61,7 @@ use disk_image::Images;
 use groups::Groups;
 use slots::Slots;
 
+pub use fixed_outputs::FixedOutputs;
 pub use in_machine::QEMU_MEMORY;
 pub use machine::Machines;
 pub use slots::DEFAULT_FIRST_UID;
@@ -83,8 +85,8 @@ pub struct Config {
     pub disk_images: bool,
     /// Virtual machines, for jobs that must run in one.
     pub machines: Option<Machines>,
-    /// What fixed-output builds can reach.
-    pub fixed_network: Network,
+    /// What fixed-output builds have besides.
+    pub fixed: FixedOutputs,
 }
 
 /// Runs builds in namespaces of this machine. Cheap to clone.

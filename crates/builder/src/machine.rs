@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::collect::Seen;
 use crate::environment::{BUILD_DIR, Environment};
-use crate::layout::{GID, UID, etc};
+use crate::layout::{GID, UID, etc, loopback_files};
 
 /// Bytes of an output between the machine and the content store.
 const BUFFER: usize = 256 << 10;
@@ -88,8 +88,9 @@ impl Machines {
                 content_dir: None,
                 inputs: job.inputs.objects().map(|o| input(o.path.base_name())).collect(),
                 extra: shell.into_iter().collect(),
-                files: etc(Network::Loopback),
+                files: etc().into_iter().chain(loopback_files()).collect(),
                 program: environment.program.clone(),
+                own: environment.own,
                 argv: environment.argv.clone(),
                 env: environment.env.clone(),
                 cwd: BUILD_DIR.into(),

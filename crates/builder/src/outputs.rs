@@ -32,12 +32,6 @@ pub fn output_paths(
             ));
         }
     }
-    if drv.builder.starts_with(b"builtin:") {
-        return Err(refused(format!(
-            "builtin builders ('{}') are not supported yet; build it locally, e.g. with preferLocalBuild",
-            drv.builder.escape_ascii()
-        )));
-    }
     options.check_outputs(drv).map_err(|e| refused(e.to_string()))?;
     if options.impure {
         return Err(refused(

@@ -147,6 +147,7 @@ impl World {
             max_nar_size: 1 << 30,
             sandboxes: vec![(Isolation::Namespaces, Ok("none".into()))],
             extra: BTreeMap::new(),
+            builtins: BTreeMap::new(),
             defaults: Effective {
                 substituters: Vec::new(),
                 trusted_public_keys: Vec::new(),

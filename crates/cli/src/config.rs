@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use firn_core::{Effective, Isolation, Layer, Level, layered};
+use firn_sandbox::IpRange;
 use serde::Deserialize;
 
 use crate::options::Options;
@@ -109,6 +110,14 @@ pub struct Build {
     pub sandbox_shell: Option<PathBuf>,
     /// First of the user ids that builds run under (as root).
     pub first_uid: u32,
+    /// What fixed-output builds can reach: the public internet, or nothing.
+    pub network: BuildNetwork,
+    /// Ranges of addresses that they can reach besides.
+    pub network_allow: Vec<IpRange>,
+    /// Values of `impureEnvVars` of fixed-output builds, such as proxies. Every account's builds can read them.
+    pub impure_env: BTreeMap<String, String>,
+    /// PEM file of certificates that fixed-output builds trust; `""` for none.
+    pub ca_file: Option<PathBuf>,
 }
 
 impl Default for Build {
@@ -135,8 +144,22 @@ impl Default for Build {
             features: ["benchmark", "big-parallel"].map(String::from).into(),
             sandbox_shell: None,
             first_uid: 872_415_232,
+            network: BuildNetwork::User,
+            network_allow: Vec::new(),
+            impure_env: BTreeMap::new(),
+            ca_file: None,
         }
     }
+}
+
+/// What fixed-output builds can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BuildNetwork {
+    /// Nothing.
+    None,
+    /// The public internet, through a relay in user space.
+    User,
 }
 
 fn isolations<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Isolation>, D::Error> {

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     // The sandbox helper is single-threaded by design: no runtime, no log, before anything else.
     if matches!(options.command, Command::SandboxExec) {
-        return firn_sandbox::sandbox_exec_main();
+        return firn_sandbox::sandbox_exec_main_with(|spec| firn_builtin::main(&spec.argv, &spec.env));
     }
     if matches!(options.command, Command::VmInit) {
         return firn_vm::guest_main();

@@ -7,20 +7,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use firn_builder::LocalBuilder;
+use firn_builder::{FixedOutputs, LocalBuilder};
 use firn_cache::CacheClient;
 use firn_content::{ContentStore, FlatOptions};
 use firn_core::{Effective, Isolation};
 use firn_db::AnyDatabase;
 use firn_nix::NarHash;
-use firn_sandbox::Network;
 use firn_service::ports::JobLimits;
 use firn_service::{Room, Settings, SystemClock};
 use firn_ssh::HostKey;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{self, BuildNetwork, Config};
 use crate::door::Door;
 use crate::live::House;
 use crate::options::ServeArgs;
@@ -44,6 +43,13 @@ const SPARE_UIDS: u32 = 16;
 
 /// Connections to PostgreSQL.
 const DATABASE_CONNECTIONS: u32 = 16;
+
+/// Where certificates to trust may stand, in order.
+const CA_FILES: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/ssl/certs/ca-bundle.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+];
 
 /// Where a static shell may stand, in order.
 const SHELLS: [&str; 4] = [
@@ -249,6 +255,9 @@ fn settings(config: &Config, extra: BTreeMap<String, NarHash>, defaults: Effecti
         },
         max_nar_size: config.upload.max_nar_size,
         sandboxes: Vec::new(),
+        builtins: firn_builtin::BUILTINS
+            .map(|(name, version)| (name.to_owned(), version.to_owned()))
+            .into(),
         extra,
         defaults,
         log_dir: config.data_dir.join("logs"),
@@ -315,8 +324,36 @@ fn builder_config(
         uids: u32::try_from(slots).unwrap_or(1).saturating_add(SPARE_UIDS),
         disk_images: config.build.disk_images,
         machines: None,
-        fixed_network: Network::Loopback,
+        fixed: fixed_outputs(&config.build),
     })
+}
+
+/// What fixed-output builds have besides. Said at the start when it is not what the configuration wants.
+fn fixed_outputs(build: &config::Build) -> FixedOutputs {
+    let network = match build.network {
+        BuildNetwork::None => Err("the operator has switched it off (build.network)".to_owned()),
+        BuildNetwork::User => match firn_sandbox::probe::can_relay() {
+            Ok(()) => Ok(build.network_allow.clone()),
+            Err(why) => {
+                tracing::warn!(
+                    why,
+                    "fixed-output builds have no network here; `firn doctor` says more"
+                );
+                Err(format!(
+                    "this machine does not let the service give it one ({why})"
+                ))
+            }
+        },
+    };
+    FixedOutputs {
+        network,
+        variables: build.impure_env.clone(),
+        ca_file: match &build.ca_file {
+            Some(none) if none.as_os_str().is_empty() => None,
+            Some(file) => Some(file.clone()),
+            None => CA_FILES.iter().map(PathBuf::from).find(|file| file.is_file()),
+        },
+    }
 }
 
 /// The static shell for `/bin/sh`: the configured one, or the first of the usual places, or none.

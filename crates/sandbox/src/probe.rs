@@ -9,6 +9,7 @@ use std::path::Path;
 use rustix::fs::Mode;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
+use crate::exec::TUN;
 use crate::sys::{self, Cloned};
 
 /// One thing that was tried.
@@ -99,13 +100,39 @@ pub fn probe() -> Vec<Check> {
         ok: abi >= 6,
         required: false,
         detail: format!("ABI {abi}"),
-        hint: (abi < 6).then_some("commands with the network of the host reach its abstract unix sockets (Linux 6.12 can prevent it)"),
+        hint: (abi < 6).then_some("a second wall for signals and abstract unix sockets (Linux 6.12)"),
+    });
+    let relayed = can_relay();
+    checks.push(Check {
+        name: "relayed network",
+        ok: relayed.is_ok(),
+        required: false,
+        detail: match &relayed {
+            Ok(()) => format!("{TUN} can be opened"),
+            Err(why) => why.clone(),
+        },
+        hint: relayed.is_err().then_some(
+            "without it fixed-output builds have no network: load the module tun, and make the device readable and writable for who runs this (chmod 666)",
+        ),
     });
     checks.push(core_dumps(
         &std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default(),
     ));
     checks.push(control_groups(Path::new("/sys/fs/cgroup")));
     checks
+}
+
+/// Whether commands can have a relayed network ([`Network::Relayed`](crate::Network::Relayed)), or why not.
+///
+/// # Errors
+/// The reason.
+pub fn can_relay() -> Result<(), String> {
+    std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(TUN)
+        .map(drop)
+        .map_err(|error| format!("{TUN}: {error}"))
 }
 
 /// What is tried in a mount namespace, on a tmpfs over `/tmp` that nobody else sees.

@@ -136,6 +136,9 @@ pub async fn run(
     if let Some(pidfd) = heard.first.take() {
         gone(&pidfd, heard.pid).await?;
     }
+    if let Some((pidfd, pid)) = heard.relay.take() {
+        gone(&pidfd, pid).await?;
+    }
     match (heard.last, exited) {
         (Some(Report::Unkillable { pid, seconds }), _) => Err(SandboxError::Unkillable { pid, seconds }),
         (Some(Report::Ended(exit)), _) => Ok(exit),
@@ -187,6 +190,8 @@ struct Heard {
     /// The first process of the sandbox, to kill it should the helper be killed.
     first: Option<OwnedFd>,
     pid: i32,
+    /// The relay of its network, likewise.
+    relay: Option<(OwnedFd, i32)>,
     born: Arc<Notify>,
     diagnostics: Vec<u8>,
 }
@@ -214,6 +219,7 @@ impl Heard {
                 self.first = self.hold(pid);
                 self.born.notify_one();
             }
+            Ok(Report::Relayed { pid }) => self.relay = self.hold(pid).map(|handle| (handle, pid)),
             Ok(report) => self.last = Some(report),
             Err(_) => {
                 let left = MAX_REPORT_BYTES.saturating_sub(self.diagnostics.len());
@@ -222,7 +228,7 @@ impl Heard {
         }
     }
 
-    /// A handle on a process that is certainly the helper's only child: the parent is looked up after the handle was taken.
+    /// A handle on a process that is certainly a child of the helper: the parent is looked up after the handle was taken.
     fn hold(&self, pid: i32) -> Option<OwnedFd> {
         let handle = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
         let stat = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

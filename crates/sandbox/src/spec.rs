@@ -1,9 +1,12 @@
 //! What to run, and in which surroundings.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::IpRange;
 
 /// One command and everything it may see. Plain data; it travels to the helper process as JSON.
 ///
@@ -40,9 +43,13 @@ pub struct SandboxSpec {
     pub extra: Vec<Input>,
     /// Small files of the new root, for example `/etc/passwd`. Nothing in the root can be written by the command.
     pub files: Vec<FileSpec>,
-    /// Inside: the executable.
+    /// Inside: the executable. With `own`, only a name.
     #[serde(with = "crate::latin1")]
     pub program: Vec<u8>,
+    /// The helper itself does it: nothing is executed, and the function that was given to
+    /// [`sandbox_exec_main_with`](crate::sandbox_exec_main_with) is called in the place of the program.
+    #[serde(default)]
+    pub own: bool,
     /// All arguments, `argv[0]` included.
     #[serde(with = "crate::latin1")]
     pub argv: Vec<Vec<u8>>,
@@ -109,15 +116,28 @@ pub struct FileSpec {
 }
 
 /// What of the network the command can reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Network {
     /// A loopback device of its own (127.0.0.1 and ::1), nothing else.
     #[default]
     Loopback,
-    /// The network of the host, for commands whose result is checked against a known hash. Abstract unix sockets of the
-    /// host stay out of reach where the kernel can do that (Landlock ABI 6, Linux 6.12).
-    Host,
+    /// Besides, by TCP, the public internet: for commands whose result is checked against a known hash. A device of its own network
+    /// namespace leads to a process that makes the connections on the host, with no other rights. Needs `/dev/net/tun`.
+    Relayed(Relay),
 }
+
+/// Where a relayed network leads. Never to the host's loopback device and its own addresses, nor to private, link-local, multicast and
+/// other special ranges, but for what is allowed here. No UDP but for names.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Relay {
+    /// What may be reached besides the public internet. (127.0.0.0/8 and ::1 are the command's own in any case.)
+    pub allow: Vec<IpRange>,
+    /// Servers that answer queries for names, wherever they are; only their port. The command asks [`RESOLVER`].
+    pub resolvers: Vec<SocketAddr>,
+}
+
+/// Where a command with a relayed network finds the resolver, port 53.
+pub const RESOLVER: std::net::Ipv4Addr = std::net::Ipv4Addr::new(198, 18, 0, 53);
 
 /// When to stop the command. `None` is no limit.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -105,6 +105,40 @@ pub(crate) fn close_on_exec_from(first: libc::c_uint) -> io::Result<()> {
     check(result).map(drop)
 }
 
+/// Close every descriptor from `first` on.
+///
+/// # Safety
+/// Nobody may use, or close, what had one of them.
+pub(crate) unsafe fn close_from(first: libc::c_uint) -> io::Result<()> {
+    // SAFETY: takes numbers; the rest is the caller's promise.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
+    check(result).map(drop)
+}
+
+/// Join namespaces of a process.
+pub(crate) fn join_namespaces(of: BorrowedFd<'_>, flags: libc::c_int) -> io::Result<()> {
+    // SAFETY: takes numbers; no flag for descriptors exists.
+    check(unsafe { libc::setns(of.as_raw_fd(), flags) }.into()).map(drop)
+}
+
+/// Make a network device of this network namespace whose packets (IP, with nothing before it) the descriptor of `/dev/net/tun` reads and writes. Its number.
+pub(crate) fn make_tun(tun: BorrowedFd<'_>, name: &CStr) -> io::Result<u32> {
+    const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
+    // SAFETY: ifreq is plain data, for which zero is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, &from) in request.ifr_name.iter_mut().zip(name.to_bytes_with_nul()) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+    // SAFETY: TUNSETIFF reads and writes an ifreq, which outlives the call.
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), TUNSETIFF as _, &raw mut request) }.into())?;
+    // SAFETY: a C string that outlives the call.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
+}
+
 /// What a child ended with.
 pub(crate) struct Reaped {
     pub(crate) status: libc::c_int,

@@ -158,6 +158,7 @@ mod tests {
             extra: vec![],
             files: vec![],
             program: b"/bin/sh".to_vec(),
+            own: false,
             argv: vec![b"sh".to_vec()],
             env: vec![],
             cwd: "/build".into(),

@@ -25,6 +25,8 @@ pub(crate) enum Report {
     /// The host process id of the first process of the sandbox, a child of the helper. The command does not run before the caller has
     /// answered.
     Born { pid: i32 },
+    /// The same of the process that relays the network.
+    Relayed { pid: i32 },
     /// It is over, and so is everything in the sandbox.
     Ended(Exit),
     /// It does not die.

@@ -44,6 +44,8 @@ pub struct Settings {
     pub sandboxes: Vec<(Isolation, Result<String, String>)>,
     /// Contents of the files that every sandbox has besides its inputs, by path.
     pub extra: BTreeMap<String, NarHash>,
+    /// Builders that Nix has built in, on offer here, with the version of what they do, which is part of their build keys.
+    pub builtins: BTreeMap<String, String>,
     /// What holds for accounts that set nothing: the system level of settings.
     pub defaults: Effective,
     /// Where build logs go.
@@ -219,6 +221,19 @@ impl<P: Ports> House<P> {
     /// Builds that have their turn, and builds that wait for theirs.
     pub fn queue(&self) -> (usize, usize) {
         self.queue.counts()
+    }
+
+    /// Where a builtin builder runs and what it can see: nothing but its attributes and inputs. It is the service's own code, and
+    /// so runs in namespaces whatever is required.
+    pub(crate) fn builtin_class(&self, name: &str) -> (Isolation, EnvironmentClass) {
+        let version = self.settings.builtins.get(name).map_or("", String::as_str);
+        let class = EnvironmentClass {
+            system: "builtin".to_owned(),
+            sandbox: format!("{name} {version}"),
+            extra: BTreeMap::new(),
+            cores: 1,
+        };
+        (Isolation::Namespaces, class)
     }
 
     /// Where a build for that system runs, and what it sees there; or why it cannot be run as is required.

@@ -140,9 +140,18 @@ impl<P: Ports> AccountStore<P> {
         };
         // The platform is one of the settings' systems: everything else was refused above.
         let system = drv.platform.escape_ascii().to_string();
-        let (isolation, class) = match self.house.class(&system, settings.sandbox) {
+        let found = match refuse::builtin(&drv) {
+            Some(name) => Ok(self.house.builtin_class(&name)),
+            None => self.house.class(&system, settings.sandbox),
+        };
+        let (isolation, class) = match found {
             Ok(found) => found,
             Err(why) => return Ok(rejected(format!("cannot build '{}': {why}", request.drv_path))),
+        };
+        // What a builtin builder makes is part of graphs whose other builds run in the account's sandbox.
+        let around = match self.house.class(&system, settings.sandbox) {
+            Ok((_, around)) => around,
+            Err(_) => class.clone(),
         };
         let mapping = InputMapping::new(inputs.shared_objects());
         let key = BuildKey::new(&drv, &mapping, &class);
@@ -150,7 +159,7 @@ impl<P: Ports> AccountStore<P> {
             key,
             inputs: inputs.choices().map(|(_, choice)| choice.candidate.id).collect(),
             sharing: terms.sharing(),
-            ground: self.ground_of(&drv, request.sound, &inputs, &class).await?,
+            ground: self.ground_of(&drv, request.sound, &inputs, &around).await?,
             urgency: request.urgency,
             share: settings.share(),
         };

@@ -5,10 +5,20 @@ use firn_nix::{BasicDerivation, DerivationOutput, PathError, StorePath};
 
 use crate::Settings;
 
+/// The builder that needs the network for what it is.
+const FETCH: &str = "builtin:fetchurl";
+
+/// Its builder, when that is one that Nix has built in, whatever system it is for.
+pub(crate) fn builtin(drv: &BasicDerivation) -> Option<String> {
+    drv.builder
+        .starts_with(b"builtin:")
+        .then(|| drv.builder.escape_ascii().to_string())
+}
+
 /// Why this derivation cannot be built here, with the next step; `None` when it can.
 pub(crate) fn refusal(drv_path: &StorePath, drv: &BasicDerivation, settings: &Settings) -> Option<String> {
-    match drv.check(drv_path) {
-        Ok(DerivationKind::InputAddressed | DerivationKind::Fixed) => {}
+    let kind = match drv.check(drv_path) {
+        Ok(kind @ (DerivationKind::InputAddressed | DerivationKind::Fixed)) => kind,
         Ok(DerivationKind::Floating | DerivationKind::Deferred) => {
             return Some(format!(
                 "cannot build '{drv_path}': content-addressed derivations are not supported yet"
@@ -20,7 +30,7 @@ pub(crate) fn refusal(drv_path: &StorePath, drv: &BasicDerivation, settings: &Se
             ));
         }
         Err(e) => return Some(format!("cannot build '{drv_path}': {e}")),
-    }
+    };
     let options = match DerivationOptions::of(drv) {
         Ok(options) => options,
         Err(e) => return Some(format!("cannot build '{drv_path}': {e}")),
@@ -32,13 +42,19 @@ pub(crate) fn refusal(drv_path: &StorePath, drv: &BasicDerivation, settings: &Se
         ));
     }
     let platform = drv.platform.escape_ascii().to_string();
-    if drv.platform == b"builtin" || drv.builder.starts_with(b"builtin:") {
-        return Some(format!(
-            "cannot build '{drv_path}': '{}' is done by Nix itself, not by a builder; let the client do it (max-jobs of at least 1)",
-            drv.builder.escape_ascii()
-        ));
-    }
-    if !settings.systems.contains(&platform) {
+    if let Some(name) = builtin(drv) {
+        if !settings.builtins.contains_key(&name) {
+            return Some(format!(
+                "cannot build '{drv_path}': its builder is '{name}', on offer here: {}",
+                settings.builtins.keys().cloned().collect::<Vec<_>>().join(", ")
+            ));
+        }
+        if name == FETCH && !matches!(kind, DerivationKind::Fixed) {
+            return Some(format!(
+                "cannot build '{drv_path}': '{name}' needs an outputHash, against which what is fetched is checked"
+            ));
+        }
+    } else if !settings.systems.contains(&platform) {
         return Some(format!(
             "cannot build '{drv_path}': it is for system '{platform}', on offer here: {}",
             settings.systems.join(", ")

@@ -2,7 +2,7 @@
 //! whose connection it drops tries again after a second.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,15 @@ impl FileServer {
     /// # Errors
     /// When there is no free port.
     pub fn start(dir: &Path) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Self::start_on(Ipv4Addr::LOCALHOST.into(), dir)
+    }
+
+    /// Starts one on another address of this machine.
+    ///
+    /// # Errors
+    /// When there is no free port, or no such address.
+    pub fn start_on(address: IpAddr, dir: &Path) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((address, 0))?;
         let address = listener.local_addr()?;
         let stopped = Arc::new(AtomicBool::new(false));
         let (dir, stop) = (Arc::new(dir.to_owned()), Arc::clone(&stopped));

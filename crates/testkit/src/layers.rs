@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("firn-core", &["firn-nix"]),
     ("firn-protocol", &["firn-nix"]),
     ("firn-sandbox", &[]),
+    ("firn-builtin", &["firn-nix"]),
     ("firn-content", &["firn-nix"]),
     (
         "firn-service",
@@ -40,6 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "firn",
         &[
             "firn-builder",
+            "firn-builtin",
             "firn-cache",
             "firn-content",
             "firn-core",

@@ -71,6 +71,9 @@ impl Job {
         if spec.network != Network::Loopback {
             return Some("a machine has no network".to_owned());
         }
+        if spec.own {
+            return Some("a guest has no program of its own".to_owned());
+        }
         if !spec.cgroups.is_empty() || !spec.devices.is_empty() {
             return Some("control groups and devices are the guest's own".to_owned());
         }
@@ -173,6 +176,7 @@ pub(crate) mod tests {
                 }],
                 files: vec![],
                 program: b"/bin/sh".to_vec(),
+                own: false,
                 argv: vec![b"sh".to_vec(), b"\xff".to_vec()],
                 env: vec![],
                 cwd: "/build".into(),
@@ -224,7 +228,8 @@ pub(crate) mod tests {
         };
         refused(|it| it.sandbox.scratch = "/".into());
         refused(|it| it.sandbox.host_ids = None);
-        refused(|it| it.sandbox.network = Network::Host);
+        refused(|it| it.sandbox.network = Network::Relayed(firn_sandbox::Relay::default()));
+        refused(|it| it.sandbox.own = true);
         refused(|it| it.sandbox.devices = vec!["/dev/vda".into()]);
         refused(|it| it.sandbox.cgroups = vec!["/sys/fs/cgroup".into()]);
         for source in ["/dev/vda", "/inputs", "/inputs/../etc", "/inputs/a/b", "/"] {

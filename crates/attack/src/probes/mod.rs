@@ -9,4 +9,5 @@ pub(crate) mod mounts;
 pub(crate) mod proc;
 pub(crate) mod processes;
 pub(crate) mod sockets;
+pub(crate) mod special;
 pub(crate) mod terminal;

@@ -114,7 +114,7 @@ pub(crate) fn host_loopback() -> Outcome {
     )
 }
 
-fn connect(to: SocketAddr) -> Outcome {
+pub(super) fn connect(to: SocketAddr) -> Outcome {
     match TcpStream::connect_timeout(&to, Duration::from_secs(5)) {
         Err(error) if error.kind() == io::ErrorKind::TimedOut => Outcome::value("timed out"),
         result => Outcome::of_io(result),

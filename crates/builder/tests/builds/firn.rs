@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use firn_builder::{Config, DEFAULT_FIRST_UID, LocalBuilder, Machines};
+use firn_builder::{Config, DEFAULT_FIRST_UID, FixedOutputs, LocalBuilder, Machines};
 use firn_content::{ContentStore, WalkLimits, WalkPolicy};
 use firn_core::{BuildId, EnvironmentClass, InputMapping, Isolation, Object};
 use firn_nix::{Derivation, StorePath};
-use firn_sandbox::{HelperCommand, Network};
+use firn_sandbox::HelperCommand;
 use firn_service::ports::{Builder as _, Job, JobLimits, RunFailure, RunReport};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -178,7 +178,7 @@ fn config(dir: &TempDir, content: &ContentStore, uids: &std::ops::Range<u32>) ->
         uids: 4,
         disk_images: false,
         machines: None,
-        fixed_network: Network::Loopback,
+        fixed: FixedOutputs::without_network("the test has none"),
     }
 }
 

@@ -8,6 +8,7 @@
 )]
 
 mod attacks;
+mod builtins;
 mod environment;
 mod failures;
 mod firn;
@@ -17,6 +18,7 @@ mod lives;
 mod machines;
 mod nix;
 mod outputs;
+mod web;
 
 use std::collections::BTreeMap;
 

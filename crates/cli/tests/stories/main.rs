@@ -12,6 +12,7 @@ mod build_logs;
 mod cancelled_builds;
 mod checked_builds;
 mod explained_builds;
+mod fixed_outputs;
 mod hostile_clients;
 mod hostile_neighbours;
 mod interrupted_server;

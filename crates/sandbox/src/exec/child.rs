@@ -10,9 +10,12 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 
 use super::io_ext::Named;
-use super::spawn::{self, FAILED, GO, MAP, NO_EXEC, READY};
+use super::spawn::{self, CONNECT, FAILED, GO, MAP, NO_EXEC, READY};
 use super::{confine, root};
 use crate::{Network, SandboxSpec, seccomp, sys};
+
+/// Exit status of what panicked, as of other Rust programs.
+const PANICKED: u8 = 101;
 
 /// What goes wrong is told in words, with the kind of message it is.
 struct Failure(u8, String);
@@ -52,18 +55,19 @@ fn steps(spec: &SandboxSpec, helper: &OwnedFd, terminal: OwnedFd) -> Result<Infa
     if let Some((uid, _)) = spec.host_ids {
         rustix::thread::set_thread_groups(&[]).named(|| "setgroups")?;
         confine::charge(uid)?;
-        sys::unshare(libc::CLONE_NEWUSER | spawn::network(spec)).named(|| "unshare the user namespace")?;
+        sys::unshare(libc::CLONE_NEWUSER | spawn::NETWORK).named(|| "unshare the user namespace")?;
         spawn::tell(helper, MAP, "").named(|| "ask for id maps")?;
         await_go(helper)?;
     }
-    match spec.network {
-        Network::Loopback => sys::loopback_up().named(|| "bring the loopback device up")?,
-        Network::Host => {}
+    sys::loopback_up().named(|| "bring the loopback device up")?;
+    if let Network::Relayed(_) = spec.network {
+        spawn::tell(helper, CONNECT, "").named(|| "ask for a network")?;
+        await_go(helper)?;
     }
     confine::no_user_namespaces();
     confine::become_user(spec.uid, spec.gid)?;
     confine::plain_process(spec.i686, spec.randomize)?;
-    // Best effort: older kernels cannot. A second wall behind the namespaces; the only one where the network is the host's.
+    // Best effort: older kernels cannot. A second wall behind the namespaces.
     let _ = sys::scope();
     rustix::process::chdir(&spec.cwd)
         .named(|| format!("enter the working directory {}", spec.cwd.display()))?;
@@ -112,6 +116,19 @@ fn execute(spec: &SandboxSpec, helper: &OwnedFd) -> Result<Failure, String> {
     let filter = seccomp::program();
     spawn::tell(helper, READY, "").named(|| "talk to the helper")?;
     await_go(helper)?;
+    if spec.own {
+        let Some(own) = super::OWN.get() else {
+            return Ok(Failure(
+                NO_EXEC,
+                "this helper has nothing of its own to run".to_owned(),
+            ));
+        };
+        // SAFETY: this process never returns to who had them: it ends by _exit.
+        unsafe { sys::close_from(3) }.named(|| "close_range")?;
+        sys::install_filter(&filter).named(|| "install the seccomp filter")?;
+        let status = catch_unwind(AssertUnwindSafe(|| own(spec))).unwrap_or(PANICKED);
+        sys::exit_now(status.into())
+    }
     sys::close_on_exec_from(3).named(|| "close_range")?;
     sys::install_filter(&filter).named(|| "install the seccomp filter")?;
     let error = sys::execve(&program, &argv_ptrs, &envp_ptrs);

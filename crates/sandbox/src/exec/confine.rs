@@ -47,6 +47,11 @@ pub(super) fn become_user(uid: u32, gid: u32) -> Result<(), String> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     rustix::thread::set_thread_res_gid(gid, gid, gid).named(|| format!("setresgid {gid}"))?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).named(|| format!("setresuid {uid}"))?;
+    no_rights()
+}
+
+/// Give up every capability.
+pub(super) fn no_rights() -> Result<(), String> {
     let none = CapabilitySets {
         effective: CapabilitySet::empty(),
         permitted: CapabilitySet::empty(),

@@ -9,6 +9,7 @@ mod dev;
 mod idmap;
 mod inputs;
 mod io_ext;
+mod network;
 mod output;
 mod proc;
 mod pty;
@@ -21,7 +22,23 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::wire::{self, Report};
-use crate::{Exit, ExitKind};
+use crate::{Exit, ExitKind, SandboxSpec};
+
+pub(crate) use network::TUN;
+
+/// What the helper itself does in the place of a program, in the sandbox, as the command: takes the specification and gives an exit
+/// status. Standard output and error are the log.
+pub type Own = fn(&SandboxSpec) -> u8;
+
+static OWN: std::sync::OnceLock<Own> = std::sync::OnceLock::new();
+
+/// As [`sandbox_exec_main`], for a helper that has something of its own to run ([`SandboxSpec::own`]).
+#[must_use]
+pub fn sandbox_exec_main_with(own: Own) -> ExitCode {
+    // The first counts, and there is no second.
+    let _ = OWN.set(own);
+    sandbox_exec_main()
+}
 
 /// The body of the helper executable: takes a specification from standard input, runs it, reports. Must be the first
 /// thing the process does: it relies on being single-threaded.

@@ -10,8 +10,8 @@ use rustix::process::{Pid, Signal, pidfd_send_signal};
 
 use super::io_ext::Named;
 use super::{child, idmap};
+use crate::SandboxSpec;
 use crate::sys::{self, Cloned};
-use crate::{Network, SandboxSpec};
 
 /// Longest message.
 pub(super) const MESSAGE: usize = 8 << 10;
@@ -22,6 +22,8 @@ pub(super) const MESSAGE: usize = 8 << 10;
 pub(super) const GO: u8 = b'g';
 /// To the helper: I am in my user namespace, write its maps.
 pub(super) const MAP: u8 = b'm';
+/// To the helper: I am in my network namespace, connect it.
+pub(super) const CONNECT: u8 = b'c';
 /// To the helper: the sandbox could not be set up; text follows.
 pub(super) const FAILED: u8 = b'f';
 /// To the helper: everything is ready, may I execute the program? When nothing but the end of the file follows, that worked.
@@ -64,12 +66,7 @@ pub(super) fn privileged() -> bool {
 
 /// The flag for a network of its own. It is always made together with the user namespace, and so belongs to it: the kernel tells of all
 /// devices of the host in every network namespace that belongs to the host's own users.
-pub(super) fn network(spec: &SandboxSpec) -> libc::c_int {
-    match spec.network {
-        Network::Loopback => libc::CLONE_NEWNET,
-        Network::Host => 0,
-    }
-}
+pub(super) const NETWORK: libc::c_int = libc::CLONE_NEWNET;
 
 /// As root, only the namespaces that hold resources: the tree of mounts is then made with the rights of root (which alone can reach
 /// the sources), and belongs to the namespace of root, so that nothing inside can ever change it. The child enters its
@@ -84,7 +81,7 @@ pub(super) fn spawn(spec: &SandboxSpec, slave: OwnedFd) -> Result<Child, String>
     }
     let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     if !privileged() {
-        flags |= libc::CLONE_NEWUSER | network(spec);
+        flags |= libc::CLONE_NEWUSER | NETWORK;
     }
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,
@@ -122,17 +119,17 @@ fn prepare(child: &Child, spec: &SandboxSpec) -> Result<(), String> {
     }
     child.go()?;
     // Moving a process waits for all processors (version 1: ten milliseconds and more); the child makes its root meanwhile.
-    match join(child, spec).and_then(|()| child.go()) {
+    match join(child.pid, spec).and_then(|()| child.go()) {
         // It has ended, or is about to, with a better reason, which is still to be heard.
         Err(_) if child.dies() => Ok(()),
         outcome => outcome,
     }
 }
 
-fn join(child: &Child, spec: &SandboxSpec) -> Result<(), String> {
+pub(super) fn join(process: Pid, spec: &SandboxSpec) -> Result<(), String> {
     for group in &spec.cgroups {
         let path = group.join("cgroup.procs");
-        fs::write(&path, child.pid.as_raw_nonzero().to_string())
+        fs::write(&path, process.as_raw_nonzero().to_string())
             .named(|| format!("join control group {}", path.display()))?;
     }
     Ok(())

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::io_ext::Named;
+use super::network::{self, Relaying};
 use super::output::Output;
-use super::spawn::{self, Child, MAP, NO_EXEC, READY};
+use super::spawn::{self, CONNECT, Child, MAP, NO_EXEC, READY};
 use super::{idmap, pty};
 use crate::wire::{self, Report};
-use crate::{Exit, ExitKind, SandboxSpec, sys};
+use crate::{Exit, ExitKind, Network, SandboxSpec, sys};
 
 /// Longest time to set a sandbox up.
 const SETUP: Duration = Duration::from_secs(120);
@@ -22,6 +23,8 @@ const REST: Duration = Duration::from_secs(1);
 struct Run<'a> {
     spec: &'a SandboxSpec,
     child: Child,
+    /// Of the network, where that is relayed.
+    relay: Option<Relaying>,
     output: Output,
     /// The child still has something to say: the command does not run yet.
     setting_up: bool,
@@ -40,6 +43,7 @@ struct Ready {
     dead: bool,
     caller: bool,
     reader_gone: bool,
+    relay_gone: bool,
     message: bool,
     log: bool,
 }
@@ -56,6 +60,7 @@ pub(super) fn run(spec: &SandboxSpec) -> Result<Report, String> {
     let mut run = Run {
         spec,
         child,
+        relay: None,
         output: Output::new(pty.master, spec.limits.log_bytes),
         setting_up: true,
         ready: false,
@@ -84,6 +89,11 @@ impl Run<'_> {
             }
             if ready.reader_gone {
                 self.stop(ExitKind::Cancelled);
+            }
+            if ready.relay_gone {
+                self.stop(ExitKind::SetupFailed(
+                    "the process that relays the network ended early".to_owned(),
+                ));
             }
             if ready.message {
                 self.hear();
@@ -154,6 +164,10 @@ impl Run<'_> {
                 PollFlags::empty()
             },
         );
+        let relay = self.relay.as_ref().filter(|_| live).map(|relay| {
+            fds.push(PollFd::new(&relay.pidfd, PollFlags::IN));
+            fds.len() - 1
+        });
         let message = self.setting_up.then(|| {
             fds.push(PollFd::new(&self.child.socket, PollFlags::IN));
             fds.len() - 1
@@ -177,6 +191,7 @@ impl Run<'_> {
             dead: !events(Some(0)).is_empty(),
             caller: !events(control).is_empty(),
             reader_gone: events(reader).contains(PollFlags::ERR),
+            relay_gone: !events(relay).is_empty(),
             message: !events(message).is_empty(),
             log: !events(log).is_empty(),
         })
@@ -186,6 +201,11 @@ impl Run<'_> {
         match spawn::hear(&self.child.socket) {
             Ok(Some((MAP, _))) => {
                 if let Err(why) = idmap::write(self.child.pid, self.spec).and_then(|()| self.child.go()) {
+                    self.stop(ExitKind::SetupFailed(why));
+                }
+            }
+            Ok(Some((CONNECT, _))) => {
+                if let Err(why) = self.connect().and_then(|()| self.child.go()) {
                     self.stop(ExitKind::SetupFailed(why));
                 }
             }
@@ -206,6 +226,13 @@ impl Run<'_> {
                 self.last_output = self.began;
             }
         }
+    }
+
+    fn connect(&mut self) -> Result<(), String> {
+        if let (Network::Relayed(relay), None) = (&self.spec.network, &self.relay) {
+            self.relay = Some(network::start(self.spec, relay, &self.child.pidfd)?);
+        }
+        Ok(())
     }
 
     /// The caller said something: once that it knows the child, else that it is gone.
@@ -255,6 +282,7 @@ impl Run<'_> {
     /// Everything inside is dead. Take what it ended with, and the rest of the log.
     fn finish(mut self) -> Result<Report, String> {
         let wall = self.began.elapsed();
+        self.relay = None;
         let reaped = sys::wait(self.child.pid).named(|| "wait for the command")?;
         self.drain();
         let status = match self.stopped {

@@ -60,7 +60,7 @@ async fn a_caller_that_is_killed_takes_everything_with_it() {
 }
 
 /// Kill the helper, which has the fixture's directory as an argument.
-async fn kill_helper(mut it: Fixture) {
+pub async fn kill_helper(mut it: Fixture) {
     let marker = it.dir.path().to_str().unwrap().to_owned();
     it.helper = it.helper.clone().arg("exec").arg(&marker);
     let ((exit, _), ()) = tokio::join!(it.try_run(), async {

@@ -1,7 +1,7 @@
 //! A sandbox with busybox in `/bin` and its directories in a temporary one.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 pub const BUSYBOX: &str = "/bin/busybox";
 const APPLETS: &str = "sh ls cat id stat sleep echo printf ps mount mkdir touch ln rm chmod setsid seq hostname \
-    tty readlink dd sed grep env uname ip nc wc kill head true rmdir mv mknod sort";
+    tty readlink dd sed grep env uname ip nc wc cmp kill head true rmdir mv mknod sort";
 
 pub struct Fixture {
     pub spec: SandboxSpec,
@@ -50,6 +50,25 @@ impl Fixture {
             return None;
         }
         Self::make(true)
+    }
+
+    /// As [`Fixture::ordinary_user`], who may open `/dev/net/tun` whatever its mode is here.
+    pub fn ordinary_user_with_tun() -> Option<Self> {
+        let mut it = Self::ordinary_user()?;
+        if rustix::process::geteuid().is_root() {
+            let id = it.uid.to_string();
+            let script = "[ -e \"$1/tun\" ] || mknod \"$1/tun\" c 10 200 || exit; chmod 666 \"$1/tun\" && mount --bind \"$1/tun\" /dev/net/tun && shift && exec \"$@\"";
+            let mut helper = HelperCommand::new("/usr/bin/unshare");
+            for arg in ["--mount", "/bin/sh", "-c", script, "sh"] {
+                helper = helper.arg(arg);
+            }
+            helper = helper.arg(it.dir.path()).arg("/usr/bin/setpriv");
+            for arg in ["--reuid", &id, "--regid", &id, "--clear-groups"] {
+                helper = helper.arg(arg);
+            }
+            it.helper = helper.arg(it.at("helper"));
+        }
+        Some(it)
     }
 
     fn make(ordinary: bool) -> Option<Self> {
@@ -123,6 +142,7 @@ impl Fixture {
                 file("/etc/group", "root:x:0:\nnixbld:!:100:\n"),
             ],
             program: b"/bin/sh".to_vec(),
+            own: false,
             argv: vec![b"sh".to_vec(), b"-c".to_vec(), b"true".to_vec()],
             env: vec![(b"PATH".to_vec(), b"/bin".to_vec())],
             cwd: "/build".into(),
@@ -243,12 +263,12 @@ impl Fixture {
 
     /// Live processes of the command's host uid. `None` when that is not distinct.
     pub fn processes(&self) -> Option<Vec<String>> {
-        let alive = |entry: &fs::DirEntry| {
-            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-            !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z"))
+        let user = format!("Uid:\t{}\t", self.uid);
+        // Not by the owner of the folder, which is root where a process has changed its user.
+        let mine = |entry: &fs::DirEntry| {
+            let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+            status.contains(&user) && !status.contains("State:\tZ")
         };
-        let mine =
-            |entry: &fs::DirEntry| entry.metadata().is_ok_and(|meta| meta.uid() == self.uid) && alive(entry);
         let found = fs::read_dir("/proc").unwrap().flatten().filter(mine);
         self.drop_to.then(|| {
             found

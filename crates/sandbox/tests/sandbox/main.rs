@@ -7,4 +7,5 @@ mod death;
 mod environment;
 mod fixture;
 mod limits;
+mod network;
 mod rights;

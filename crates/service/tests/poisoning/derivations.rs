@@ -138,7 +138,7 @@ attempts! { refused:
     a_platform_in_capitals: |d: &mut BasicDerivation| d.platform = b"X86_64-LINUX".to_vec();
     /// A platform that looks like the offered one when it is printed.
     a_platform_that_is_escaped: |d: &mut BasicDerivation| d.platform = b"x86_64-linux\\x00".to_vec();
-    /// What is not built in the sandbox but by Nix itself.
+    /// One that Nix has built in, which is not on offer.
     a_builtin_builder: |d: &mut BasicDerivation| d.builder = b"builtin:fetchurl".to_vec();
     /// The same by its platform.
     a_builtin_platform: |d: &mut BasicDerivation| d.platform = b"builtin".to_vec();

@@ -112,6 +112,7 @@ impl House {
                 ..JobLimits::default()
             },
             max_nar_size: 1 << 20,
+            builtins: BTreeMap::new(),
             sandboxes: vec![(Isolation::Namespaces, Ok("dictated-1".into()))],
             extra: BTreeMap::new(),
             defaults: Effective {

@@ -224,7 +224,7 @@ async fn what_cannot_be_built_here_is_refused_with_the_reason() {
         ),
         (
             Box::new(|d| d.builder = b"builtin:fetchurl".to_vec()),
-            "let the client do it",
+            "its builder is 'builtin:fetchurl', on offer here: ",
         ),
         (Box::new(set("requiredSystemFeatures", "kvm")), "{kvm}"),
         (Box::new(set("__noChroot", "1")), "__noChroot"),

@@ -81,6 +81,7 @@ pub(super) fn sandbox(
             .chain(args.into_iter().map(String::into_bytes))
             .collect(),
         program,
+        own: false,
         env: Vec::new(),
         cwd: MACHINE.into(),
         uid: 1000,

@@ -236,6 +236,7 @@ impl Fixture {
                 file("/etc/group", "root:x:0:\nnixbld:!:100:\n"),
             ],
             program: b"/bin/sh".to_vec(),
+            own: false,
             argv: vec![b"sh".to_vec(), b"-c".to_vec(), script.into()],
             env: vec![
                 (b"PATH".to_vec(), format!("{TOOLS}/bin").into_bytes()),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use firn_attack::{Column, Need};
 use firn_content::{WalkLimits, WalkPolicy};
 use firn_core::{InputMapping, Isolation, Object};
+use firn_nix::{Derivation, StorePath};
 use firn_service::ports::{Builder as _, RunFailure};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +52,30 @@ impl Local {
         }
     }
 
+    /// Builds a derivation.
+    pub async fn build(
+        &self,
+        attack: &Attack,
+        path: &StorePath,
+        drv: &Derivation,
+        log: mpsc::Sender<Bytes>,
+        cancel: CancellationToken,
+    ) -> Result<BTreeMap<String, PathBuf>, RunFailure> {
+        let mut job = self.firn.job(path, drv, self.inputs.clone());
+        if self.column == Column::Machine {
+            job.isolation = Isolation::Vm;
+        }
+        (attack.limits)(&mut job.limits);
+        let outcome = self.firn.builder.run(job, log, cancel).await;
+        let trees = |outputs: BTreeMap<String, Object>| {
+            outputs
+                .into_iter()
+                .map(|(name, object)| (name, self.firn.tree(&object)))
+                .collect()
+        };
+        outcome.result.map(trees)
+    }
+
     fn is_user_of_builds(&self, uid: u32) -> bool {
         match self.column {
             _ if rustix::process::geteuid().is_root() => self.firn.uids.contains(&uid),
@@ -80,19 +105,7 @@ impl Backend for Local {
         cancel: CancellationToken,
     ) -> Result<BTreeMap<String, PathBuf>, RunFailure> {
         let (path, drv) = attack.derivation(&self.outside);
-        let mut job = self.firn.job(&path, &drv, self.inputs.clone());
-        if self.column == Column::Machine {
-            job.isolation = Isolation::Vm;
-        }
-        (attack.limits)(&mut job.limits);
-        let outcome = self.firn.builder.run(job, log, cancel).await;
-        let trees = |outputs: BTreeMap<String, Object>| {
-            outputs
-                .into_iter()
-                .map(|(name, object)| (name, self.firn.tree(&object)))
-                .collect()
-        };
-        outcome.result.map(trees)
+        self.build(attack, &path, &drv, log, cancel).await
     }
 
     fn left(&self) -> Vec<String> {

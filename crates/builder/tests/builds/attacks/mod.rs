@@ -4,6 +4,7 @@
 
 mod backend;
 mod deeds;
+mod fixed;
 mod local;
 mod machine;
 mod neighbours;

@@ -10,11 +10,15 @@ use std::path::{Path, PathBuf};
 use firn_attack::host;
 use tempfile::TempDir;
 
+use super::super::web::own_address;
+
 /// Listeners, a file, a process.
 pub struct Outside {
     dir: TempDir,
     builds: PathBuf,
     port: TcpListener,
+    /// On an address that others can see, where there is one.
+    seen: Option<TcpListener>,
     unix: [UnixListener; 2],
     abstract_name: String,
 }
@@ -35,6 +39,7 @@ impl Outside {
         let address = SocketAddr::from_abstract_name(&abstract_name).unwrap();
         let this = Self {
             port: TcpListener::bind("127.0.0.1:0").unwrap(),
+            seen: own_address().map(|address| TcpListener::bind((address, 0)).unwrap()),
             unix: [
                 UnixListener::bind_addr(&address).unwrap(),
                 UnixListener::bind(dir.path().join("socket")).unwrap(),
@@ -44,6 +49,9 @@ impl Outside {
             dir,
         };
         this.port.set_nonblocking(true).unwrap();
+        if let Some(seen) = &this.seen {
+            seen.set_nonblocking(true).unwrap();
+        }
         this.unix
             .iter()
             .for_each(|listener| listener.set_nonblocking(true).unwrap());
@@ -57,6 +65,13 @@ impl Outside {
             (host::FILE, path(self.dir.path().join("file"))),
             (host::DIR, path(self.builds.clone())),
             (host::PORT, self.port.local_addr().unwrap().port().to_string()),
+            (
+                host::ADDRESS,
+                match &self.seen {
+                    Some(seen) => seen.local_addr().unwrap().to_string(),
+                    None => "10.0.0.1:80".to_owned(),
+                },
+            ),
             (host::ABSTRACT, self.abstract_name.clone()),
             (host::SOCKET, path(self.dir.path().join("socket"))),
             (host::PID, std::process::id().to_string()),
@@ -78,6 +93,9 @@ impl Outside {
         let mut touched = Vec::new();
         if self.port.accept().is_ok() {
             touched.push("the port");
+        }
+        if self.seen.as_ref().is_some_and(|seen| seen.accept().is_ok()) {
+            touched.push("the port that others can see");
         }
         for (listener, name) in self.unix.iter().zip(["the abstract socket", "the socket"]) {
             if listener.accept().is_ok() {

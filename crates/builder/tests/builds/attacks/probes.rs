@@ -25,8 +25,12 @@ pub fn check(backend: &impl Backend, ended: &Ended) {
         .result
         .as_ref()
         .unwrap_or_else(|failure| panic!("{failure}\n{said}"));
-    let report = std::fs::read_to_string(&outputs["out"]).unwrap();
-    let outcomes = outcomes(&report);
+    check_report(backend, &std::fs::read_to_string(&outputs["out"]).unwrap());
+}
+
+/// Every outcome, against the table.
+pub fn check_report(backend: &impl Backend, report: &str) {
+    let outcomes = outcomes(report);
     let mut wrong = Vec::new();
     for threat in THREATS {
         let outcome = outcomes[threat.id];
