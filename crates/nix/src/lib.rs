@@ -18,6 +18,7 @@ mod content_address;
 pub mod derivation;
 pub mod graph;
 mod hash;
+mod hash_parts;
 pub mod json;
 pub mod nar;
 pub mod narinfo;
@@ -26,6 +27,7 @@ mod path_info;
 pub mod realisation;
 pub mod refscan;
 pub mod rewrite;
+mod rewrite_stream;
 pub mod signature;
 pub mod structured_attrs;
 
