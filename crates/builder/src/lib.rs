@@ -30,6 +30,7 @@ pub mod environment;
 mod failure;
 mod fixed;
 mod flat;
+mod floating;
 mod graph;
 pub mod groups;
 mod in_machine;

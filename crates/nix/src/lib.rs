@@ -34,5 +34,5 @@ pub mod structured_attrs;
 pub use content_address::{CaMethod, ContentAddress, ContentAddressError};
 pub use derivation::{BasicDerivation, Derivation, DerivationOutput};
 pub use hash::{Hash, HashAlgo, HashError, Hasher, NarHash};
-pub use path::{PathError, STORE_DIR, StorePath};
+pub use path::{PathError, STORE_DIR, StorePath, output_path_name};
 pub use path_info::{PathInfo, fingerprint};

@@ -140,7 +140,7 @@ impl<P: Ports> AccountStore<P> {
             Err(why) => return Ok(rejected(format!("cannot build '{}': {why}", request.drv_path))),
         };
         let mapping = InputMapping::new(inputs.shared_objects());
-        let key = BuildKey::new(&drv, &mapping, &class);
+        let key = BuildKey::new(shown(&request.drv_path), &drv, &mapping, &class);
         let asked = Asked {
             key,
             inputs: inputs.choices().map(|(_, choice)| choice.candidate.id).collect(),

@@ -12,6 +12,7 @@ mod environment;
 mod failures;
 mod firn;
 mod fixed;
+mod floating;
 mod graphs;
 mod lives;
 mod machines;

@@ -10,6 +10,7 @@ mod modulo;
 mod options;
 mod output;
 mod resolve;
+mod scratch;
 
 use std::collections::{BTreeMap, BTreeSet};
 
