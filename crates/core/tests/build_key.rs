@@ -415,7 +415,7 @@ fn the_key_of_a_fixed_example() {
     };
     assert_eq!(
         example.key().to_string(),
-        "9bfc2d3f8d75847617093ee8dcb9a44a099185577de570fe35fad2be278241ed",
+        "0750a1658c29986743f233fed3c91053fe47185c70d70b3b11f818e9c3aa745a",
         "the stored format of build keys has changed"
     );
 }
