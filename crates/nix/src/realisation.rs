@@ -89,6 +89,20 @@ pub struct DrvOutput {
     pub output: String,
 }
 
+impl DrvOutput {
+    /// An output of the resolved derivation with that path.
+    ///
+    /// # Errors
+    /// [`RealisationError::Id`] when the path is not a derivation's or the name cannot be an output's.
+    pub fn of_path(drv: StorePath, output: String) -> Result<Self, RealisationError> {
+        if !drv.is_derivation() || !is_valid_name(output.as_bytes()) {
+            return Err(RealisationError::Id(shown(&format!("{drv}^{output}"))));
+        }
+        let drv = DrvId::Resolved(drv);
+        Ok(Self { drv, output })
+    }
+}
+
 /// `sha256:<hex>!<output>`, the only form that Nix has for it as one text.
 impl FromStr for DrvOutput {
     type Err = RealisationError;
@@ -129,6 +143,17 @@ pub struct Realisation {
 }
 
 impl Realisation {
+    /// Without signatures.
+    #[must_use]
+    pub const fn unsigned(id: DrvOutput, out_path: StorePath) -> Self {
+        Self {
+            id,
+            out_path,
+            signatures: BTreeSet::new(),
+            dependent_realisations: BTreeMap::new(),
+        }
+    }
+
     /// Reads the JSON of either form; a signature may be text or, from newer versions, an object.
     ///
     /// # Errors
@@ -238,15 +263,8 @@ fn text<'j>(json: &'j Json, field: &'static str) -> Result<&'j str, RealisationE
 }
 
 fn resolved_id(key: &Json) -> Result<DrvOutput, RealisationError> {
-    let drv: DrvId = text(key, "drvPath")?.parse()?;
-    let output = text(key, "outputName")?;
-    match drv {
-        DrvId::Resolved(_) if is_valid_name(output.as_bytes()) => Ok(DrvOutput {
-            drv,
-            output: output.to_owned(),
-        }),
-        _ => Err(RealisationError::Id(shown(output))),
-    }
+    let drv = StorePath::from_base_name(text(key, "drvPath")?.as_bytes())?;
+    DrvOutput::of_path(drv, text(key, "outputName")?.to_owned())
 }
 
 fn signature(json: &Json) -> Result<Signature, RealisationError> {
