@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use firn_core::{
-    AccountId, AccountName, BuildId, BuildKey, Claim, Evidence, KeyId, Object, ObjectId, Policy, Trust,
+    AccountId, AccountName, BuildId, BuildKey, Claim, Evidence, KeyId, Object, ObjectId, Policy,
+    RealisationClaim, RealisationEvidence, Trust,
 };
+use firn_nix::realisation::DrvOutput;
 use firn_nix::signature::PublicKey;
 use firn_nix::{NarHash, StorePath};
 use firn_service::ports::{
@@ -115,6 +117,8 @@ delegate! {
     referrers(policy: &Policy, path: &StorePath) -> BTreeSet<StorePath>;
     derivers(policy: &Policy, path: &StorePath) -> BTreeSet<StorePath>;
     record_claims(account: AccountId, claims: &[Claim], proofs: &[Proof], registry: KeyId) -> ();
+    realisations(policy: &Policy, ids: &[DrvOutput]) -> Vec<RealisationEvidence>;
+    record_realisations(account: AccountId, claims: &[RealisationClaim]) -> ();
     forget(account: AccountId, paths: &[StorePath]) -> u64;
     contents() -> BTreeSet<NarHash>;
 }

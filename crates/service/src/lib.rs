@@ -22,6 +22,7 @@ mod origin;
 mod patience;
 mod places;
 pub mod ports;
+mod realisations;
 mod realise;
 mod refuse;
 mod resolve;

@@ -1,5 +1,6 @@
 //! One request for one derivation: down the reuse ladder, and what the client is told.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,9 @@ use firn_core::{
     Rung, View, Why, decide, layered,
 };
 use firn_nix::{BasicDerivation, StorePath};
-use firn_protocol::{BuildMode, BuildOptions, BuildResult, BuildStatus, LogEvent, LogSink, StoreError};
+use firn_protocol::{
+    BuildMode, BuildOptions, BuildResult, BuildStatus, BuiltOutput, LogEvent, LogSink, StoreError,
+};
 
 use crate::lines::{Lines, event};
 use crate::log::{self, Log};
@@ -17,6 +20,7 @@ use crate::patience::Patience;
 use crate::ports::{
     Accounts as _, BuildRecord, Builds as _, FailureRecord, Job, Ports, RequestRecord, RunFailure,
 };
+use crate::realisations::FloatingOutputs;
 use crate::resolve::{ClosureError, failed};
 use crate::run::{Asked, lead, lead_check};
 use crate::running::{Finished, Interest};
@@ -33,6 +37,15 @@ pub(crate) struct Request {
     /// Number of the build within the client's request.
     pub(crate) number: u64,
     pub(crate) log: LogSink,
+}
+
+/// Where the outputs of a derivation are before it is built.
+struct Known {
+    paths: BTreeMap<String, StorePath>,
+    /// Whether that is all of them.
+    all: bool,
+    /// What the client is told of those whose paths follow from their contents.
+    told: BTreeMap<String, BuiltOutput>,
 }
 
 /// How a request was answered.
@@ -102,11 +115,15 @@ impl<P: Ports> AccountStore<P> {
         let drv = std::mem::take(&mut request.drv);
         let request = &*request;
         let run_asked = request.mode != BuildMode::Normal;
-        // All outputs: those whose path is not known were refused.
-        let outputs: Vec<StorePath> = drv.outputs.values().filter_map(|o| o.path().cloned()).collect();
+        let floating = match FloatingOutputs::of(&request.drv_path, &drv) {
+            Ok(floating) => floating,
+            Err(e) => return Ok(rejected(format!("cannot build '{}': {e}", request.drv_path))),
+        };
+        let known = self.known(&drv, floating.as_ref()).await?;
+        let outputs: Vec<StorePath> = known.paths.values().cloned().collect();
         let mut valid = self.view(&outputs).await?;
         let mut fetched = false;
-        if !run_asked && !self.has_all(&valid, &outputs) && settings.substitute {
+        if !run_asked && known.all && !self.has_all(&valid, &outputs) && settings.substitute {
             let missing = outputs.iter().filter(|p| valid.get(p).is_none()).cloned();
             if self.substitute(missing.collect()).await? {
                 fetched = true;
@@ -114,12 +131,14 @@ impl<P: Ports> AccountStore<P> {
             }
         }
         if decide(Facts {
-            outputs_valid: self.has_all(&valid, &outputs),
+            outputs_valid: known.all && self.has_all(&valid, &outputs),
             run_asked,
             ..Facts::default()
         }) == Reuse::View
         {
-            return self.answer_from_view(request, &valid, &outputs, fetched).await;
+            let mut answer = self.answer_from_view(request, &valid, &outputs, fetched).await?;
+            answer.result.built_outputs = known.told;
+            return Ok(answer);
         }
 
         let terms = self.terms().await?;
@@ -145,6 +164,7 @@ impl<P: Ports> AccountStore<P> {
             key,
             inputs: inputs.choices().map(|(_, choice)| choice.candidate.id).collect(),
             sharing: terms.sharing(),
+            floating,
         };
         let job = Job {
             id: new_build_id(),
@@ -156,7 +176,7 @@ impl<P: Ports> AccountStore<P> {
             limits: self.house.settings.limits,
         };
         if run_asked {
-            return self.check(request, asked, job, &valid).await;
+            return self.check(request, asked, job, &known.paths, &valid).await;
         }
         if let Some(record) = self
             .house
@@ -164,7 +184,7 @@ impl<P: Ports> AccountStore<P> {
             .await
             .map_err(failed)?
         {
-            return self.succeed(request, Rung::Shared, &record).await;
+            return self.succeed(request, &asked, Rung::Shared, &record).await;
         }
         if let Some(answer) = self.failed_before(request, &asked, &settings).await? {
             return Ok(answer);
@@ -225,6 +245,29 @@ impl<P: Ports> AccountStore<P> {
         if let Some(line) = lines.rest() {
             say(request, event(request.number, line)).await;
         }
+    }
+
+    /// Where the outputs are, as far as that is known before a build. Those that depend on what is not built yet were refused.
+    async fn known(
+        &self,
+        drv: &BasicDerivation,
+        floating: Option<&FloatingOutputs>,
+    ) -> Result<Known, StoreError> {
+        let told = match floating {
+            Some(floating) => self.known_outputs(floating).await?,
+            None => BTreeMap::new(),
+        };
+        let stated = drv.outputs.iter();
+        let stated = stated.filter_map(|(name, output)| Some((name.clone(), output.path()?.clone())));
+        let realised = told
+            .iter()
+            .map(|(name, output)| (name.clone(), output.out_path.clone()));
+        let paths: BTreeMap<String, StorePath> = stated.chain(realised).collect();
+        Ok(Known {
+            all: paths.len() == drv.outputs.len(),
+            paths,
+            told,
+        })
     }
 
     /// Whether the view has all of them, bytes and all. A lost content comes back when it is built again.
@@ -307,14 +350,14 @@ impl<P: Ports> AccountStore<P> {
                     // What was stored for whoever leads the run may be that account's own.
                     let stored = self.house.stored_result(&asked.key, asked.sharing).await;
                     match stored.map_err(failed)? {
-                        Some(record) => return self.succeed(request, Rung::Shared, &record).await,
+                        Some(record) => return self.succeed(request, &asked, Rung::Shared, &record).await,
                         None if job.is_some() => {}
                         None => return Ok(lost(request, &interest)),
                     }
                 }
                 Finished::Ran(record) => {
                     let rung = if joined { Rung::Joined } else { Rung::Built };
-                    return self.succeed(request, rung, &record).await;
+                    return self.succeed(request, &asked, rung, &record).await;
                 }
                 Finished::Failed(failure, run) => {
                     let mut answer = failed_run(request, interest.drv_path(), &failure);
@@ -399,6 +442,7 @@ impl<P: Ports> AccountStore<P> {
     async fn succeed(
         &self,
         request: &Request,
+        asked: &Asked,
         rung: Rung,
         record: &BuildRecord,
     ) -> Result<Answer, StoreError> {
@@ -424,6 +468,14 @@ impl<P: Ports> AccountStore<P> {
             .record_claims(self.account.id, &claims.into(), Vec::new(), KeyId(0))
             .await
             .map_err(failed)?;
+        let told = match &asked.floating {
+            Some(floating) => {
+                let outputs = record.outputs.iter();
+                let built = outputs.map(|(name, output)| (name.clone(), output.object.path.clone()));
+                self.record_outputs(floating, &built.collect()).await?
+            }
+            None => BTreeMap::new(),
+        };
         let name = shown(&request.drv_path);
         let reason = match rung {
             Rung::Built => format!(
@@ -436,6 +488,7 @@ impl<P: Ports> AccountStore<P> {
             }
         };
         let mut result = BuildResult::new(BuildStatus::Built, "");
+        result.built_outputs = told;
         result.times_built = 1;
         result.start_time = record.run.started;
         result.stop_time = record.run.stopped;
@@ -455,6 +508,7 @@ impl<P: Ports> AccountStore<P> {
         request: &Request,
         asked: Asked,
         job: Job,
+        known: &BTreeMap<String, StorePath>,
         valid: &View,
     ) -> Result<Answer, StoreError> {
         let (write, read) = log::create(&self.house.settings.log_dir, job.id)
@@ -463,7 +517,13 @@ impl<P: Ports> AccountStore<P> {
             .house
             .running
             .start_alone(self.account.id, &request.drv_path, read);
-        tokio::spawn(lead_check(Arc::clone(&self.house), asked, job, duty, write));
+        tokio::spawn(lead_check(
+            Arc::clone(&self.house),
+            asked.clone(),
+            job,
+            duty,
+            write,
+        ));
         let record = match self.follow(request, &interest).await {
             Finished::Ran(record) => record,
             Finished::Stored => return Ok(lost(request, &interest)),
@@ -471,15 +531,15 @@ impl<P: Ports> AccountStore<P> {
                 return Ok(failed_run(request, interest.drv_path(), &failure));
             }
         };
-        let differing = record.outputs.values().find(|output| {
-            valid
-                .get(&output.object.path)
-                .is_some_and(|c| c.object().content != output.object.content)
-        });
+        let before = |name: &String| known.get(name).and_then(|path| valid.get(path));
+        let differing = record
+            .outputs
+            .iter()
+            .find(|(name, output)| before(name).is_some_and(|c| c.object().content != output.object.content));
         match differing {
-            None => self.succeed(request, Rung::Built, &record).await,
-            Some(output) => {
-                let before = valid.get(&output.object.path).map(|c| c.object().content);
+            None => self.succeed(request, &asked, Rung::Built, &record).await,
+            Some((name, output)) => {
+                let before = before(name).map(|c| c.object().content);
                 let places = match before {
                     Some(before) => self.house.places(before, output.object.content).await,
                     None => String::new(),

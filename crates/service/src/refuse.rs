@@ -5,13 +5,16 @@ use firn_nix::{BasicDerivation, DerivationOutput, PathError, StorePath};
 
 use crate::Settings;
 
+/// The system feature that builds of content-addressed outputs ask for; every builder has it.
+const CA_DERIVATIONS: &str = "ca-derivations";
+
 /// Why this derivation cannot be built here, with the next step; `None` when it can.
 pub(crate) fn refusal(drv_path: &StorePath, drv: &BasicDerivation, settings: &Settings) -> Option<String> {
     match drv.check(drv_path) {
-        Ok(DerivationKind::InputAddressed | DerivationKind::Fixed) => {}
-        Ok(DerivationKind::Floating | DerivationKind::Deferred) => {
+        Ok(DerivationKind::InputAddressed | DerivationKind::Fixed | DerivationKind::Floating) => {}
+        Ok(DerivationKind::Deferred) => {
             return Some(format!(
-                "cannot build '{drv_path}': content-addressed derivations are not supported yet"
+                "cannot build '{drv_path}': the paths of its outputs depend on content-addressed inputs that are not resolved"
             ));
         }
         Ok(DerivationKind::Impure) => {
@@ -48,7 +51,7 @@ pub(crate) fn refusal(drv_path: &StorePath, drv: &BasicDerivation, settings: &Se
         .required_system_features
         .iter()
         .map(|feature| feature.escape_ascii().to_string())
-        .filter(|feature| !settings.features.contains(feature))
+        .filter(|feature| feature != CA_DERIVATIONS && !settings.features.contains(feature))
         .collect();
     (!missing.is_empty()).then(|| {
         format!(

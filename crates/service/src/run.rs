@@ -14,6 +14,7 @@ use crate::ports::{
     BuildRecord, Builder as _, Builds as _, DatabaseError, DerivationDigest, FailureRecord, Job,
     OutputRecord, Ports, RunFailure, RunRecord,
 };
+use crate::realisations::FloatingOutputs;
 use crate::running::{Finished, Lead};
 use crate::terms::Sharing;
 
@@ -49,6 +50,8 @@ pub(crate) struct Asked {
     /// Numbers of the objects of the whole input closure.
     pub(crate) inputs: BTreeSet<ObjectId>,
     pub(crate) sharing: Sharing,
+    /// The outputs, where their paths follow from their contents.
+    pub(crate) floating: Option<FloatingOutputs>,
 }
 
 /// Runs a job for everybody who waits for its key, and records how it ended before anybody is told.

@@ -10,7 +10,7 @@ mod views;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use firn_core::{AccountId, BuildId, BuildKey, Claim, KeyId, Object, ObjectId, Trust};
+use firn_core::{AccountId, BuildId, BuildKey, Claim, KeyId, Object, ObjectId, RealisationEvidence, Trust};
 use firn_nix::NarHash;
 use firn_nix::signature::PublicKey;
 use firn_service::ports::{
@@ -51,6 +51,7 @@ struct State {
     /// Oldest first.
     claims: Vec<ClaimRow>,
     signatures: Vec<SignatureRow>,
+    realisations: Vec<RealisationEvidence>,
     /// Every run that is remembered.
     runs: Vec<RunRow>,
     /// The runs that answer for a key; oldest first.
