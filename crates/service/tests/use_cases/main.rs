@@ -12,6 +12,7 @@ mod ladder;
 mod ledger;
 mod logs;
 mod non_interference;
+mod realisations;
 mod results;
 mod runs;
 mod settings;
