@@ -10,6 +10,7 @@ mod administration;
 mod binary_caches;
 mod cancelled_builds;
 mod checked_builds;
+mod content_addressed;
 mod explained_builds;
 mod hostile_clients;
 mod interrupted_server;
