@@ -90,6 +90,20 @@ impl<P: Ports> AccountStore<P> {
                 "cannot register '{id}': it has more than {MAX_REGISTERED} bytes"
             )));
         }
+        // As with signatures of paths: the owner of the key would wonder.
+        let fingerprint = realisation.fingerprint();
+        let terms = self.terms().await?;
+        let wrong = realisation.signatures.iter().find(|signature| {
+            let mut keys = terms.settings.trusted_public_keys.iter();
+            keys.any(|k| k.name() == signature.key_name() && !k.verify(fingerprint.as_bytes(), signature))
+        });
+        if let Some(wrong) = wrong {
+            return Err(StoreError::new(format!(
+                "cannot register '{}': its signature by the key '{}', which you trust, is not over it; sign it again, or leave the signature out",
+                realisation.id,
+                wrong.key_name().escape_debug()
+            )));
+        }
         if self.view(std::slice::from_ref(path)).await?.get(path).is_none() {
             let id = &realisation.id;
             return Err(StoreError::new(format!(

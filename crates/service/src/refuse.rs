@@ -1,7 +1,7 @@
 //! Requests that are refused before anything is looked up.
 
 use firn_nix::derivation::{DerivationKind, DerivationOptions};
-use firn_nix::{BasicDerivation, DerivationOutput, PathError, StorePath};
+use firn_nix::{BasicDerivation, CaMethod, DerivationOutput, PathError, StorePath};
 
 use crate::Settings;
 
@@ -23,6 +23,11 @@ pub(crate) fn refusal(drv_path: &StorePath, drv: &BasicDerivation, settings: &Se
             ));
         }
         Err(e) => return Some(format!("cannot build '{drv_path}': {e}")),
+    }
+    if let Some(method) = drv.outputs.values().find_map(unsupported) {
+        return Some(format!(
+            "cannot build '{drv_path}': content addresses of the form '{method}' are not supported"
+        ));
     }
     let options = match DerivationOptions::of(drv) {
         Ok(options) => options,
@@ -60,6 +65,17 @@ pub(crate) fn refusal(drv_path: &StorePath, drv: &BasicDerivation, settings: &Se
             settings.features.iter().cloned().collect::<Vec<_>>().join(", ")
         )
     })
+}
+
+/// How an output is to be hashed, if that cannot be done.
+fn unsupported(output: &DerivationOutput) -> Option<String> {
+    match output {
+        DerivationOutput::Floating {
+            method: CaMethod::Git,
+            algo,
+        } => Some(format!("{}{}", CaMethod::Git.prefix(), algo.name())),
+        _ => None,
+    }
 }
 
 /// States the path of a fixed output that the client left out. It follows from the derivation's name, which the build key does not

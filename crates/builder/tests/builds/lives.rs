@@ -293,7 +293,7 @@ async fn what_is_refused_before_it_runs() {
     assert!(
         deferred
             .await
-            .contains("content-addressed derivations are not supported yet")
+            .contains("depend on inputs that are not resolved")
     );
     assert!(firn.is_tidy());
 }

@@ -217,8 +217,22 @@ async fn a_trusted_key_speaks_whoever_brings_it() {
     assert_eq!(built.built_outputs["out"].out_path, output.info.path);
     assert_eq!(built.built_outputs["out"].signatures.len(), 1);
     assert_eq!(world.builder.counts().started, 0);
+    let mut wrong = sign(by_hash(&drv, "out"));
+    wrong.id.output = "other".to_owned();
+    let refused = alice.register_realisation(wrong).await.unwrap_err();
+    assert!(
+        refused
+            .message
+            .contains("'cache-1', which you trust, is not over it"),
+        "{refused}"
+    );
     // Of one whose account went private, nothing is seen.
-    world.desk("bob").await.set(None, "private", Some("true")).await.unwrap();
+    world
+        .desk("bob")
+        .await
+        .set(None, "private", Some("true"))
+        .await
+        .unwrap();
     assert_eq!(realised(&alice, by_path(&drv, "out")).await, None);
 }
 
