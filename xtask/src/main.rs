@@ -1,6 +1,7 @@
-//! The repository's own commands: `cargo xtask demo | test | bench | corpus`.
+//! The repository's own commands: `cargo xtask demo | test | clients | bench | corpus`.
 
 mod bench;
+mod clients;
 mod corpus;
 mod demo;
 mod sandbox;
@@ -17,6 +18,7 @@ usage: cargo xtask COMMAND
 
   demo [--keep]          two accounts build real software on one Firn; shows what was reused and why
   test                   everything that must pass: format, lints, tests, stories with real Nix
+  clients                tries every command with each Nix that can be had here, and renews the table in docs/clients.md
   bench [--rounds N] [--only WORD]
                          plain Nix and Firn side by side; writes bench/results/<date>.md
   demo --sandbox vm [--only NAME,…]
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         ["demo", "--sandbox", "vm"] => demo::in_machines("all"),
         ["demo", "--sandbox", "vm", "--only", names] => demo::in_machines(names),
         ["test"] => test::test(),
+        ["clients"] => clients::renew(),
         ["bench", options @ ..] => bench::bench(options),
         ["corpus", dir, options @ ..] => corpus::corpus(Path::new(dir), options),
         ["sources", rest @ ..] => {

@@ -25,5 +25,10 @@ pub(crate) fn pid() -> i32 {
 
 /// A data file of the input.
 pub(crate) fn data() -> String {
-    format!("{}/share/data", var(INPUT))
+    shared("data")
+}
+
+/// A file of the input with data for all.
+pub(crate) fn shared(name: &str) -> String {
+    format!("{}/share/{name}", var(INPUT))
 }

@@ -2,7 +2,8 @@
 //!
 //! The program runs as a builder, in any sandbox: Firn's namespaces, a virtual machine, Nix's own sandbox. `attack ID` makes one harmless
 //! attempt and prints what came of it; `attack probe-all` makes all of them, one line each, and writes the same to `$out`; `attack do ID` does
-//! a destructive thing, and `attack several [probe-all] ID…` one after the other, where a build is dear. [`THREATS`] and [`DEEDS`] say for each backend what must come of it; the tests that run builds compare.
+//! a destructive thing, and `attack several [probe-all] ID…` one after the other, `attack meanwhile ID ID` two at once,
+//! where a build is dear. [`THREATS`] and [`DEEDS`] say for each backend what must come of it; the tests that run builds compare.
 //!
 //! It refuses to know how it is run: no store, no derivation, no sandbox. What it should look for outside comes in variables (see [`host`]).
 //!
@@ -19,13 +20,18 @@ mod outcome;
 mod probes;
 mod raw;
 mod table;
+mod tree;
 
 use std::process::ExitCode;
 
 pub use deeds::{DEEDS, Deed, Ending, Need};
-pub use neighbours::{GREEDY_READY, SECRET, VICTIM_DISTURBED, VICTIM_READY, VICTIM_WELL};
+pub use neighbours::{
+    GREEDY_READY, INPUTS_OF_AN_OVERLAY, MOUNTED_INPUTS, OWN, SECRET, VICTIM_DISTURBED, VICTIM_READY,
+    VICTIM_WELL, WAYS,
+};
 pub use outcome::Outcome;
 pub use table::{Answer, Column, THREATS, Threat};
+pub use tree::{LOADER, tree};
 
 /// The body of the program.
 #[must_use]
@@ -45,8 +51,10 @@ pub fn main() -> ExitCode {
             deeds::several(ids)
         }
         ["several", ref ids @ ..] => deeds::several(ids),
+        ["meanwhile", first, second] => deeds::meanwhile(first, second),
         ["victim"] => neighbours::victim(),
         ["seeker"] => neighbours::seeker(),
+        ["duel", own, other, seconds] => neighbours::duel(own, other, seconds),
         ["greedy"] => neighbours::greedy(),
         ["needy"] => neighbours::needy(),
         [id] => match THREATS.iter().find(|threat| threat.id == id) {
@@ -62,7 +70,8 @@ pub fn main() -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!("attack probe-all | attack THREAT | attack do DEED | attack several [probe-all] DEED…");
-    eprintln!("attack victim | attack seeker | attack greedy | attack needy");
+    eprintln!("attack meanwhile DEED DEED");
+    eprintln!("attack victim | attack seeker | attack greedy | attack needy | attack duel NAME NAME SECONDS");
     eprintln!(
         "threats: {}",
         THREATS

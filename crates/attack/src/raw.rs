@@ -101,6 +101,22 @@ pub(crate) fn wait(pid: i32) -> i32 {
     status
 }
 
+/// Whether a child has been killed already.
+pub(crate) fn is_killed(pid: i32) -> bool {
+    let mut status = 0;
+    // SAFETY: the address is of a live local.
+    let ended = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
+    ended == pid && libc::WIFSIGNALED(status)
+}
+
+/// Nobody reads any more what this process writes.
+pub(crate) fn mute() {
+    let null = call(libc::SYS_openat, &[0, text("/dev/null"), libc::O_WRONLY as usize]).expect("/dev/null");
+    for output in [1, 2] {
+        call(libc::SYS_dup3, &[null, output, 0]).expect("dup");
+    }
+}
+
 /// Let a signal have no effect.
 pub(crate) fn ignore(signal: i32) {
     // SAFETY: no handler of ours is installed.

@@ -18,6 +18,7 @@ use crate::collect::{Collection, not_stored};
 use crate::environment::{Environment, Request};
 use crate::groups::{Group, GroupLimits};
 use crate::outputs::output_paths;
+use crate::pace::Pace;
 use crate::scratch::Scratch;
 use crate::slots::Slot;
 use crate::tail::LogTail;
@@ -131,7 +132,7 @@ impl Attempt {
             .map_err(|e| RunFailure::Infrastructure(format!("limiting a build: {e}")))
     }
 
-    /// Passes a log on, and keeps the end of it.
+    /// Passes a log on, no faster than it may be, and keeps the end of it. Meanwhile the builder waits in its next write.
     pub(crate) fn pass_on(
         &self,
         log: mpsc::Sender<Bytes>,
@@ -139,11 +140,17 @@ impl Attempt {
         let (sender, mut receiver) = mpsc::channel::<Bytes>(LOG_CHUNKS);
         let forward = async move {
             let mut tail = LogTail::default();
+            let mut pace = Pace::new(self.job.limits.log_rate);
             while let Some(chunk) = receiver.recv().await {
                 tail.push(&chunk);
-                // Nobody has to listen, and who stopped the build need not read on.
+                let pass = async {
+                    pace.pay(chunk.len()).await;
+                    // Nobody has to listen.
+                    let _ = log.send(chunk).await;
+                };
                 tokio::select! {
-                    _ = log.send(chunk) => {}
+                    () = pass => {}
+                    // Who stopped the build need not read on.
                     () = self.cancel.cancelled() => {}
                 }
             }

@@ -15,12 +15,16 @@ use firn_nix::derivation::DerivationOptions;
 use firn_nix::refscan::RefScanner;
 use firn_nix::{ContentAddress, DerivationOutput, Hash, StorePath};
 use firn_service::ports::{Job, RunFailure};
+use firn_vm::MAX_REJECTED;
 use tokio_util::sync::CancellationToken;
 
 use crate::checks::check_outputs;
 use crate::fixed::FixedHash;
 use crate::floating::{Method, SelfHash, Unsettled};
 use crate::order;
+
+/// Bytes of both ends of a place in an output that are told.
+const PLACE: usize = 500;
 
 /// What is needed to collect the outputs of a job.
 pub(crate) struct Collection<'a> {
@@ -71,19 +75,42 @@ impl Seen {
 impl Collection<'_> {
     /// Ingests and checks every output. What is staged is for the caller to publish.
     pub(crate) fn collect(&self) -> Result<(BTreeMap<String, Object>, Vec<Staged>), RunFailure> {
-        // A missing output is reported before anything about another one.
+        // Missing outputs are reported before anything about others.
+        let mut missing = Vec::new();
         for (name, path) in self.outputs {
-            self.look(name, path)?;
+            if self.is_missing(name, path)? {
+                missing.push((name, path));
+            }
+        }
+        if !missing.is_empty() {
+            return Err(self.missing(missing));
         }
         let candidates = self.candidates();
         let mut taken = Vec::new();
+        let mut refused = Vec::new();
         let mut left = self.job.limits.output_bytes;
         for (name, path) in self.outputs {
-            let (tree, seen) = self.ingest(name, path, &candidates, left)?;
-            left = left.saturating_sub(tree.size());
-            taken.push((tree, seen));
+            match self.ingest(name, path, &candidates, left) {
+                Ok((tree, seen)) => {
+                    left = left.saturating_sub(tree.size());
+                    taken.push((tree, seen));
+                }
+                Err(RunFailure::OutputRejected(why)) => refused.push(why),
+                Err(failure) => return Err(failure),
+            }
+            if !refused.is_empty() {
+                // Nothing will be kept; the rest is read for what else is wrong.
+                taken.clear();
+            }
+            if refused.len() == MAX_REJECTED {
+                break;
+            }
         }
-        self.accept(taken)
+        if refused.is_empty() {
+            self.accept(taken)
+        } else {
+            Err(all_refused(refused))
+        }
     }
 
     /// What outputs may refer to.
@@ -157,22 +184,27 @@ impl Collection<'_> {
         Ok((objects, trees))
     }
 
-    fn look(&self, name: &str, path: &StorePath) -> Result<(), RunFailure> {
+    fn is_missing(&self, name: &str, path: &StorePath) -> Result<bool, RunFailure> {
         let drv_path = &self.job.drv_path;
         match self.store.join(path.base_name()).symlink_metadata() {
-            Ok(_) => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(self.missing(name, path)),
+            Ok(_) => Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
             Err(e) => Err(RunFailure::Infrastructure(format!(
                 "output '{name}' of '{drv_path}': {e}"
             ))),
         }
     }
 
-    pub(crate) fn missing(&self, name: &str, path: &StorePath) -> RunFailure {
-        RunFailure::OutputRejected(format!(
-            "builder for '{}' failed to produce output path for output '{name}' at '{path}'",
-            self.job.drv_path
-        ))
+    /// What is said of outputs that are not there.
+    pub(crate) fn missing<'n>(
+        &self,
+        outputs: impl IntoIterator<Item = (&'n String, &'n StorePath)>,
+    ) -> RunFailure {
+        let drv_path = &self.job.drv_path;
+        let say = |(name, path)| {
+            format!("builder for '{drv_path}' failed to produce output path for output '{name}' at '{path}'")
+        };
+        all_refused(outputs.into_iter().take(MAX_REJECTED).map(say))
     }
 
     /// One pass over an output.
@@ -315,11 +347,7 @@ impl Collection<'_> {
 
     /// In Nix's words, where Nix refuses it as well.
     fn rejected(&self, name: &str, path: &StorePath, error: &WalkError) -> String {
-        let place = if error.path.is_empty() {
-            String::new()
-        } else {
-            format!("/{}", error.path.escape_ascii())
-        };
+        let place = shown(&error.path);
         match &error.problem {
             WalkProblem::FileType(kind) => format!("file '{path}{place}' has an unsupported type ({kind})"),
             WalkProblem::Owner { .. } | WalkProblem::Writable(_) if place.is_empty() => {
@@ -342,6 +370,30 @@ impl Collection<'_> {
     }
 }
 
+/// Everything that is wrong, each on a line of its own, and once.
+pub(crate) fn all_refused(texts: impl IntoIterator<Item = String>) -> RunFailure {
+    let mut lines: Vec<String> = Vec::new();
+    for text in texts {
+        if !lines.contains(&text) {
+            lines.push(text);
+        }
+    }
+    RunFailure::OutputRejected(lines.join("\n"))
+}
+
+/// A place in an output for people: of one that is very deep, both ends.
+fn shown(path: &[u8]) -> String {
+    match path {
+        [] => String::new(),
+        _ if path.len() <= 2 * PLACE => format!("/{}", path.escape_ascii()),
+        _ => {
+            let (start, end) = (path.get(..PLACE), path.get(path.len() - PLACE..));
+            let [start, end] = [start, end].map(|part| part.unwrap_or_default().escape_ascii());
+            format!("/{start}…{end}")
+        }
+    }
+}
+
 /// The machine's doing, never the builder's.
 pub(crate) fn not_stored(drv_path: &StorePath, error: &ContentError) -> RunFailure {
     RunFailure::Infrastructure(format!("storing the outputs of '{drv_path}': {error}"))
@@ -352,4 +404,21 @@ fn hash_mismatch(drv_path: &StorePath, specified: &Hash, got: &Hash) -> String {
     format!(
         "hash mismatch in fixed-output derivation '{drv_path}':\n  specified: {specified}\n     got:    {got}"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_refused_is_told_once_and_shortly() {
+        let texts = ["a", "b", "a"].map(str::to_owned);
+        assert_eq!(all_refused(texts), RunFailure::OutputRejected("a\nb".to_owned()));
+        assert_eq!(shown(b""), "");
+        assert_eq!(shown(b"a/\xff"), "/a/\\xff");
+        let deep = [&b"start"[..], &[b'd'; 60_000], b"end"].concat();
+        let text = shown(&deep);
+        assert!(text.starts_with("/startd") && text.ends_with("dend") && text.contains('…'));
+        assert!(text.len() < 2 * PLACE + 10, "{}", text.len());
+    }
 }

@@ -69,12 +69,15 @@ pub(crate) fn exhausted(job: &Job, used: &Usage, disk_full: bool) -> Option<Stri
             limits.memory_bytes.unwrap_or(u64::MAX)
         ));
     }
-    (used.refused_processes > 0).then(|| {
-        format!(
-            "builder for '{drv_path}' wanted more than {} processes at a time, the most that a build may have",
-            limits.processes.unwrap_or(u64::MAX)
-        )
-    })
+    (used.refused_processes > 0).then(|| too_many_processes(drv_path, limits))
+}
+
+/// That a builder was refused processes.
+pub(crate) fn too_many_processes(drv_path: &StorePath, limits: &JobLimits) -> String {
+    format!(
+        "builder for '{drv_path}' wanted more than {} processes at a time, the most that a build may have",
+        limits.processes.unwrap_or(u64::MAX)
+    )
 }
 
 /// Why a sandbox without a report has no outputs.

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use firn_content::IngestError;
 use firn_nix::StorePath;
 use firn_sandbox::SandboxError;
-use firn_service::ports::{RunFailure, RunReport};
+use firn_service::ports::{JobLimits, RunFailure, RunReport};
 use firn_vm::{Collected, Order, Resources, VmError, VmExit};
 use tokio::sync::mpsc;
 
 use crate::attempt::{Attempt, Built, Prepared, micros};
+use crate::collect::all_refused;
 use crate::failure::{self, FULL};
 use crate::groups::{Group, GroupLimits, Usage};
 use crate::machine::{Intake, Machines};
@@ -18,7 +20,7 @@ use crate::scratch::Scratch;
 use crate::slots::Slot;
 
 /// Memory of QEMU beside that of its guest.
-const QEMU_MEMORY: u64 = 512 << 20;
+pub const QEMU_MEMORY: u64 = 512 << 20;
 /// Threads of QEMU beside those for the guest's processors.
 const QEMU_THREADS: u64 = 64;
 
@@ -97,7 +99,7 @@ impl Attempt {
                     &self.job.limits,
                     tail,
                 );
-                match for_want(&self.job.drv_path, &exit, resources, failed) {
+                match for_want(&self.job.drv_path, &exit, resources, &self.job.limits, failed) {
                     Some(failure) => Err(failure),
                     None => {
                         let taken = std::mem::take(&mut intake.taken);
@@ -155,16 +157,18 @@ impl Attempt {
         let named = |number: usize| outputs.iter().nth(number);
         match collected {
             Collected::All => Ok(()),
-            Collected::Missing(numbers) => match numbers.first().copied().and_then(named) {
-                Some((name, path)) => Err(collection.missing(name, path)),
-                None => Err(self.nonsense()),
-            },
-            Collected::Rejected(number, error) => match named(number) {
-                Some((name, path)) => {
-                    Err(collection.not_ingested(name, path, firn_content::IngestError::Tree(error)))
+            Collected::Missing(numbers) => Err(collection.missing(numbers.into_iter().filter_map(named))),
+            Collected::Rejected(all) => {
+                let mut refused = Vec::new();
+                for (number, error) in all {
+                    let (name, path) = named(number).ok_or_else(|| self.nonsense())?;
+                    match collection.not_ingested(name, path, IngestError::Tree(error)) {
+                        RunFailure::OutputRejected(why) => refused.push(why),
+                        failure => return Err(failure),
+                    }
                 }
-                None => Err(self.nonsense()),
-            },
+                Err(all_refused(refused))
+            }
             Collected::TooLarge => Err(RunFailure::OutputRejected(collection.too_large())),
             Collected::NotBuilt => Err(self.nonsense()),
         }
@@ -185,32 +189,33 @@ fn charge(report: &mut RunReport, exit: &VmExit, used: &Usage) {
     report.memory_peak = Some(used.memory_peak.unwrap_or(exit.machine.max_rss_bytes));
 }
 
-/// What failed, or would have, for want of memory or disk in the machine.
+/// What failed, or would have, for want of memory, processes or disk in the machine.
 fn for_want(
     drv_path: &StorePath,
     exit: &VmExit,
     resources: Resources,
+    limits: &JobLimits,
     failed: Option<RunFailure>,
 ) -> Option<RunFailure> {
-    if exit.oom_kills > 0 {
-        let mut text = format!(
-            "builder for '{drv_path}' ran out of memory: its machine has {} bytes",
-            resources.memory_bytes
-        );
-        if let Some(RunFailure::Builder(more)) = failed {
-            text = format!("{text}\n{more}");
-        }
-        return Some(RunFailure::Exhausted(text));
+    let told = match &failed {
+        Some(RunFailure::Builder(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let starved = (exit.oom_kills > 0).then(|| {
+        let memory = resources.memory_bytes;
+        format!("builder for '{drv_path}' ran out of memory: its machine has {memory} bytes")
+    });
+    let refused = (told.is_some() && exit.refused_processes > 0)
+        .then(|| format!("note: {}", failure::too_many_processes(drv_path, limits)));
+    let full = (told.is_some() && exit.disk_free.is_some_and(|free| free < FULL)).then(|| {
+        let disk = resources.disk_bytes;
+        format!("note: the disk of its machine is full: it has {disk} bytes")
+    });
+    if starved.is_none() && refused.is_none() && full.is_none() {
+        return failed;
     }
-    match failed {
-        Some(RunFailure::Builder(text)) if exit.disk_free.is_some_and(|free| free < FULL) => {
-            Some(RunFailure::Exhausted(format!(
-                "{text}\nnote: the disk of its machine is full: it has {} bytes",
-                resources.disk_bytes
-            )))
-        }
-        failed => failed,
-    }
+    let lines: Vec<String> = [starved, told, refused, full].into_iter().flatten().collect();
+    Some(RunFailure::Exhausted(lines.join("\n")))
 }
 
 #[cfg(test)]
@@ -221,7 +226,12 @@ mod tests {
 
     use super::*;
 
-    fn failure(oom_kills: u64, disk_free: u64, failed: Option<&str>) -> Option<RunFailure> {
+    fn failure(
+        oom_kills: u64,
+        refused_processes: u64,
+        disk_free: u64,
+        failed: Option<&str>,
+    ) -> Option<RunFailure> {
         let drv = StorePath::parse(b"/nix/store/00000000000000000000000000000003-a.drv").unwrap();
         let ended = Exit {
             status: ExitKind::Exited(3),
@@ -235,6 +245,7 @@ mod tests {
             exit: ended.clone(),
             outputs: Collected::NotBuilt,
             oom_kills,
+            refused_processes,
             disk_free: Some(disk_free),
             machine: ended,
             boot: Duration::ZERO,
@@ -248,31 +259,43 @@ mod tests {
             &drv,
             &exit,
             resources,
+            &JobLimits {
+                processes: Some(300),
+                ..JobLimits::default()
+            },
             failed.map(|text| RunFailure::Builder(text.to_owned())),
         )
     }
 
     #[test]
     fn a_failure_of_the_builder_is_its_own_unless_the_machine_was_too_small() {
-        assert_eq!(failure(0, FULL, None), None);
+        assert_eq!(failure(0, 0, FULL, None), None);
         let own = RunFailure::Builder("failed".to_owned());
-        assert_eq!(failure(0, FULL, Some("failed")), Some(own));
+        assert_eq!(failure(0, 0, FULL, Some("failed")), Some(own));
         // A build that succeeds is not asked how full its disk is.
-        assert_eq!(failure(0, 0, None), None);
+        assert_eq!(failure(0, 0, 0, None), None);
+        // One that makes do without a process is not held up.
+        assert_eq!(failure(0, 5, 0, None), None);
         let exhausted = |result| match result {
             Some(RunFailure::Exhausted(text)) => text,
             other => panic!("{other:?}"),
         };
-        let disk = exhausted(failure(0, 0, Some("failed")));
+        let disk = exhausted(failure(0, 0, 0, Some("failed")));
         assert_eq!(
             disk,
             "failed\nnote: the disk of its machine is full: it has 200 bytes"
         );
-        let memory = exhausted(failure(1, 0, Some("failed")));
+        let memory = exhausted(failure(1, 0, FULL, Some("failed")));
         assert!(
             memory.ends_with("ran out of memory: its machine has 100 bytes\nfailed"),
             "{memory}"
         );
-        assert!(exhausted(failure(1, FULL, None)).contains("ran out of memory"));
+        let processes = exhausted(failure(0, 5, FULL, Some("failed")));
+        assert!(
+            processes.starts_with("failed\nnote: ")
+                && processes.contains("more than 300 processes at a time"),
+            "{processes}"
+        );
+        assert!(exhausted(failure(1, 0, FULL, None)).contains("ran out of memory"));
     }
 }

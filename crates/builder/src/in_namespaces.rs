@@ -72,6 +72,7 @@ impl Attempt {
         report.cpu_user_us = micros(used.cpu_user.unwrap_or(exit.user));
         report.cpu_system_us = micros(used.cpu_system.unwrap_or(exit.system));
         report.memory_peak = used.memory_peak;
+        report.short_of_memory = used.killed_for_memory > 0;
         report.disk_bytes = self.on_disk(&scratch, &disk).await;
         let failure = failure::of_exit(&self.job.drv_path, exit.status, &self.job.limits, tail);
         let stopped = disk.full.get().is_some();
@@ -94,7 +95,10 @@ impl Attempt {
                 });
                 self.publish(collected.await).await
             }
-            Some(failure @ RunFailure::Builder(_)) => Err(self.unless_starved(failure, killed_before)),
+            Some(failure @ RunFailure::Builder(_)) => {
+                report.short_of_memory |= failure::killed_for_memory() != killed_before;
+                Err(self.unless_starved(failure, killed_before))
+            }
             Some(failure) => Err(failure),
         };
         self.end(scratch, result).await

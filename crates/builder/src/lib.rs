@@ -39,6 +39,7 @@ pub mod layout;
 mod machine;
 mod order;
 mod outputs;
+mod pace;
 mod scratch;
 mod slots;
 mod tail;
@@ -60,6 +61,7 @@ use disk_image::Images;
 use groups::Groups;
 use slots::Slots;
 
+pub use in_machine::QEMU_MEMORY;
 pub use machine::Machines;
 pub use slots::DEFAULT_FIRST_UID;
 

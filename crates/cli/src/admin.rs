@@ -209,7 +209,7 @@ async fn handle(house: &Arc<House>, request: Request) -> Result<Reply, StoreErro
         }
         Request::AccountRemove { name } => {
             let account = find(house, &name).await?;
-            db.remove_account(&account.name).await.map_err(told)?;
+            house.remove_account(&account).await?;
             Ok(Reply::done(
                 json!({ "removed": name }),
                 &format!("account '{name}' removed"),
@@ -220,11 +220,17 @@ async fn handle(house: &Arc<House>, request: Request) -> Result<Reply, StoreErro
             command,
             secret,
         } => {
-            let desk = house.desk(find(house, &account).await?);
+            let desk = house.operators_desk(find(house, &account).await?);
             commands::run(&desk, &Caller::Operator, command, secret).await
         }
         Request::Usage(usage) => usage.of_all(house).await,
-        Request::Status => Ok(Reply::facts(json!({ "running_builds": house.running_builds() }))),
+        Request::Status => {
+            let (_, waiting) = house.queue();
+            let running = house.running_builds().saturating_sub(waiting);
+            Ok(Reply::facts(
+                json!({ "running_builds": running, "waiting_builds": waiting }),
+            ))
+        }
         Request::Session { .. } => Err(StoreError::new("a session cannot be part of a request")),
     }
 }

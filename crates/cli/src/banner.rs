@@ -28,6 +28,7 @@ In the ssh_config of the user that runs builds (root for a multi-user Nix):
     HostName {host}
     Port {port}
     IdentityFile ~/.ssh/id_ed25519
+    ServerAliveInterval 20
 
     (then `ssh firn shell` is where alice decides: settings, keys, caches, whom to trust)
 

@@ -79,10 +79,20 @@ pub struct Build {
     pub max_silent_time: u64,
     /// Bytes of one build's log.
     pub max_log_size: u64,
+    /// Bytes of one build's log a second, in the long run; 0 for any number.
+    pub max_log_rate: u64,
     /// Bytes of one build's outputs.
     pub max_output_size: u64,
     /// Bytes of memory that one build may use; 0 is seven eighths of the machine's.
     pub max_memory: u64,
+    /// Bytes of memory for all builds together; 0 is seven eighths of the machine's.
+    pub memory: u64,
+    /// Processors for all builds together; 0 is the machine's, or as many as `max-jobs`.
+    pub cpus: u32,
+    /// Bytes that are kept for a build of which nothing is known; 0 is `memory` by `max-jobs`.
+    pub unknown_memory: u64,
+    /// Whether a build may use no more than was kept for it, and is run once more with `max-memory` when that was too little.
+    pub limit_to_reservation: bool,
     /// Processes and threads of one build at a time.
     pub max_processes: u64,
     /// Bytes that one build may have on disk.
@@ -110,8 +120,13 @@ impl Default for Build {
             timeout: 24 * 3600,
             max_silent_time: 4 * 3600,
             max_log_size: 256 << 20,
+            max_log_rate: 16 << 20,
             max_output_size: 64 << 30,
             max_memory: 0,
+            memory: 0,
+            cpus: 0,
+            unknown_memory: 0,
+            limit_to_reservation: false,
             max_processes: 16_384,
             max_disk: 128 << 30,
             max_files: 20_000_000,

@@ -88,7 +88,14 @@ impl Door {
                 let _ = stderr.flush().await;
                 return 1;
             }
-            (Ok(store), Command::WorkerDaemon) => worker::serve(&store, stdin, stdout, &self.options).await,
+            (Ok(store), Command::WorkerDaemon) => {
+                let mut options = self.options.clone();
+                match store.settings().await {
+                    Ok(settings) => options.trusted = settings.trusted,
+                    Err(error) => options.refusal = Some(error.message),
+                }
+                worker::serve(&store, stdin, stdout, &options).await
+            }
             (Ok(store), Command::Serve { .. }) => {
                 serve::serve(&store, stdin, stdout, stderr, &self.options).await
             }

@@ -51,6 +51,11 @@ pub fn vm(config: &Config, command: &VmCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Bytes that one takes of this machine.
+pub fn memory(config: &Config) -> u64 {
+    config.vm.memory.saturating_add(firn_builder::QEMU_MEMORY)
+}
+
 /// The files that every machine starts from.
 pub fn dir(config: &Config) -> PathBuf {
     config.data_dir.join("machine")

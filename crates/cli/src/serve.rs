@@ -15,7 +15,7 @@ use firn_db::AnyDatabase;
 use firn_nix::NarHash;
 use firn_sandbox::Network;
 use firn_service::ports::JobLimits;
-use firn_service::{Settings, SystemClock};
+use firn_service::{Room, Settings, SystemClock};
 use firn_ssh::HostKey;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -215,6 +215,10 @@ async fn stop_signal() {
 fn settings(config: &Config, extra: BTreeMap<String, NarHash>, defaults: Effective) -> Settings {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let build = &config.build;
+    let max_jobs = match build.max_jobs {
+        0 => processors,
+        jobs => jobs,
+    };
     Settings {
         systems: if build.systems.is_empty() {
             native_systems()
@@ -227,18 +231,16 @@ fn settings(config: &Config, extra: BTreeMap<String, NarHash>, defaults: Effecti
         } else {
             build.cores
         },
-        max_jobs: if build.max_jobs == 0 {
-            processors
-        } else {
-            build.max_jobs
-        },
+        max_jobs,
+        room: room(config, max_jobs, processors),
         limits: JobLimits {
             wall: Duration::from_secs(build.timeout),
             silent: Duration::from_secs(build.max_silent_time),
             log_bytes: build.max_log_size,
+            log_rate: Some(build.max_log_rate).filter(|&rate| rate > 0),
             output_bytes: build.max_output_size,
             memory_bytes: match build.max_memory {
-                0 => machine_memory().map(|bytes| bytes / 8 * 7),
+                0 => usable_memory(),
                 bytes => Some(bytes),
             },
             processes: Some(build.max_processes),
@@ -251,6 +253,33 @@ fn settings(config: &Config, extra: BTreeMap<String, NarHash>, defaults: Effecti
         defaults,
         log_dir: config.data_dir.join("logs"),
     }
+}
+
+fn room(config: &Config, max_jobs: usize, processors: usize) -> Room {
+    let build = &config.build;
+    let memory = match build.memory {
+        0 => usable_memory(),
+        bytes => Some(bytes),
+    };
+    let cpus = match build.cpus {
+        0 => u32::try_from(processors.max(max_jobs)).ok(),
+        cpus => Some(cpus),
+    };
+    Room {
+        memory,
+        cpus,
+        unknown_memory: match build.unknown_memory {
+            0 => memory.unwrap_or(0) / (max_jobs as u64).max(1),
+            bytes => bytes,
+        },
+        machine_memory: machines::memory(config),
+        limit_to_reservation: build.limit_to_reservation,
+    }
+}
+
+/// Bytes of memory of this machine that builds may use; the rest is for the service and the system.
+fn usable_memory() -> Option<u64> {
+    machine_memory().map(|bytes| bytes / 8 * 7)
 }
 
 /// Bytes of memory that this machine has.

@@ -37,6 +37,7 @@ mod error;
 mod extent;
 mod flat;
 mod hashing;
+mod held;
 mod ingest;
 mod list;
 mod nar_stream;

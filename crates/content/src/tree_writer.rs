@@ -9,6 +9,7 @@ use rustix::fs::{Advice, AtFlags, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::error::{ContentError, tree_path};
+use crate::held::Held;
 use crate::session::DIRECTORY;
 use crate::staged::Staging;
 
@@ -49,8 +50,8 @@ pub(crate) struct Shape {
 #[derive(Debug)]
 pub(crate) struct TreeWriter {
     staging: Arc<Staging>,
-    /// Open directories.
-    open: Vec<OwnedFd>,
+    /// Directories on the way there.
+    open: Held,
     /// Name of the node to come in the innermost open directory.
     name: Vec<u8>,
     /// Names on the way there, joined with `/`, and where each begins.
@@ -73,7 +74,7 @@ impl TreeWriter {
         Self {
             name: staging.name().as_bytes().to_vec(),
             staging,
-            open: Vec::new(),
+            open: Held::default(),
             path: Vec::new(),
             starts: Vec::new(),
             file: None,
@@ -130,7 +131,7 @@ impl NarVisitor for TreeWriter {
 
     fn end_directory(&mut self) -> Result<(), ContentError> {
         self.path.truncate(self.starts.pop().unwrap_or_default());
-        if let Some(dir) = self.open.pop() {
+        if let Some(dir) = self.open.pop().map_err(self.error())? {
             if !self.open.is_empty() {
                 rustix::fs::fchmod(&dir, READ_ONLY_DIRECTORY).map_err(self.error())?;
             }

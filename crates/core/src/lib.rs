@@ -16,9 +16,11 @@ mod cache_url;
 mod closure;
 mod difference;
 mod evidence;
+mod ground;
 mod isolation;
 mod realisation;
 mod reuse;
+pub mod schedule;
 mod settings;
 mod view;
 
@@ -28,8 +30,11 @@ pub use cache_url::{CacheUrl, CacheUrlError};
 pub use closure::Closure;
 pub use difference::{Differing, Made, Step, differing, nearest, step};
 pub use evidence::{Claim, Evidence, KeyId, Object, ObjectId, Origin, Policy, Trust, Witness};
+pub use ground::Ground;
 pub use isolation::{Isolation, NoIsolation};
 pub use realisation::{RealisationClaim, RealisationEvidence, realisations_believed};
 pub use reuse::{Facts, Reuse, Rung, decide};
-pub use settings::{Definition, Effective, Kind, Layer, Level, SETTINGS, SettingError, definition, layered};
+pub use settings::{
+    Definition, Effective, Kind, Layer, Level, MAX_WEIGHT, SETTINGS, SettingError, definition, layered,
+};
 pub use view::{Candidate, Choice, Draft, View, Why};

@@ -11,6 +11,8 @@ pub enum Rung {
     Substituted,
     /// An account that it trusts has built it.
     Trusted,
+    /// The output paths follow from a graph whose leaves the account has, and were built before from nothing else.
+    Grounded,
     /// The same build key had succeeded before.
     Shared,
     /// The same build key was running.
@@ -23,10 +25,11 @@ pub enum Rung {
 
 impl Rung {
     /// Every rung, from the top.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::AlreadyValid,
         Self::Substituted,
         Self::Trusted,
+        Self::Grounded,
         Self::Shared,
         Self::Joined,
         Self::Failed,
@@ -40,6 +43,7 @@ impl Rung {
             Self::AlreadyValid => "already-valid",
             Self::Substituted => "substituted",
             Self::Trusted => "trusted",
+            Self::Grounded => "grounded",
             Self::Shared => "reused",
             Self::Joined => "joined",
             Self::Failed => "failed-before",
@@ -139,6 +143,7 @@ mod tests {
                 "already-valid",
                 "substituted",
                 "trusted",
+                "grounded",
                 "reused",
                 "joined",
                 "failed-before",

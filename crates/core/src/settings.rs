@@ -8,10 +8,14 @@ use std::collections::BTreeMap;
 use firn_nix::signature::PublicKey;
 
 use crate::CacheUrl;
+use crate::schedule::Share;
 use crate::{Isolation, NoIsolation};
 
 /// Most entries of a list.
 const MAX_LIST: usize = 64;
+
+/// Largest weight.
+pub const MAX_WEIGHT: u32 = 1000;
 
 /// Longest value, in bytes.
 const MAX_VALUE: usize = 64 * 1024;
@@ -21,6 +25,8 @@ const MAX_VALUE: usize = 64 * 1024;
 pub enum Level {
     /// The operator, for all accounts.
     System,
+    /// The operator, for one account; kept with what the account has set.
+    Operator,
     /// The account.
     Account,
     /// One of the account's SSH keys.
@@ -37,6 +43,7 @@ impl Level {
     pub const fn name(self) -> &'static str {
         match self {
             Self::System => "system",
+            Self::Operator => "operator",
             Self::Account => "account",
             Self::Key => "ssh-key",
             Self::SshEnvironment => "ssh-environment",
@@ -52,6 +59,8 @@ pub enum Kind {
     Bool,
     /// A whole number; 0 is no limit.
     Number,
+    /// 1 to [`MAX_WEIGHT`].
+    Weight,
     /// Addresses of binary caches, with blanks or commas between them.
     Caches,
     /// Public keys `name:base64`, with blanks or commas between them.
@@ -82,16 +91,40 @@ pub const SETTINGS: &[Definition] = &[
         about: "whether `shell` and `api` are open to a key",
     },
     Definition {
+        name: "build-quota",
+        kind: Kind::Number,
+        up_to: Level::Operator,
+        about: "builds that run for the account at once, at most (0: no limit); the operator's",
+    },
+    Definition {
+        name: "build-weight",
+        kind: Kind::Weight,
+        up_to: Level::Operator,
+        about: "share of the builders when others want them too (1 to 1000); the operator's",
+    },
+    Definition {
         name: "keep-builds-running",
         kind: Kind::Bool,
         up_to: Level::Derivation,
         about: "whether a build goes on when nobody waits for it any more",
     },
     Definition {
+        name: "keep-going",
+        kind: Kind::Bool,
+        up_to: Level::SshEnvironment,
+        about: "whether the rest of a graph is built when one build of it fails",
+    },
+    Definition {
         name: "max-build-log-size",
         kind: Kind::Number,
         up_to: Level::Derivation,
         about: "bytes of log after which a request gives up (0: no limit), when the client names none",
+    },
+    Definition {
+        name: "max-builds",
+        kind: Kind::Number,
+        up_to: Level::Account,
+        about: "builds that run for the account at once (0: as many as 'build-quota' allows)",
     },
     Definition {
         name: "max-silent-time",
@@ -161,6 +194,13 @@ pub const SETTINGS: &[Definition] = &[
         about: "seconds after which a request gives up (0: no limit), when the client names none",
     },
     Definition {
+        name: "trusted",
+        kind: Kind::Bool,
+        // Whether an upload needs a proof is not for the session that uploads to say.
+        up_to: Level::Account,
+        about: "whether the account's clients are believed: if not, they send derivations, and every path must be content-addressed or signed",
+    },
+    Definition {
         name: "trusted-public-keys",
         kind: Kind::Keys,
         up_to: Level::SshEnvironment,
@@ -206,10 +246,18 @@ pub struct Layer(BTreeMap<&'static str, String>);
 pub struct Effective {
     /// See [`SETTINGS`], as all fields here.
     pub allow_shell: bool,
+    /// Runs at once, by the operator.
+    pub build_quota: Option<u64>,
+    /// Among others.
+    pub build_weight: u32,
     /// Builds outlive those who wait.
     pub keep_builds_running: bool,
+    /// One failure does not end a graph.
+    pub keep_going: bool,
     /// Bytes.
     pub max_build_log_size: Option<u64>,
+    /// Runs at once, by the account.
+    pub max_builds: Option<u64>,
     /// Seconds.
     pub max_silent_time: Option<u64>,
     /// Serves nobody else.
@@ -232,6 +280,8 @@ pub struct Effective {
     pub substituters: Vec<CacheUrl>,
     /// Seconds.
     pub timeout: Option<u64>,
+    /// The account's own clients are believed.
+    pub trusted: bool,
     /// In the order of preference; no two of one name.
     pub trusted_public_keys: Vec<PublicKey>,
 }
@@ -241,8 +291,12 @@ impl Default for Effective {
     fn default() -> Self {
         Self {
             allow_shell: true,
+            build_quota: None,
+            build_weight: Share::default().weight,
             keep_builds_running: false,
+            keep_going: false,
             max_build_log_size: None,
+            max_builds: None,
             max_silent_time: None,
             private: false,
             reuse_build_failures: true,
@@ -254,6 +308,7 @@ impl Default for Effective {
             substitute: true,
             substituters: "https://cache.nixos.org".parse().into_iter().collect(),
             timeout: None,
+            trusted: true,
             trusted_public_keys: "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="
                 .parse()
                 .into_iter()
@@ -379,10 +434,24 @@ impl Effective {
         };
         match definition.name {
             "allow-shell" => self.allow_shell = boolean()?,
+            "build-quota" => self.build_quota = number()?,
+            "build-weight" => {
+                self.build_weight = match value.trim().parse() {
+                    Ok(weight @ 1..=MAX_WEIGHT) => weight,
+                    _ => {
+                        return Err(refused(format!(
+                            "'{}' is not a number from 1 to {MAX_WEIGHT}",
+                            shown(value)
+                        )));
+                    }
+                }
+            }
             "keep-builds-running" => self.keep_builds_running = boolean()?,
+            "keep-going" => self.keep_going = boolean()?,
             "reuse-build-failures" => self.reuse_build_failures = boolean()?,
             "reuse-build-timeouts" => self.reuse_build_timeouts = boolean()?,
             "max-build-log-size" => self.max_build_log_size = number()?,
+            "max-builds" => self.max_builds = number()?,
             "max-silent-time" => self.max_silent_time = number()?,
             "private" => self.private = boolean()?,
             "sandbox" => {
@@ -397,6 +466,7 @@ impl Effective {
             "substitute" => self.substitute = boolean()?,
             "substituters" => self.substituters = caches(value).map_err(refused)?,
             "timeout" => self.timeout = number()?,
+            "trusted" => self.trusted = boolean()?,
             "trusted-public-keys" => self.trusted_public_keys = keys(value).map_err(refused)?,
             _ => return Err(refused("it is defined without a meaning".into())),
         }
@@ -421,16 +491,31 @@ impl Effective {
         self.share_builds
     }
 
+    /// What the account may have of the builders.
+    #[must_use]
+    pub fn share(&self) -> Share {
+        let limits = [self.build_quota, self.max_builds];
+        let limit = limits.into_iter().flatten().min();
+        Share {
+            weight: self.build_weight,
+            max_runs: limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+        }
+    }
+
     /// The value of a setting, in its text form.
     #[must_use]
     pub fn shown(&self, name: &str) -> String {
         let number = |n: Option<u64>| n.unwrap_or(0).to_string();
         match name {
             "allow-shell" => self.allow_shell.to_string(),
+            "build-quota" => number(self.build_quota),
+            "build-weight" => self.build_weight.to_string(),
             "keep-builds-running" => self.keep_builds_running.to_string(),
+            "keep-going" => self.keep_going.to_string(),
             "reuse-build-failures" => self.reuse_build_failures.to_string(),
             "reuse-build-timeouts" => self.reuse_build_timeouts.to_string(),
             "max-build-log-size" => number(self.max_build_log_size),
+            "max-builds" => number(self.max_builds),
             "max-silent-time" => number(self.max_silent_time),
             "private" => self.private.to_string(),
             "sandbox" => self.sandbox.map_or("", Isolation::name).to_owned(),
@@ -440,6 +525,7 @@ impl Effective {
             "substitute" => self.substitute.to_string(),
             "substituters" => joined(&self.substituters),
             "timeout" => number(self.timeout),
+            "trusted" => self.trusted.to_string(),
             "trusted-public-keys" => joined(&self.trusted_public_keys),
             _ => String::new(),
         }

@@ -182,6 +182,7 @@ fn build(n: u64) -> Result<BuildRecord, Failure> {
             id: build_id(n),
             key: BuildKey(digest(&format!("key {n}"))),
             drv_path: path(n)?,
+            system: "x86_64-linux".to_owned(),
             drv: DerivationDigest(digest(&format!("drv {}", n / 10))),
             inputs: (1..=2_000)
                 .map(|o| ObjectId((n % 1_000 + o * 50) as i64))

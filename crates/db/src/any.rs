@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use firn_core::schedule::Past;
 use firn_core::{
-    AccountId, AccountName, BuildId, BuildKey, Claim, Evidence, KeyId, Object, ObjectId, Policy,
+    AccountId, AccountName, BuildId, BuildKey, Claim, Evidence, Ground, KeyId, Object, ObjectId, Policy,
     RealisationClaim, RealisationEvidence, Trust,
 };
 use firn_nix::realisation::DrvOutput;
 use firn_nix::signature::PublicKey;
 use firn_nix::{NarHash, StorePath};
 use firn_service::ports::{
-    Account, Accounts, BuildRecord, Builds, DatabaseError, DerivationDigest, FailureRecord, Gives, Login,
-    OpenSignature, PastRun, Policies, Proof, Relation, RequestRecord, SigningKey, SshKey, Stored, Usage,
-    Views,
+    Account, Accounts, BuildRecord, Builds, DatabaseError, DerivationDigest, FailureRecord, Gives,
+    GroundedOutput, Grounds, Login, OpenSignature, PastRun, Policies, Proof, Relation, RequestRecord,
+    SigningKey, SshKey, Stored, Usage, Views,
 };
 
 use crate::{PostgresDatabase, SqliteDatabase};
@@ -132,6 +133,7 @@ delegate! {
     failure(key: &BuildKey, account: AccountId, takes: bool) -> Option<FailureRecord>;
     record_failure(record: &FailureRecord, account: AccountId, shares: bool) -> ();
     runs_of(drv: &DerivationDigest, account: AccountId, takes: bool, limit: u32) -> Vec<PastRun>;
+    history(packages: &BTreeSet<String>, system: &str, account: AccountId, takes: bool, limit: u32) -> BTreeMap<String, Vec<Past>>;
     producers(objects: &BTreeSet<ObjectId>, account: AccountId, takes: bool) -> Vec<PastRun>;
     run_of_request(build: BuildId, account: AccountId) -> Option<PastRun>;
     objects(ids: &BTreeSet<ObjectId>) -> BTreeMap<ObjectId, Object>;
@@ -140,4 +142,11 @@ delegate! {
     latest_request(account: AccountId, drv_path: &StorePath) -> Option<RequestRecord>;
     requests(account: AccountId, limit: u32) -> Vec<RequestRecord>;
     usage(account: Option<AccountId>, since: u64, until: u64) -> Usage;
+}
+
+delegate! {
+    Grounds:
+    ground(build: BuildId, ground: &Ground) -> ();
+    grounded(objects: &BTreeSet<ObjectId>, ground: &Ground) -> BTreeSet<ObjectId>;
+    grounded_outputs(paths: &[StorePath], ground: &Ground, account: AccountId, takes: bool) -> BTreeMap<StorePath, GroundedOutput>;
 }

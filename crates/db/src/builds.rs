@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use firn_core::schedule::Past;
 use firn_core::{AccountId, BuildId, BuildKey, Object, ObjectId};
 use firn_nix::StorePath;
 use firn_service::ports::{
@@ -13,7 +14,7 @@ use crate::driver::{Driver, Repository};
 use crate::error::{backend, of_account};
 use crate::query::Query;
 use crate::recording::NewRun;
-use crate::{failures, objects, requests, results, runs, usage};
+use crate::{failures, history, objects, requests, results, runs, usage};
 
 impl<D: Driver> Repository<D> {
     async fn past_runs(&self, query: Query, account: AccountId) -> Result<Vec<PastRun>, DatabaseError> {
@@ -111,6 +112,21 @@ impl<D: Driver> Builds for Repository<D> {
     ) -> Result<Vec<PastRun>, DatabaseError> {
         self.past_runs(runs::of_derivation(drv, account, takes, limit), account)
             .await
+    }
+
+    async fn history(
+        &self,
+        packages: &BTreeSet<String>,
+        system: &str,
+        account: AccountId,
+        takes: bool,
+        limit: u32,
+    ) -> Result<BTreeMap<String, Vec<Past>>, DatabaseError> {
+        if packages.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let mut reader = self.driver.reader().await?;
+        history::history(&mut *reader, packages, system, account, takes, limit).await
     }
 
     async fn producers(

@@ -38,6 +38,10 @@ pub trait Connection: Send {
     /// The same for a list of numbers.
     fn in_ints(n: usize) -> String;
 
+    /// `FROM` the texts that are bound as `$n`, each as `asked.value`, and the rows of a table whose `id` a query of one column finds
+    /// for the text: a search for each text.
+    fn for_each_text(n: usize, table: &str, ids: &str) -> String;
+
     /// Condition that `list`, a JSON array of texts without blanks, has the text `item`, which is longer than one character and
     /// has no control characters. Both are column names.
     fn has_text(list: &str, item: &str) -> String;
@@ -99,6 +103,10 @@ impl Connection for SqliteConnection {
         format!("IN (SELECT value FROM json_each(${n}))")
     }
 
+    fn for_each_text(n: usize, table: &str, ids: &str) -> String {
+        format!("FROM json_each(${n}) AS asked CROSS JOIN {table} ON {table}.id IN ({ids})")
+    }
+
     fn has_text(list: &str, item: &str) -> String {
         format!(
             "(instr({list}, '[' || json_quote({item})) > 0 OR instr({list}, ',' || json_quote({item})) > 0)"
@@ -153,6 +161,12 @@ impl Connection for PgConnection {
 
     fn in_ints(n: usize) -> String {
         format!("= ANY(${n})")
+    }
+
+    fn for_each_text(n: usize, table: &str, ids: &str) -> String {
+        format!(
+            "FROM unnest(${n}) AS asked(value) CROSS JOIN LATERAL ({ids}) AS found JOIN {table} ON {table}.id = found.id"
+        )
     }
 
     fn has_text(list: &str, item: &str) -> String {

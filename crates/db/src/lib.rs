@@ -36,6 +36,8 @@ mod driver;
 mod error;
 mod evidence;
 mod failures;
+mod grounds;
+mod history;
 mod inputs;
 mod logins;
 mod objects;

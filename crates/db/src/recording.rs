@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use firn_core::{AccountId, BuildId, BuildKey};
+use firn_nix::package_name;
 use firn_service::ports::{BuildRecord, DatabaseError, FailureRecord, RunRecord};
 
 use crate::claim_batch;
@@ -65,10 +66,11 @@ impl NewRun {
         account: AccountId,
         shares: bool,
     ) -> Result<Self, DatabaseError> {
+        let drv_name = run.drv_path.derivation_name().unwrap_or(run.drv_path.name());
         let insert = Query::new(
-            "INSERT INTO build (id, account, shared, state, key, drv_path, drv, started, stopped, wall_ms, cpu_user_us,
+            "INSERT INTO build (id, account, shared, state, key, drv_path, drv, package, system, started, stopped, wall_ms, cpu_user_us,
                                 cpu_system_us, memory_peak, disk_bytes, output_bytes, failure, inputs)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
              ON CONFLICT (id) DO NOTHING RETURNING started",
         )
         .blob(run.id.0)
@@ -78,6 +80,8 @@ impl NewRun {
         .blob(run.key.0)
         .text(run.drv_path.base_name())
         .blob(run.drv.0)
+        .text(package_name(drv_name))
+        .bind(Value::words(&run.system))
         .int(stored(run.started)?)
         .int(stored(run.stopped)?)
         .int(stored(run.wall_ms)?)

@@ -19,7 +19,7 @@ pub const BUILT: &str = "built";
 /// What [`of_rows`] reads of builds, one row for each output.
 fn select() -> String {
     format!(
-        "SELECT build.id, build.account, build.state, build.failure, build.key, build.drv_path, build.drv,
+        "SELECT build.id, build.account, build.state, build.failure, build.key, build.drv_path, build.drv, build.system,
                 build.started, build.stopped, build.wall_ms, build.cpu_user_us, build.cpu_system_us,
                 build.memory_peak, build.disk_bytes, build.inputs,
                 build_output.name, build_output.object, {OBJECT}"
@@ -179,7 +179,7 @@ fn of_rows(rows: &[impl Row]) -> Result<Vec<Told>, DatabaseError> {
         if all.last().is_none_or(|told| told.run.id != id) {
             all.push(run(id, &mut fields)?);
         } else {
-            fields.skip(14);
+            fields.skip(15);
         }
         fields.table = "build_output";
         let name = fields.opt_text("name")?;
@@ -204,6 +204,7 @@ fn run<R: Row>(id: BuildId, fields: &mut Fields<'_, R>) -> Result<Told, Database
         key,
         drv_path: fields.parse_path("drv_path", drv_path)?,
         drv: DerivationDigest(fields.array("drv")?),
+        system: fields.text("system")?.to_owned(),
         started: fields.unsigned("started")?,
         stopped: fields.unsigned("stopped")?,
         wall_ms: fields.unsigned("wall_ms")?,

@@ -1,7 +1,7 @@
 //! The worker protocol and the serve protocol, as a server.
 //!
 //! A session speaks with one real Nix client over any byte stream and asks one [`Store`], which is one account's: nothing that a
-//! session can say names another account. Worker protocol 1.21–1.38 (`ssh-ng://`, `nix-daemon --stdio`) is [`worker`], serve
+//! session can say names another account. Worker protocol 1.18–1.38 (`ssh-ng://`, `nix-daemon --stdio`) is [`worker`], serve
 //! protocol 2.1–2.7 (`ssh://`, `nix-store --serve`) is [`serve`].
 //!
 //! The crate refuses to know how a client was let in, where bytes and rows are kept, and how anything is built.

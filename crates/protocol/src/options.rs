@@ -14,6 +14,9 @@ pub struct SessionOptions {
     pub daemon_version: String,
     /// Refuses the session with this text, as part of the handshake: clients print it and go on without this machine.
     pub refusal: Option<String>,
+    /// Whether worker clients are told that they are trusted. Those that are not send derivations to be built as a graph, and take
+    /// what they upload to need a signature.
+    pub trusted: bool,
     /// Longest time for the handshake, waiting for its first byte included.
     pub handshake_timeout: Duration,
     /// Longest wait for the next bytes inside a request or an upload.
@@ -22,6 +25,10 @@ pub struct SessionOptions {
     pub write_timeout: Duration,
     /// Longest wait between operations; `None` waits for ever, as build hooks and remote stores need it.
     pub idle_timeout: Option<Duration>,
+    /// Bytes of a long upload after which what has come whole is made valid.
+    pub checkpoint_bytes: u64,
+    /// The same by time, for slow clients.
+    pub checkpoint_time: Duration,
     /// High bits of the activity numbers, which must differ between the servers that one client talks to. `None`: random.
     pub activity_base: Option<u64>,
     /// Where archives of unknown size wait until their name is known (`nix-store --import` over `ssh://`, Hydra). Nothing stays there.
@@ -29,17 +36,20 @@ pub struct SessionOptions {
 }
 
 impl SessionOptions {
-    /// Defaults: the limits of [`WireLimits::default`], 30 s for the handshake, 5 min for reads, 15 min for writes.
+    /// Defaults: trusted, the limits of [`WireLimits::default`], 30 s for the handshake, 5 min for reads, 15 min for writes; checkpoints every 256 MiB or minute.
     #[must_use]
     pub fn new(daemon_version: impl Into<String>) -> Self {
         Self {
             limits: WireLimits::default(),
             daemon_version: daemon_version.into(),
             refusal: None,
+            trusted: true,
             handshake_timeout: Duration::from_secs(30),
             read_timeout: Duration::from_secs(5 * 60),
             write_timeout: Duration::from_secs(15 * 60),
             idle_timeout: None,
+            checkpoint_bytes: 256 << 20,
+            checkpoint_time: Duration::from_secs(60),
             activity_base: None,
             spool_dir: std::env::temp_dir(),
         }

@@ -42,6 +42,18 @@ pub enum LogEvent {
         /// What is built.
         drv_path: StorePath,
     },
+    /// A build waits before it can be run; what it waits for may be told again.
+    Waiting {
+        /// Number of the build.
+        id: u64,
+        /// For what, in words.
+        text: String,
+    },
+    /// A build waits no more.
+    WaitingEnded {
+        /// Number of the build.
+        id: u64,
+    },
     /// One line of a build's log, without its newline.
     BuildLine {
         /// Number of the build.
@@ -55,6 +67,17 @@ pub enum LogEvent {
         id: u64,
         /// Its name.
         phase: String,
+    },
+    /// How far a request for several builds is.
+    Progress {
+        /// Builds and fetches that ended well.
+        done: u64,
+        /// Of how many, as far as is known.
+        expected: u64,
+        /// Under way.
+        running: u64,
+        /// That failed.
+        failed: u64,
     },
     /// A build ended.
     BuildStopped {
@@ -155,7 +178,7 @@ pub trait Store: Send + Sync + 'static {
     /// The NAR of a valid path, exactly `nar_size` bytes; an error when it is not valid.
     fn nar_from_path(&self, path: StorePath) -> impl Future<Output = Result<ByteStream, StoreError>> + Send;
 
-    /// Starts an upload; nothing of it is valid before [`Upload::commit`] returns.
+    /// Starts an upload; nothing of it is valid before [`Upload::commit`] or [`Upload::checkpoint`] returns.
     fn begin_upload(&self) -> impl Future<Output = Result<Self::Upload, StoreError>> + Send;
 
     /// Adds bytes whose path follows from them: flat bytes for `Text` and `Flat`, a NAR for `Nar` and `Git`. Reads `body` to its end.
@@ -218,7 +241,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// A batch of paths on their way in. Dropped without [`Upload::commit`], it leaves nothing.
+/// A batch of paths on their way in. Dropped without [`Upload::commit`], it leaves nothing but what a checkpoint made valid.
 pub trait Upload: Send {
     /// Takes one path. Reads exactly `info.nar_size` bytes from `nar` on success; on an error the session drains the rest.
     /// References must be valid already or come earlier in the same upload (or be the path itself).
@@ -236,6 +259,10 @@ pub trait Upload: Send {
         deriver: Option<StorePath>,
         nar: &mut (dyn AsyncRead + Send + Unpin),
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Makes everything added so far valid, durably, if it is closed: what has come whole need not come again when the upload breaks
+    /// off. Otherwise it waits for the rest.
+    fn checkpoint(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Makes everything added valid, durably, at once.
     fn commit(self) -> impl Future<Output = Result<(), StoreError>> + Send;

@@ -142,9 +142,10 @@ async fn paths_go_in_and_out_in_every_version() {
 
 #[tokio::test]
 async fn builds_log_to_the_other_stream() {
-    for version in (1..=7).map(Version::new) {
+    for version in (1..=9).map(Version::new) {
         let store = MemoryStore::default();
         let mut client = Client::connect(&store, version).await;
+        let version = client.version;
         let options = ServeBuildOptions::default();
         client.request(&build(&[("stubLines", "3")], options), b"").await;
         let format = version.result_format();
@@ -164,6 +165,20 @@ async fn builds_log_to_the_other_stream() {
             "stub line 0\nstub line 1\nstub line 2\nstub done\nstub line 0\n"
         );
     }
+}
+
+#[tokio::test]
+async fn what_a_build_waits_for_is_said_once() {
+    let store = MemoryStore::default();
+    let mut client = Client::connect(&store, Version::NEWEST).await;
+    client
+        .request(&build(&[("stubWait", "a b")], ServeBuildOptions::default()), b"")
+        .await;
+    let format = client.version.result_format();
+    client.decoder().build_result(format).await.unwrap();
+    let (ended, text) = client.close().await;
+    ended.unwrap();
+    assert_eq!(text, "waiting for a\nstub line 0\nstub done\n");
 }
 
 #[tokio::test]

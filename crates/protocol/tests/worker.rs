@@ -10,8 +10,8 @@ use firn_nix::realisation::{DrvOutput, Realisation};
 use firn_nix::signature::SecretKey;
 use firn_nix::{BasicDerivation, CaMethod, DerivationOutput, HashAlgo};
 use firn_protocol::codec::RealisationForm;
-use firn_protocol::wire::{Encoder, WireLimits};
-use firn_protocol::worker::{AddToStore, Field, Op, Request, StderrMessage, Version};
+use firn_protocol::wire::{Decoder, Encoder, WireLimits};
+use firn_protocol::worker::{self, AddToStore, Field, Op, Request, StderrMessage, Version};
 use firn_protocol::{BuildMode, BuildOptions, BuildStatus, DerivedPath, SessionError};
 use support::memory::{MemoryStore, file_nar, info};
 use support::{Client, options, path};
@@ -38,7 +38,7 @@ fn build(env: &[(&str, &str)]) -> Request {
 
 #[tokio::test]
 async fn every_version_agrees_and_answers() {
-    for minor in 21..=45 {
+    for minor in 18..=45 {
         let store = MemoryStore::default();
         store.insert_file(&path("a"), b"a");
         let mut client = Client::connect(&store, Version::new(minor)).await;
@@ -50,13 +50,63 @@ async fn every_version_agrees_and_answers() {
 
 #[tokio::test]
 async fn old_clients_are_told() {
-    for minor in [10, 14, 20] {
+    for minor in [10, 14, 17] {
         let (client, last) = Client::shake(&MemoryStore::default(), Version::new(minor), options()).await;
         let StderrMessage::Error(text) = last else {
             panic!("{last:?}")
         };
         assert!(String::from_utf8(text).unwrap().contains("too old"));
         assert!(matches!(client.close().await, Err(SessionError::Refused(_))));
+    }
+}
+
+/// The very bytes, by version: gates are monotonic, features are an empty list, trust is 1 or 2.
+#[tokio::test]
+async fn the_handshake_says_what_each_version_wants_to_know() {
+    for minor in 18..=38 {
+        for trusted in [true, false] {
+            let mut said = Encoder::default();
+            said.u64(worker::CLIENT_MAGIC).u64(1 << 8 | minor);
+            if minor >= 38 {
+                // What 2.35 and later offer; nothing of it is agreed on unless Firn offers it, too.
+                said.list(
+                    ["realisation-with-path-not-hash", "delete-dead-specific-referrers"],
+                    |e, f| {
+                        e.text(f);
+                    },
+                );
+            }
+            said.u64(0).u64(0);
+            let mut expected = Encoder::default();
+            expected.u64(worker::SERVER_MAGIC).u64(0x126);
+            let mut options = options();
+            options.trusted = trusted;
+            let mut answered = Vec::new();
+            worker::serve(&MemoryStore::default(), said.as_bytes(), &mut answered, &options)
+                .await
+                .unwrap();
+            let features = match minor {
+                38.. => {
+                    let mut rest = &answered[16..];
+                    let limits = WireLimits::default();
+                    let offered = Decoder::new(&mut rest, &limits).texts("").await.unwrap();
+                    expected.list(&offered, |e, f| {
+                        e.text(f);
+                    });
+                    offered.len()
+                }
+                _ => 0,
+            };
+            assert!(features <= 2);
+            if minor >= 33 {
+                expected.text("test");
+            }
+            if minor >= 35 {
+                expected.u64(if trusted { 1 } else { 2 });
+            }
+            expected.u64(0x616c_7473);
+            assert_eq!(answered, expected.as_bytes(), "1.{minor}");
+        }
     }
 }
 
@@ -191,6 +241,28 @@ async fn a_body_that_breaks_off_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn of_a_long_body_that_breaks_off_whole_paths_stay() {
+    for (bytes, time) in [(1, Duration::MAX), (u64::MAX, Duration::ZERO)] {
+        let store = MemoryStore::default();
+        let mut options = options();
+        (options.checkpoint_bytes, options.checkpoint_time) = (bytes, time);
+        let mut client = Client::connect_with(&store, Version::NEWEST, options).await;
+        client.request(&Request::AddMultipleToStore).await;
+        let nar = file_nar(b"contents");
+        let mut body = Encoder::default();
+        body.u64(3);
+        for name in ["a", "b"] {
+            body.path_info(&info(&path(name), &nar, BTreeSet::new()))
+                .raw(&nar);
+        }
+        client.frame(body.as_bytes()).await;
+        client.close().await.unwrap_err();
+        let entries = store.state().entries.len();
+        assert_eq!(entries, 2);
+    }
+}
+
+#[tokio::test]
 async fn a_frame_beyond_the_limit_ends_the_session() {
     let store = MemoryStore::default();
     let mut client = Client::connect(&store, Version::NEWEST).await;
@@ -230,6 +302,64 @@ async fn a_client_that_does_not_stop_sending_is_cut_off() {
     client.frame(&nar[9_000..16_000]).await;
     let session = client.session;
     assert!(session.await.unwrap().is_err());
+}
+
+/// Before 1.21 the bytes follow the request, and before 1.20 a log is lines.
+#[tokio::test]
+async fn the_oldest_uploads_and_logs_are_bare() {
+    for minor in 18..=20 {
+        let store = MemoryStore::default();
+        store.state().refuse = Some("bad".to_owned());
+        let mut client = Client::connect(&store, Version::new(minor)).await;
+        let nar = file_nar(&vec![7; 150_000]);
+        for (name, accepted) in [("good", true), ("bad", false), ("good2", true)] {
+            client
+                .request(&Request::AddToStoreNar(info(&path(name), &nar, BTreeSet::new())))
+                .await;
+            for piece in nar.chunks(10_000) {
+                client
+                    .send(|e| {
+                        e.raw(piece);
+                    })
+                    .await;
+            }
+            match accepted {
+                true => client.expect_last().await,
+                false => client.expect_error("refused").await,
+            }
+            assert_eq!(client.is_valid(&path(name)).await, accepted);
+        }
+        client.request(&build(&[("stubLines", "1")])).await;
+        let mut lines = Vec::new();
+        loop {
+            match client.message().await {
+                StderrMessage::Next(line) => lines.push(String::from_utf8(line).unwrap()),
+                StderrMessage::Last => break,
+                other => assert!(minor >= 20, "{other:?}"),
+            }
+        }
+        assert_eq!(
+            minor < 20,
+            lines.contains(&"stub line 0\n".to_owned()),
+            "{lines:?}"
+        );
+        let format = Version::new(minor).result_format();
+        let result = client.decoder().build_result(format).await.unwrap();
+        assert_eq!(result.status, BuildStatus::Built);
+        client.close().await.unwrap();
+
+        let mut client = Client::connect(&store, Version::new(minor)).await;
+        client
+            .request(&Request::AddToStoreNar(info(&path("cut"), &nar, BTreeSet::new())))
+            .await;
+        client
+            .send(|e| {
+                e.raw(&nar[..100]);
+            })
+            .await;
+        client.close().await.unwrap_err();
+        assert!(!store.state().entries.contains_key(&path("cut")));
+    }
 }
 
 #[tokio::test]
@@ -357,6 +487,55 @@ async fn build_events_come_before_the_result() {
     assert_eq!(result.status, BuildStatus::Built);
     assert!(client.is_valid(&path("out")).await);
     client.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_build_waits_for_is_an_activity_within_it() {
+    for (waits, texts) in [
+        ("", &[][..]),
+        ("a", &["a"]),
+        ("a b", &["a", "b"]),
+        ("a still", &["a", "still"]),
+    ] {
+        let store = MemoryStore::default();
+        let mut client = Client::connect(&store, Version::NEWEST).await;
+        let env: &[_] = if waits.is_empty() {
+            &[]
+        } else {
+            &[("stubWait", waits)]
+        };
+        client.request(&build(env)).await;
+        let messages = client.messages().await;
+        let build = 0x5eed << 32;
+        let waiting = |n: usize| build + 1 + n as u64;
+        let mut expected = Vec::new();
+        for (n, text) in texts.iter().enumerate() {
+            if n > 0 {
+                expected.push(StderrMessage::StopActivity(waiting(n - 1)));
+            }
+            expected.push(StderrMessage::StartActivity {
+                id: waiting(n),
+                level: 1,
+                kind: 111,
+                text: format!("waiting for {text}").into_bytes(),
+                fields: vec![],
+                parent: build,
+            });
+        }
+        // One that nobody ended ends with the request.
+        if let Some(last) = texts.len().checked_sub(1) {
+            expected.push(StderrMessage::StopActivity(waiting(last)));
+        }
+        let is_wait = |m: &&StderrMessage| match m {
+            StderrMessage::StartActivity { kind, .. } => *kind == 111,
+            StderrMessage::StopActivity(id) => *id != build,
+            _ => false,
+        };
+        let seen: Vec<StderrMessage> = messages.iter().filter(is_wait).cloned().collect();
+        assert_eq!(seen, expected);
+        assert_eq!(messages[messages.len() - 2], StderrMessage::StopActivity(build));
+        client.close().await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -557,7 +736,7 @@ async fn every_plain_operation_is_answered() {
         Op::AddMultipleToStore,
         Op::AddBuildLog,
     ];
-    for version in (21..=38).map(Version::new) {
+    for version in (18..=38).map(Version::new) {
         let store = MemoryStore::default();
         store.insert_file(&path("a.drv"), b"a");
         let a = || path("a.drv");

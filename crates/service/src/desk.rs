@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use firn_core::{AccountName, CacheUrl, Layer, Level, SETTINGS, Trust, layered};
+use firn_core::{AccountName, CacheUrl, Definition, Layer, Level, SETTINGS, SettingError, Trust, layered};
 use firn_nix::StorePath;
 use firn_nix::signature::{PublicKey, SecretKey};
 use firn_protocol::StoreError;
@@ -29,6 +29,8 @@ const MAX_TRUSTED: usize = 64;
 pub struct Desk<P: Ports> {
     pub(crate) house: Arc<House<P>>,
     pub(crate) account: Account,
+    /// Whether the operator sits at it.
+    pub(crate) operator: bool,
 }
 
 /// A setting as it holds.
@@ -119,9 +121,9 @@ impl<P: Ports> Desk<P> {
         let account = layer(Level::Account, &stored.account);
         let key = layer(Level::Key, &stored.key);
         let effective = layered(self.house.settings.defaults.clone(), [&account, &key]);
-        let level = |name| match (key.get(name), account.get(name)) {
+        let level = |d: &Definition| match (key.get(d.name), account.get(d.name)) {
             (Some(_), _) => Level::Key,
-            (None, Some(_)) => Level::Account,
+            (None, Some(_)) => Level::Account.min(d.up_to),
             (None, None) => Level::System,
         };
         Ok(SETTINGS
@@ -129,7 +131,7 @@ impl<P: Ports> Desk<P> {
             .map(|d| SettingRow {
                 name: d.name,
                 value: effective.shown(d.name),
-                level: level(d.name),
+                level: level(d),
                 about: d.about,
             })
             .collect())
@@ -153,9 +155,15 @@ impl<P: Ports> Desk<P> {
         let definition = firn_core::definition(name).map_err(|e| refused(e.to_string()))?;
         let level = if ssh_key.is_some() {
             Level::Key
+        } else if self.operator {
+            Level::Operator
         } else {
             Level::Account
         };
+        if level > definition.up_to {
+            let name = definition.name;
+            return Err(refused(SettingError::Level { name, level }.to_string()));
+        }
         let mut one = Layer::default();
         if let Some(value) = value {
             one.set(level, definition.name, value)

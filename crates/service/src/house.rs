@@ -8,10 +8,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use firn_content::ContentStore;
 use firn_core::{AccountName, Effective, EnvironmentClass, Isolation};
 use firn_nix::NarHash;
-use tokio::sync::Semaphore;
 
 use crate::desk::Desk;
+use crate::graph::Nodes;
+use crate::ground::KnownGrounds;
 use crate::ports::{Account, Accounts as _, DatabaseError, JobLimits, Policies as _, Ports};
+use crate::queue::Queue;
+use crate::reserve::Room;
 use crate::resolve::{Choices, ClosedObjects, failed};
 use crate::running::Registry;
 use crate::signing;
@@ -30,6 +33,8 @@ pub struct Settings {
     pub cores: u32,
     /// Builds that run at once.
     pub max_jobs: usize,
+    /// Memory and processors for all of them together.
+    pub room: Room,
     /// Limits on each.
     pub limits: JobLimits,
     /// Bytes of the largest NAR that is taken.
@@ -70,10 +75,13 @@ pub struct House<P: Ports> {
     pub(crate) settings: Settings,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) running: Registry,
-    pub(crate) slots: Semaphore,
+    pub(crate) queue: Queue,
     pub(crate) closed: ClosedObjects,
     pub(crate) choices: Choices,
     pub(crate) fetching: SingleFlight,
+    pub(crate) grounds: KnownGrounds,
+    /// Derivations that graphs were made of.
+    pub(crate) nodes: Nodes,
     /// Held while an account's lists are changed: read, then written.
     pub(crate) deciding: tokio::sync::Mutex<()>,
 }
@@ -88,7 +96,7 @@ impl<P: Ports> House<P> {
         settings: Settings,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
-        let slots = Semaphore::new(settings.max_jobs.max(1));
+        let queue = Queue::new(settings.room.capacity(settings.max_jobs));
         Arc::new(Self {
             db,
             builder,
@@ -97,10 +105,12 @@ impl<P: Ports> House<P> {
             settings,
             clock,
             running: Registry::default(),
-            slots,
+            queue,
             closed: ClosedObjects::default(),
             choices: Choices::default(),
             fetching: SingleFlight::default(),
+            grounds: KnownGrounds::default(),
+            nodes: Nodes::default(),
             deciding: tokio::sync::Mutex::default(),
         })
     }
@@ -126,6 +136,20 @@ impl<P: Ports> House<P> {
             set.await.map_err(failed)?;
         }
         Ok(account)
+    }
+
+    /// Removes an account, and what it keeps besides the database.
+    ///
+    /// # Errors
+    /// When it is gone already, or the database fails.
+    pub async fn remove_account(&self, account: &Account) -> Result<(), StoreError> {
+        let removed = self.db.remove_account(&account.name).await;
+        removed.map_err(|e| match e {
+            e @ DatabaseError::NoAccount(_) => StoreError::new(e.to_string()),
+            e => failed(e),
+        })?;
+        self.forget_brought_logs(account.id);
+        Ok(())
     }
 
     /// The store of one account, as a session without an SSH key or environment of its own sees it.
@@ -164,6 +188,16 @@ impl<P: Ports> House<P> {
         Desk {
             house: Arc::clone(self),
             account,
+            operator: false,
+        }
+    }
+
+    /// The same desk with the operator at it, who may also set what is the operator's to set for an account.
+    #[must_use]
+    pub fn operators_desk(self: &Arc<Self>, account: Account) -> Desk<P> {
+        Desk {
+            operator: true,
+            ..self.desk(account)
         }
     }
 
@@ -180,6 +214,11 @@ impl<P: Ports> House<P> {
     /// Builds that run or wait for a slot.
     pub fn running_builds(&self) -> usize {
         self.running.len()
+    }
+
+    /// Builds that have their turn, and builds that wait for theirs.
+    pub fn queue(&self) -> (usize, usize) {
+        self.queue.counts()
     }
 
     /// Where a build for that system runs, and what it sees there; or why it cannot be run as is required.

@@ -7,10 +7,15 @@
 //! The order of events that every use case keeps: bytes are on disk before rows speak of them, rows are committed before a client is
 //! told.
 
+mod brought_logs;
+mod build_logs;
 mod compare_contents;
 mod content_address;
 mod desk;
+mod detached;
 mod explain_build;
+mod graph;
+mod ground;
 mod house;
 mod keep;
 mod known_keys;
@@ -22,9 +27,11 @@ mod origin;
 mod patience;
 mod places;
 pub mod ports;
+mod queue;
 mod realisations;
 mod realise;
 mod refuse;
+mod reserve;
 mod resolve;
 mod run;
 mod running;
@@ -35,9 +42,12 @@ mod store;
 mod substitute;
 mod sweep;
 mod terms;
+mod untrusted;
 mod upload;
 mod usage;
+mod waiting;
 
+pub use build_logs::{BuildLog, LogSource, RunningBuild};
 pub use compare_contents::Compared;
 pub use desk::{Desk, ExplainedCandidate, Explanation, SettingRow, SigningKeyRow};
 pub use explain_build::{BuildExplanation, Cause, Comparison, DifferingInput};
@@ -46,6 +56,7 @@ pub use house::{Clock, House, Settings, SystemClock};
 pub use ledger::{Irreproducible, OtherBytes, Outcome, Reproducibility};
 pub use origin::{Brought, Origin};
 pub use places::shown as shown_difference;
+pub use reserve::Room;
 pub use store::AccountStore;
 pub use sweep::Swept;
 pub use upload::AccountUpload;

@@ -35,6 +35,8 @@ pub(crate) struct LogWriter {
 /// A handle from which readers start.
 #[derive(Clone)]
 pub(crate) struct Log {
+    /// The run that writes it; `None` for one that came from elsewhere.
+    id: Option<BuildId>,
     file: Arc<File>,
     extent: watch::Receiver<Extent>,
 }
@@ -51,6 +53,7 @@ pub(crate) fn create(dir: &Path, id: BuildId) -> std::io::Result<(LogWriter, Log
     Ok((
         LogWriter { file, extent: send },
         Log {
+            id: Some(id),
             file: Arc::new(reader),
             extent: receive,
         },
@@ -59,10 +62,19 @@ pub(crate) fn create(dir: &Path, id: BuildId) -> std::io::Result<(LogWriter, Log
 
 /// The whole log of a run that has ended.
 pub(crate) fn reopen(dir: &Path, id: BuildId) -> std::io::Result<Log> {
-    let file = File::open(log_path(dir, id))?;
+    Ok(Log {
+        id: Some(id),
+        ..whole(&log_path(dir, id))?
+    })
+}
+
+/// A log that stands whole in a file.
+pub(crate) fn whole(path: &Path) -> std::io::Result<Log> {
+    let file = File::open(path)?;
     let len = file.metadata()?.len();
     let (_, extent) = watch::channel(Extent { len, ended: true });
     Ok(Log {
+        id: None,
         file: Arc::new(file),
         extent,
     })
@@ -92,6 +104,11 @@ impl Drop for LogWriter {
 }
 
 impl Log {
+    /// The run that writes it.
+    pub(crate) fn id(&self) -> Option<BuildId> {
+        self.id
+    }
+
     /// A reader from the first byte.
     pub(crate) fn reader(&self) -> LogReader {
         LogReader {
@@ -120,6 +137,17 @@ impl LogReader {
         else {
             return Ok(None);
         };
+        self.read(extent)
+    }
+
+    /// The next bytes of those that are there; `None` where it ends for now.
+    pub(crate) fn next_now(&mut self) -> std::io::Result<Option<Bytes>> {
+        let extent = *self.log.extent.borrow();
+        self.read(extent)
+    }
+
+    fn read(&mut self, extent: Extent) -> std::io::Result<Option<Bytes>> {
+        let at = self.at;
         if extent.len <= at {
             return Ok(None);
         }

@@ -40,10 +40,17 @@ impl<'a> Patience<'a> {
         self.silent = from_now(self.options.max_silent_time);
     }
 
+    /// It waits in the queue again.
+    pub(crate) fn rest(&mut self) {
+        (self.whole, self.silent) = (None, None);
+    }
+
     /// Bytes of log have come.
     pub(crate) fn heard(&mut self, bytes: usize) -> Result<(), RunFailure> {
         self.heard += bytes as u64;
-        self.silent = from_now(self.options.max_silent_time);
+        if self.whole.is_some() || self.silent.is_some() {
+            self.silent = from_now(self.options.max_silent_time);
+        }
         match self.options.max_log_size.filter(|&limit| self.heard > limit) {
             None => Ok(()),
             Some(limit) => Err(RunFailure::LogLimit(format!(

@@ -1,10 +1,10 @@
 //! One request for one derivation: down the reuse ladder, and what the client is told.
 
 use std::collections::BTreeMap;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use firn_core::schedule::Ticket;
 use firn_core::{
     BuildId, BuildKey, Choice, Claim, Effective, Facts, InputMapping, KeyId, Layer, Level, Origin, Reuse,
     Rung, View, Why, decide, layered,
@@ -22,9 +22,10 @@ use crate::ports::{
 };
 use crate::realisations::FloatingOutputs;
 use crate::resolve::{ClosureError, failed};
-use crate::run::{Asked, lead, lead_check};
+use crate::run::{Asked, Queued, lead, lead_check};
 use crate::running::{Finished, Interest};
 use crate::terms::Sharing;
+use crate::waiting::Waiting;
 use crate::{AccountStore, refuse, signing};
 
 /// One request on its way down the ladder.
@@ -36,6 +37,10 @@ pub(crate) struct Request {
     pub(crate) options: BuildOptions,
     /// Number of the build within the client's request.
     pub(crate) number: u64,
+    /// Milliseconds that what waits for this build is expected to take after its start, itself included; 0 when nothing is known to wait.
+    pub(crate) urgency: u64,
+    /// Whether the output paths follow from a graph that was checked down to content-addressed leaves, which the account has.
+    pub(crate) sound: bool,
     pub(crate) log: LogSink,
 }
 
@@ -165,6 +170,9 @@ impl<P: Ports> AccountStore<P> {
             inputs: inputs.choices().map(|(_, choice)| choice.candidate.id).collect(),
             sharing: terms.sharing(),
             floating,
+            ground: self.ground_of(&drv, request.sound, &inputs, &class).await?,
+            urgency: request.urgency,
+            share: settings.share(),
         };
         let job = Job {
             id: new_build_id(),
@@ -271,7 +279,7 @@ impl<P: Ports> AccountStore<P> {
     }
 
     /// Whether the view has all of them, bytes and all. A lost content comes back when it is built again.
-    fn has_all(&self, view: &View, paths: &[StorePath]) -> bool {
+    pub(crate) fn has_all(&self, view: &View, paths: &[StorePath]) -> bool {
         let there = |choice: &Choice| self.house.content.contains(&choice.object().content);
         paths.iter().all(|path| view.get(path).is_some_and(there))
     }
@@ -339,9 +347,10 @@ impl<P: Ports> AccountStore<P> {
         settings: &Effective,
         job: Job,
     ) -> Result<Answer, StoreError> {
+        let ticket = self.house.ticket(&asked, &job).await;
         let mut job = Some(job);
         loop {
-            let (interest, joined) = self.join_or_lead(request, &asked, &mut job)?;
+            let (interest, joined) = self.join_or_lead(request, &asked, ticket, &mut job)?;
             if settings.keep_builds_running {
                 interest.keep_running();
             }
@@ -373,6 +382,7 @@ impl<P: Ports> AccountStore<P> {
         &self,
         request: &Request,
         asked: &Asked,
+        ticket: Ticket,
         job: &mut Option<Job>,
     ) -> Result<(Interest, bool), StoreError> {
         let account = asked.sharing.account;
@@ -381,22 +391,33 @@ impl<P: Ports> AccountStore<P> {
         if self.house.running.was_left(&asked.key, account) {
             keys.push((asked.key, Some(account)));
         }
-        let mut writer = None;
+        let mut begun = None;
         let (interest, started) = self
             .house
             .running
             .join_or_start(&keys, account, &request.drv_path, || {
                 let id = job.as_ref().map_or_else(new_build_id, |job| job.id);
                 let (write, read) = log::create(&self.house.settings.log_dir, id)?;
-                writer = Some(write);
-                Ok::<_, std::io::Error>(read)
+                let place = self.house.queue.enter(ticket);
+                let number = place.number();
+                begun = Some((write, place));
+                Ok::<_, std::io::Error>((read, number))
             })
             .map_err(|e| StoreError::new(format!("internal error: cannot write a build log: {e}")))?;
         let joined = started.is_none();
-        if let (Some(duty), Some(writer)) = (started, writer)
+        if joined {
+            self.house.queue.claim(interest.place(), ticket);
+        }
+        if let (Some(duty), Some((log, place))) = (started, begun)
             && let Some(job) = job.take()
         {
-            tokio::spawn(lead(Arc::clone(&self.house), asked.clone(), job, duty, writer));
+            let queued = Queued {
+                job,
+                ticket,
+                place,
+                log,
+            };
+            tokio::spawn(lead(Arc::clone(&self.house), asked.clone(), queued, duty));
         }
         Ok((interest, joined))
     }
@@ -406,13 +427,25 @@ impl<P: Ports> AccountStore<P> {
         let mut reader = interest.log();
         let mut lines = Lines::default();
         let mut patience = Patience::new(&request.drv_path, request.options);
-        let mut begun = pin!(interest.begun());
-        let mut queued = true;
+        let mut waiting = Some(Waiting::new());
         loop {
             tokio::select! {
-                () = &mut begun, if queued => {
-                    queued = false;
-                    patience.begin();
+                () = interest.becomes(waiting.is_none()) => match waiting.take() {
+                    None => {
+                        patience.rest();
+                        waiting = Some(Waiting::new());
+                    }
+                    Some(told) => {
+                        patience.begin();
+                        self.ended_waiting(request, told).await;
+                    }
+                },
+                () = Waiting::pause(waiting.as_ref()) => {
+                    let wait = self.house.queue.wait(interest.place());
+                    if let Some(text) = waiting.as_mut().and_then(|waiting| waiting.tell(wait)) {
+                        let id = request.number;
+                        say(request, LogEvent::Waiting { id, text }).await;
+                    }
                 }
                 chunk = reader.next() => match chunk {
                     Ok(Some(chunk)) => {
@@ -435,7 +468,17 @@ impl<P: Ports> AccountStore<P> {
         if let Some(line) = lines.rest() {
             say(request, event(request.number, line)).await;
         }
+        if let Some(told) = waiting {
+            self.ended_waiting(request, told).await;
+        }
         interest.finished().await
+    }
+
+    async fn ended_waiting(&self, request: &Request, waiting: Waiting) {
+        if waiting.was_told() {
+            let id = request.number;
+            say(request, LogEvent::WaitingEnded { id }).await;
+        }
     }
 
     /// The outputs of a result become valid in this account's view, durably.
@@ -446,6 +489,7 @@ impl<P: Ports> AccountStore<P> {
         rung: Rung,
         record: &BuildRecord,
     ) -> Result<Answer, StoreError> {
+        self.note_ground(record, asked.ground).await;
         let now = self.house.now();
         let key = signing::active_key(&self.house.db, self.account.id)
             .await
@@ -511,19 +555,27 @@ impl<P: Ports> AccountStore<P> {
         known: &BTreeMap<String, StorePath>,
         valid: &View,
     ) -> Result<Answer, StoreError> {
-        let (write, read) = log::create(&self.house.settings.log_dir, job.id)
+        let ticket = self.house.ticket(&asked, &job).await;
+        let (log, read) = log::create(&self.house.settings.log_dir, job.id)
             .map_err(|e| StoreError::new(format!("internal error: cannot write a build log: {e}")))?;
+        let place = self.house.queue.enter(ticket);
+        let started = (read, place.number());
         let (interest, duty) = self
             .house
             .running
-            .start_alone(self.account.id, &request.drv_path, read);
-        tokio::spawn(lead_check(
-            Arc::clone(&self.house),
-            asked.clone(),
+            .start_alone(self.account.id, &request.drv_path, started);
+        // What a check gives answers nobody else.
+        let alone = Asked {
+            ground: None,
+            ..asked.clone()
+        };
+        let queued = Queued {
             job,
-            duty,
-            write,
-        ));
+            ticket,
+            place,
+            log,
+        };
+        tokio::spawn(lead_check(Arc::clone(&self.house), asked, queued, duty));
         let record = match self.follow(request, &interest).await {
             Finished::Ran(record) => record,
             Finished::Stored => return Ok(lost(request, &interest)),
@@ -537,7 +589,7 @@ impl<P: Ports> AccountStore<P> {
             .iter()
             .find(|(name, output)| before(name).is_some_and(|c| c.object().content != output.object.content));
         match differing {
-            None => self.succeed(request, &asked, Rung::Built, &record).await,
+            None => self.succeed(request, &alone, Rung::Built, &record).await,
             Some((name, output)) => {
                 let before = before(name).map(|c| c.object().content);
                 let places = match before {

@@ -4,17 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use firn_core::{AccountId, BuildId, BuildKey, ObjectId, derivation_digest};
+use firn_core::schedule::{Share, Ticket};
+use firn_core::{AccountId, BuildId, BuildKey, Ground, ObjectId, derivation_digest};
 use firn_nix::DerivationOutput;
 use tokio::sync::mpsc;
 
 use crate::House;
 use crate::log::{self, LogWriter};
 use crate::ports::{
-    BuildRecord, Builder as _, Builds as _, DatabaseError, DerivationDigest, FailureRecord, Job,
+    BuildRecord, Builder as _, Builds as _, DatabaseError, DerivationDigest, FailureRecord, Job, Outcome,
     OutputRecord, Ports, RunFailure, RunRecord,
 };
+use crate::queue::Place;
 use crate::realisations::FloatingOutputs;
+use crate::reserve;
 use crate::running::{Finished, Lead};
 use crate::terms::Sharing;
 
@@ -52,13 +55,28 @@ pub(crate) struct Asked {
     pub(crate) sharing: Sharing,
     /// The outputs, where their paths follow from their contents.
     pub(crate) floating: Option<FloatingOutputs>,
+    /// What its result is grounded in.
+    pub(crate) ground: Option<Ground>,
+    /// See [`Request`](crate::realise::Request).
+    pub(crate) urgency: u64,
+    /// What the account may have of the machine.
+    pub(crate) share: Share,
+}
+
+/// A run that has its place in the queue.
+pub(crate) struct Queued {
+    pub(crate) job: Job,
+    pub(crate) ticket: Ticket,
+    pub(crate) place: Place,
+    pub(crate) log: LogWriter,
 }
 
 /// Runs a job for everybody who waits for its key, and records how it ended before anybody is told.
-pub(crate) async fn lead<P: Ports>(house: Arc<House<P>>, asked: Asked, job: Job, duty: Lead, log: LogWriter) {
-    let id = job.id;
+pub(crate) async fn lead<P: Ports>(house: Arc<House<P>>, asked: Asked, queued: Queued, duty: Lead) {
+    let id = queued.job.id;
     let Asked { key, sharing, .. } = asked;
-    let fixed = job
+    let fixed = queued
+        .job
         .drv
         .outputs
         .values()
@@ -67,7 +85,7 @@ pub(crate) async fn lead<P: Ports>(house: Arc<House<P>>, asked: Asked, job: Job,
     let finished = match house.stored_result(&key, sharing).await {
         Ok(Some(_)) => Finished::Stored,
         Ok(None) => {
-            let (run, ended) = run(&house, &asked, job, &duty, log).await;
+            let (run, ended) = run(&house, &asked, queued, &duty).await;
             // Whoever left runs of this key before their end may be waiting for one that turns out as wished.
             let shares = sharing.gives && !house.running.was_left(&key, sharing.account);
             match ended {
@@ -88,7 +106,7 @@ pub(crate) async fn lead<P: Ports>(house: Arc<House<P>>, asked: Asked, job: Job,
         }
         Err(e) => database_failed(&e),
     };
-    end(&house, id, duty, finished);
+    end(&house, id, sharing.account, duty, finished).await;
 }
 
 /// Remembers a failure that is the builder's own doing: the same build would fail again. Nothing else is: not what was cancelled, what
@@ -126,15 +144,9 @@ async fn remember_failure<P: Ports>(
 }
 
 /// Runs a job whose result is compared, not shared. The run is remembered, so that what differs can be shown.
-pub(crate) async fn lead_check<P: Ports>(
-    house: Arc<House<P>>,
-    asked: Asked,
-    job: Job,
-    duty: Lead,
-    log: LogWriter,
-) {
-    let id = job.id;
-    let (run, ended) = run(&house, &asked, job, &duty, log).await;
+pub(crate) async fn lead_check<P: Ports>(house: Arc<House<P>>, asked: Asked, queued: Queued, duty: Lead) {
+    let id = queued.job.id;
+    let (run, ended) = run(&house, &asked, queued, &duty).await;
     let Sharing { account, gives, .. } = asked.sharing;
     let finished = match ended {
         Ok(outputs) => {
@@ -146,10 +158,10 @@ pub(crate) async fn lead_check<P: Ports>(
         }
         Err(failure) => Finished::Failed(failure, None),
     };
-    end(&house, id, duty, finished);
+    end(&house, id, account, duty, finished).await;
 }
 
-fn end<P: Ports>(house: &House<P>, id: BuildId, duty: Lead, finished: Finished) {
+async fn end<P: Ports>(house: &House<P>, id: BuildId, account: AccountId, duty: Lead, finished: Finished) {
     // Nobody will ask for the log of a run that did not end, or was none.
     if matches!(
         &finished,
@@ -157,6 +169,7 @@ fn end<P: Ports>(house: &House<P>, id: BuildId, duty: Lead, finished: Finished) 
     ) {
         log::remove(&house.settings.log_dir, id);
     }
+    house.note_detached(account, &duty, &finished).await;
     duty.finish(finished);
 }
 
@@ -165,15 +178,16 @@ fn end<P: Ports>(house: &House<P>, id: BuildId, duty: Lead, finished: Finished) 
 async fn run<P: Ports>(
     house: &House<P>,
     asked: &Asked,
-    job: Job,
+    queued: Queued,
     duty: &Lead,
-    mut log: LogWriter,
 ) -> (RunRecord, Result<BTreeMap<String, OutputRecord>, RunFailure>) {
+    let job = &queued.job;
     let mut run = RunRecord {
         id: job.id,
         key: asked.key,
         drv_path: job.drv_path.clone(),
         drv: DerivationDigest(derivation_digest(&job.drv)),
+        system: job.class.system.clone(),
         inputs: asked.inputs.clone(),
         started: house.now(),
         stopped: house.now(),
@@ -183,25 +197,9 @@ async fn run<P: Ports>(
         memory_peak: None,
         disk_bytes: 0,
     };
-    let slot = tokio::select! {
-        slot = house.slots.acquire() => slot,
-        () = duty.cancel.cancelled() => return (run, Err(RunFailure::Cancelled)),
+    let Some(outcome) = tries(house, queued, duty, &mut run).await else {
+        return (run, Err(RunFailure::Cancelled));
     };
-    duty.begin();
-    let (send, mut receive) = mpsc::channel::<Bytes>(LOG_QUEUE);
-    let id = job.id;
-    run.started = house.now();
-    let write = async {
-        while let Some(chunk) = receive.recv().await {
-            if let Err(e) = log.append(&chunk) {
-                tracing::error!(error = %e, build = %id, "cannot write a build log");
-            }
-        }
-        // Readers end when the writer does.
-        drop(log);
-    };
-    let (outcome, ()) = tokio::join!(house.builder.run(job, send, duty.cancel.clone()), write);
-    drop(slot);
     run.stopped = house.now();
     run.wall_ms = outcome.report.wall_ms;
     run.cpu_user_us = outcome.report.cpu_user_us;
@@ -223,6 +221,73 @@ async fn run<P: Ports>(
         .into_iter()
         .map(|(name, object)| (name, OutputRecord { object }));
     (run, Ok(outputs.collect()))
+}
+
+/// Runs the builder when its turn comes, and once more where memory was short and there may be more; `None` when it was cancelled before.
+async fn tries<P: Ports>(
+    house: &House<P>,
+    queued: Queued,
+    duty: &Lead,
+    run: &mut RunRecord,
+) -> Option<Outcome> {
+    let Queued {
+        job,
+        mut ticket,
+        place,
+        mut log,
+    } = queued;
+    let room = &house.settings.room;
+    let mut first = job.clone();
+    reserve::limit(&mut first, room, ticket.reservation);
+    let outcome = attempt(house, first, place, duty, &mut log, run).await?;
+    let short = outcome.report.short_of_memory && outcome.result.is_err() && !duty.cancel.is_cancelled();
+    let more = reserve::once_more(room, &job, ticket.reservation, outcome.report.memory_peak);
+    let Some(more) = more.filter(|_| short) else {
+        return Some(outcome);
+    };
+    ticket.reservation = more;
+    let id = job.id;
+    tracing::info!(build = %id, drv = %job.drv_path, memory = more.memory, "a build was short of memory, and is run once more");
+    write(
+        &mut log,
+        id,
+        b"\nfirn: the build was short of memory; it is run once more, with as much as a build may have\n",
+    );
+    let place = house.queue.enter(ticket);
+    duty.wait(place.number());
+    attempt(house, job, place, duty, &mut log, run).await
+}
+
+async fn attempt<P: Ports>(
+    house: &House<P>,
+    job: Job,
+    place: Place,
+    duty: &Lead,
+    log: &mut LogWriter,
+    run: &mut RunRecord,
+) -> Option<Outcome> {
+    let turn = tokio::select! {
+        turn = place.turn() => turn,
+        () = duty.cancel.cancelled() => return None,
+    };
+    duty.begin();
+    let (send, mut receive) = mpsc::channel::<Bytes>(LOG_QUEUE);
+    let id = job.id;
+    run.started = house.now();
+    let write = async {
+        while let Some(chunk) = receive.recv().await {
+            write(log, id, &chunk);
+        }
+    };
+    let (outcome, ()) = tokio::join!(house.builder.run(job, send, duty.cancel.clone()), write);
+    drop(turn);
+    Some(outcome)
+}
+
+fn write(log: &mut LogWriter, id: BuildId, bytes: &[u8]) {
+    if let Err(e) = log.append(bytes) {
+        tracing::error!(error = %e, build = %id, "cannot write a build log");
+    }
 }
 
 fn database_failed(error: &DatabaseError) -> Finished {

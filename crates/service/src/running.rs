@@ -3,10 +3,11 @@
 //! A run belongs to nobody: it goes on while at least one requester holds an [`Interest`] in it, and is cancelled when the last one
 //! is dropped, unless one of them wished it to go on.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use firn_core::schedule::Number;
 use firn_core::{AccountId, BuildId, BuildKey};
 use firn_nix::StorePath;
 use tokio::sync::watch;
@@ -46,19 +47,47 @@ pub(crate) struct Running {
     drv_path: StorePath,
     log: Log,
     progress: watch::Receiver<Progress>,
+    /// Its number in the queue.
+    place: AtomicU64,
+    /// A builder was started for it. It may wait all the same, for the next one.
+    begun: AtomicBool,
     cancel: CancellationToken,
     /// Guarded by the registry's lock.
     interested: Mutex<usize>,
     /// Goes on without anybody: one who waited wished it so.
     keep: AtomicBool,
     /// All who waited at some time. Guarded by the registry's lock.
-    took_part: Mutex<BTreeSet<AccountId>>,
+    took_part: Mutex<BTreeMap<AccountId, Part>>,
+}
+
+/// One account's part in a run.
+#[derive(Clone, Debug)]
+struct Part {
+    /// As it names the derivation.
+    drv_path: StorePath,
+    /// Its requests that wait.
+    waiting: usize,
+    /// It wished the run to go on without it.
+    keeps: bool,
+}
+
+/// A run that has not ended, as an account that takes part in it may know it.
+#[derive(Clone)]
+pub(crate) struct Underway {
+    pub(crate) drv_path: StorePath,
+    pub(crate) log: Log,
+    /// It waits for a slot.
+    pub(crate) queued: bool,
+    /// No request of the account waits for it: it goes on because the account wished so.
+    pub(crate) detached: bool,
 }
 
 /// The runs of this server.
 #[derive(Clone, Default)]
 pub(crate) struct Registry {
     runs: Arc<Mutex<HashMap<RunKey, Arc<Running>>>>,
+    /// Those that stand under no key.
+    alone: Arc<Mutex<Vec<Weak<Running>>>>,
     /// The keys of which an account left a run that had begun, so that it was cancelled.
     left: Arc<Mutex<HashMap<AccountId, HashSet<BuildKey>>>>,
 }
@@ -80,6 +109,7 @@ pub(crate) struct Lead {
 pub(crate) struct Interest {
     registry: Registry,
     run: Arc<Running>,
+    account: AccountId,
 }
 
 impl Registry {
@@ -88,27 +118,29 @@ impl Registry {
         self.lock().len()
     }
 
-    /// Joins the first of these keys that has a run; when there is none, starts one under the last, with the log that `log` makes.
+    /// Joins the first of these keys that has a run; when there is none, starts one under the last, with the log and
+    /// the place in the queue that `start` makes.
     pub(crate) fn join_or_start<E>(
         &self,
         keys: &[RunKey],
         account: AccountId,
         drv_path: &StorePath,
-        log: impl FnOnce() -> Result<Log, E>,
+        start: impl FnOnce() -> Result<(Log, Number), E>,
     ) -> Result<(Interest, Option<Lead>), E> {
         let mut runs = self.lock();
         if let Some(run) = keys
             .iter()
             .filter_map(|key| runs.get(key))
-            .find(|run| run.joined_by(account))
+            .find(|run| run.joined_by(account, drv_path))
         {
             let interest = Interest {
                 registry: self.clone(),
                 run: Arc::clone(run),
+                account,
             };
             return Ok((interest, None));
         }
-        let (interest, lead) = self.begin(keys.last().copied(), account, drv_path, log()?);
+        let (interest, lead) = self.begin(keys.last().copied(), account, drv_path, start()?);
         runs.extend(keys.last().map(|key| (*key, Arc::clone(&interest.run))));
         Ok((interest, Some(lead)))
     }
@@ -121,8 +153,28 @@ impl Registry {
     }
 
     /// Starts a run that nobody can join.
-    pub(crate) fn start_alone(&self, account: AccountId, drv_path: &StorePath, log: Log) -> (Interest, Lead) {
-        self.begin(None, account, drv_path, log)
+    pub(crate) fn start_alone(
+        &self,
+        account: AccountId,
+        drv_path: &StorePath,
+        started: (Log, Number),
+    ) -> (Interest, Lead) {
+        let begun = self.begin(None, account, drv_path, started);
+        let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        alone.retain(|run| run.strong_count() > 0);
+        alone.push(Arc::downgrade(&begun.0.run));
+        begun
+    }
+
+    /// The runs that an account waits for, or wished to go on without it; the latest first.
+    pub(crate) fn of(&self, account: AccountId) -> Vec<Underway> {
+        let alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let runs = self.lock();
+        let alone: Vec<Arc<Running>> = alone.iter().filter_map(Weak::upgrade).collect();
+        let all = runs.values().chain(&alone);
+        let mut found: Vec<Underway> = all.filter_map(|run| run.seen_by(account)).collect();
+        found.sort_by_key(|run| std::cmp::Reverse(run.log.id()));
+        found
     }
 
     fn begin(
@@ -130,7 +182,7 @@ impl Registry {
         key: Option<RunKey>,
         account: AccountId,
         drv_path: &StorePath,
-        log: Log,
+        (log, place): (Log, Number),
     ) -> (Interest, Lead) {
         let (send, receive) = watch::channel(Progress::Queued);
         let run = Arc::new(Running {
@@ -138,10 +190,12 @@ impl Registry {
             drv_path: drv_path.clone(),
             log,
             progress: receive,
+            place: AtomicU64::new(place.0),
+            begun: AtomicBool::new(false),
             cancel: CancellationToken::new(),
             interested: Mutex::new(1),
             keep: AtomicBool::new(false),
-            took_part: Mutex::new(BTreeSet::from([account])),
+            took_part: Mutex::new(BTreeMap::from([(account, Part::new(drv_path))])),
         });
         let lead = Lead {
             cancel: run.cancel.clone(),
@@ -153,6 +207,7 @@ impl Registry {
             Interest {
                 registry: self.clone(),
                 run,
+                account,
             },
             lead,
         )
@@ -172,24 +227,73 @@ impl Registry {
     }
 }
 
+impl Part {
+    fn new(drv_path: &StorePath) -> Self {
+        Self {
+            drv_path: drv_path.clone(),
+            waiting: 1,
+            keeps: false,
+        }
+    }
+}
+
 impl Running {
+    fn parts(&self) -> std::sync::MutexGuard<'_, BTreeMap<AccountId, Part>> {
+        self.took_part.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seen_by(&self, account: AccountId) -> Option<Underway> {
+        let part = self.parts().get(&account)?.clone();
+        let queued = match *self.progress.borrow() {
+            Progress::Queued => true,
+            Progress::Running => false,
+            Progress::Finished(_) => return None,
+        };
+        (part.waiting > 0 || part.keeps).then(|| Underway {
+            drv_path: part.drv_path,
+            log: self.log.clone(),
+            queued,
+            detached: part.waiting == 0,
+        })
+    }
+
     /// One more who waits, under the registry's lock. At zero it is being cancelled and is nobody's to join, unless it goes on by itself.
-    fn joined_by(&self, account: AccountId) -> bool {
+    fn joined_by(&self, account: AccountId, drv_path: &StorePath) -> bool {
         let mut interested = self.interested.lock().unwrap_or_else(PoisonError::into_inner);
         let goes_on = *interested > 0 || self.keep.load(Ordering::Relaxed);
         if goes_on {
             *interested += 1;
-            let mut took_part = self.took_part.lock().unwrap_or_else(PoisonError::into_inner);
-            took_part.insert(account);
+            let mut parts = self.parts();
+            let part = parts.entry(account).or_insert_with(|| Part {
+                waiting: 0,
+                ..Part::new(drv_path)
+            });
+            part.waiting += 1;
         }
         goes_on
     }
 }
 
 impl Lead {
+    /// It waits in the queue once more, at that place.
+    pub(crate) fn wait(&self, place: Number) {
+        self.run.place.store(place.0, Ordering::Relaxed);
+        self.progress.send_replace(Progress::Queued);
+    }
+
     /// Tells everybody who waits that the builder starts.
     pub(crate) fn begin(&self) {
+        self.run.begun.store(true, Ordering::Relaxed);
         self.progress.send_replace(Progress::Running);
+    }
+
+    /// The accounts that wished the run to go on and do not wait for it, and how each names the derivation.
+    pub(crate) fn detached(&self) -> Vec<(AccountId, StorePath)> {
+        let parts = self.run.parts();
+        let detached = parts.iter().filter(|(_, part)| part.keeps && part.waiting == 0);
+        detached
+            .map(|(account, part)| (*account, part.drv_path.clone()))
+            .collect()
     }
 
     /// Tells everybody who waits.
@@ -210,6 +314,9 @@ impl Interest {
     /// Lets the run go on when nobody waits for it any more.
     pub(crate) fn keep_running(&self) {
         self.run.keep.store(true, Ordering::Relaxed);
+        if let Some(part) = self.run.parts().get_mut(&self.account) {
+            part.keeps = true;
+        }
     }
 
     /// A reader of the run's log, from its start.
@@ -222,10 +329,20 @@ impl Interest {
         &self.run.drv_path
     }
 
-    /// Waits until the builder starts, or the end.
-    pub(crate) async fn begun(&self) {
+    /// Where it waits in the queue, or did.
+    pub(crate) fn place(&self) -> Number {
+        Number(self.run.place.load(Ordering::Relaxed))
+    }
+
+    /// Waits until it is queued, or is not any more: its builder runs, or it has ended.
+    pub(crate) async fn becomes(&self, queued: bool) {
         let mut progress = self.run.progress.clone();
-        let _ = progress.wait_for(|p| !matches!(p, Progress::Queued)).await;
+        let becomes = progress.wait_for(|p| matches!(p, Progress::Queued) == queued);
+        let gone = becomes.await.is_err();
+        if gone && queued {
+            // It is gone, and will not wait again.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Waits for the end.
@@ -249,6 +366,9 @@ impl Drop for Interest {
         let mut interested = self.run.interested.lock().unwrap_or_else(PoisonError::into_inner);
         *interested = interested.saturating_sub(1);
         let last = *interested == 0;
+        if let Some(part) = self.run.parts().get_mut(&self.account) {
+            part.waiting = part.waiting.saturating_sub(1);
+        }
         drop(interested);
         drop(runs);
         if last && !self.run.keep.load(Ordering::Relaxed) {
@@ -262,12 +382,13 @@ impl Interest {
     /// Remembers who left a run that had begun and has not ended.
     fn note_left(&self) {
         let Some((key, _)) = self.run.key else { return };
-        if !matches!(*self.run.progress.borrow(), Progress::Running) {
+        let ended = matches!(*self.run.progress.borrow(), Progress::Finished(_));
+        if ended || !self.run.begun.load(Ordering::Relaxed) {
             return;
         }
-        let took_part = self.run.took_part.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts = self.run.parts();
         let mut left = self.registry.left.lock().unwrap_or_else(PoisonError::into_inner);
-        for account in took_part.iter() {
+        for account in parts.keys() {
             let keys = left.entry(*account).or_default();
             if keys.len() < MAX_LEFT {
                 keys.insert(key);

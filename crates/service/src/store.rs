@@ -10,8 +10,8 @@ use firn_nix::{
     BasicDerivation, CaMethod, ContentAddress, Derivation, DerivationOutput, HashAlgo, PathInfo, StorePath,
 };
 use firn_protocol::{
-    BuildMode, BuildOptions, BuildResult, BuildStatus, ByteStream, DerivedPath, LogSink, Missing,
-    OutputsSpec, Store, StoreError, Upload as _,
+    BuildMode, BuildOptions, BuildResult, ByteStream, DerivedPath, LogSink, Missing, Store, StoreError,
+    Upload as _,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
@@ -19,15 +19,12 @@ use crate::House;
 use crate::ports::{Account, Ports, Views as _};
 use crate::realise::Request;
 use crate::resolve::failed;
-use crate::signatures;
 use crate::terms::{Session, Terms};
 use crate::upload::AccountUpload;
+use crate::{signatures, untrusted};
 
 /// Bytes of the largest `.drv` that is read.
 pub(crate) const MAX_DERIVATION: u64 = 64 << 20;
-
-/// Bytes of the largest build log that a client may bring.
-const MAX_LOG: u64 = 1 << 30;
 
 /// All that a session of one account can reach. No method takes an account: a session cannot express a request across accounts.
 pub struct AccountStore<P: Ports> {
@@ -84,7 +81,7 @@ impl<P: Ports> AccountStore<P> {
     }
 
     /// Reads and parses a valid `.drv`.
-    async fn derivation(&self, drv_path: &StorePath) -> Result<Derivation, StoreError> {
+    pub(crate) async fn derivation(&self, drv_path: &StorePath) -> Result<Derivation, StoreError> {
         let info = self.path_info(drv_path).await?;
         let tree = self.house.content.tree(&info.nar_hash);
         let bad = |why: String| StoreError::new(format!("cannot read derivation '{drv_path}': {why}"));
@@ -96,42 +93,6 @@ impl<P: Ports> AccountStore<P> {
         }
         let text = tokio::fs::read(&tree).await.map_err(|e| bad(e.to_string()))?;
         Derivation::parse(&text).map_err(|e| bad(e.to_string()))
-    }
-
-    /// Whether a target is valid as it stands.
-    async fn is_valid(&self, target: &DerivedPath) -> Result<bool, StoreError> {
-        let paths = match target {
-            DerivedPath::Opaque(path) => vec![path.clone()],
-            DerivedPath::Built { drv_path, outputs } => {
-                if self
-                    .view(std::slice::from_ref(drv_path))
-                    .await?
-                    .get(drv_path)
-                    .is_none()
-                {
-                    return Ok(false);
-                }
-                let known = self.query_derivation_outputs(drv_path.clone()).await?;
-                if let OutputsSpec::Names(names) = outputs
-                    && let Some(unknown) = names.iter().find(|name| !known.contains_key(*name))
-                {
-                    return Err(StoreError::new(format!(
-                        "derivation '{drv_path}' has no output '{}'",
-                        unknown.escape_debug()
-                    )));
-                }
-                let wanted = known.into_iter().filter(|(name, _)| match outputs {
-                    OutputsSpec::All => true,
-                    OutputsSpec::Names(names) => names.contains(name),
-                });
-                let Some(paths) = wanted.map(|(_, path)| path).collect::<Option<Vec<_>>>() else {
-                    return Ok(false);
-                };
-                paths
-            }
-        };
-        let valid = self.view(&paths).await?;
-        Ok(paths.iter().all(|p| valid.get(p).is_some()))
     }
 }
 
@@ -243,28 +204,7 @@ impl<P: Ports> Store for AccountStore<P> {
     }
 
     async fn query_missing(&self, targets: Vec<DerivedPath>) -> Result<Missing, StoreError> {
-        let mut missing = Missing::default();
-        for target in targets {
-            if self.is_valid(&target).await? {
-                continue;
-            }
-            match target {
-                DerivedPath::Opaque(path) => missing.unknown.insert(path),
-                DerivedPath::Built { drv_path, .. } => missing.will_build.insert(drv_path),
-            };
-        }
-        let terms = self.terms().await?;
-        if !terms.settings.substitute {
-            return Ok(missing);
-        }
-        let offers = self.offers(&terms, missing.unknown.clone()).await?;
-        for (path, offer) in offers.found {
-            missing.unknown.remove(&path);
-            missing.download_size += offer.info.file_size.unwrap_or(0);
-            missing.nar_size += offer.info.nar_size;
-            missing.will_substitute.insert(path);
-        }
-        Ok(missing)
+        self.missing(&targets).await
     }
 
     async fn nar_from_path(&self, path: StorePath) -> Result<ByteStream, StoreError> {
@@ -416,6 +356,7 @@ impl<P: Ports> Store for AccountStore<P> {
         options: BuildOptions,
         log: LogSink,
     ) -> Result<BuildResult, StoreError> {
+        untrusted::build(&self.terms().await?.settings, &drv_path, &drv)?;
         let drv = with_known_paths(&drv_path, drv);
         self.realise(Request {
             drv_path,
@@ -423,6 +364,8 @@ impl<P: Ports> Store for AccountStore<P> {
             mode,
             options,
             number: 0,
+            urgency: 0,
+            sound: false,
             log,
         })
         .await
@@ -431,44 +374,19 @@ impl<P: Ports> Store for AccountStore<P> {
     async fn build_paths(
         &self,
         targets: Vec<DerivedPath>,
-        _mode: BuildMode,
-        _options: BuildOptions,
-        _log: LogSink,
+        mode: BuildMode,
+        options: BuildOptions,
+        log: LogSink,
     ) -> Result<Vec<BuildResult>, StoreError> {
-        let mut results = Vec::with_capacity(targets.len());
-        for target in targets {
-            if let DerivedPath::Opaque(path) = &target {
-                self.query_valid_paths(BTreeSet::from([path.clone()]), true)
-                    .await?;
-            }
-            results.push(if self.is_valid(&target).await? {
-                BuildResult::new(BuildStatus::AlreadyValid, "")
-            } else {
-                match target {
-                    DerivedPath::Opaque(path) => {
-                        BuildResult::new(BuildStatus::NoSubstituters, not_valid(&path).message)
-                    }
-                    DerivedPath::Built { drv_path, .. } => BuildResult::new(
-                        BuildStatus::InputRejected,
-                        format!("cannot build '{drv_path}': building whole graphs on the server is not supported yet; use Firn as a remote builder (--builders)"),
-                    ),
-                }
-            });
-        }
-        Ok(results)
+        self.build_targets(&targets, mode, options, log).await
     }
 
     async fn add_build_log(
         &self,
-        _drv_path: StorePath,
+        drv_path: StorePath,
         body: &mut (dyn AsyncRead + Send + Unpin),
     ) -> Result<(), StoreError> {
-        // Firn keeps the logs of its own runs; one that a client brings proves nothing and is not kept.
-        let mut body = body.take(MAX_LOG);
-        tokio::io::copy(&mut body, &mut tokio::io::sink())
-            .await
-            .map(|_| ())
-            .map_err(|e| StoreError::new(format!("cannot read the log: {e}")))
+        self.bring_log(&drv_path, body).await
     }
 }
 

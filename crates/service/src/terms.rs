@@ -94,6 +94,14 @@ impl Sharing {
 pub(crate) fn layer<'s>(level: Level, stored: impl IntoIterator<Item = (&'s String, &'s String)>) -> Layer {
     let mut layer = Layer::default();
     for (name, value) in stored {
+        let known = firn_core::definition(name);
+        let level = known.map_or(level, |d| {
+            if level == Level::Account {
+                level.min(d.up_to)
+            } else {
+                level
+            }
+        });
         if let Err(error) = layer.set(level, name, value) {
             tracing::warn!(%error, "a stored setting is left out");
         }

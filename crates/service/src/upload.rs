@@ -1,4 +1,4 @@
-//! Uploads: bytes are checked as they come, and become valid together or not at all.
+//! Uploads: bytes are checked as they come, and become valid together or not at all; of a long one, what has come whole at a checkpoint.
 
 use firn_content::{Arriving, IngestOptions, Staged};
 use firn_core::{Claim, Object, Origin};
@@ -9,7 +9,7 @@ use tokio::io::AsyncRead;
 
 use crate::content_address::check;
 use crate::ports::Ports;
-use crate::{AccountStore, signatures};
+use crate::{AccountStore, signatures, untrusted};
 
 /// Most paths of one upload.
 const MAX_PATHS: usize = 100_000;
@@ -93,8 +93,8 @@ impl<P: Ports> AccountUpload<P> {
         Ok(())
     }
 
-    /// Closed: what the batch refers to is in the view or in the batch.
-    async fn check_references(&self) -> Result<(), StoreError> {
+    /// Closed: what the batch refers to is in the view or in the batch. Else a missing path and what refers to it.
+    async fn missing_reference(&self) -> Result<Option<(StorePath, StorePath)>, StoreError> {
         let batch: BTreeSet<&StorePath> = self.claims.iter().map(|c| &c.object.path).collect();
         let outside: BTreeSet<&StorePath> = self
             .claims
@@ -104,16 +104,20 @@ impl<P: Ports> AccountUpload<P> {
             .collect();
         let outside: Vec<StorePath> = outside.into_iter().cloned().collect();
         let known = self.store.view(&outside).await?;
-        match outside.iter().find(|r| known.get(r).is_none()) {
-            None => Ok(()),
-            Some(missing) => {
-                let by = self.claims.iter().find(|c| c.object.references.contains(missing));
-                let by = by.map(|c| c.object.path.to_string()).unwrap_or_default();
-                Err(StoreError::new(format!(
-                    "cannot add '{by}': it refers to '{missing}', which is not valid"
-                )))
-            }
-        }
+        let missing = outside.into_iter().find(|r| known.get(r).is_none());
+        Ok(missing.and_then(|missing| {
+            let by = self
+                .claims
+                .iter()
+                .find(|c| c.object.references.contains(&missing))?;
+            Some((missing, by.object.path.clone()))
+        }))
+    }
+
+    async fn keep(&mut self) -> Result<(), StoreError> {
+        let (staged, claims) = (std::mem::take(&mut self.staged), std::mem::take(&mut self.claims));
+        self.references = 0;
+        self.store.keep(staged, &claims).await
     }
 }
 
@@ -139,6 +143,7 @@ impl<P: Ports> Upload for AccountUpload<P> {
         nar: &mut (dyn AsyncRead + Send + Unpin),
     ) -> Result<(), StoreError> {
         self.room(&info)?;
+        untrusted::admit(&self.store.terms().await?.settings, &info)?;
         let options = IngestOptions {
             expected_size: Some(info.nar_size),
             expected_hash: Some(info.nar_hash),
@@ -188,8 +193,17 @@ impl<P: Ports> Upload for AccountUpload<P> {
             ca: None,
         };
         self.room(&info)?;
+        untrusted::admit(&self.store.terms().await?.settings, &info)?;
         self.push(staged, info);
         Ok(())
+    }
+
+    async fn checkpoint(&mut self) -> Result<(), StoreError> {
+        self.settle(0).await?;
+        match self.missing_reference().await? {
+            None if !self.claims.is_empty() => self.keep().await,
+            _ => Ok(()),
+        }
     }
 
     async fn commit(mut self) -> Result<(), StoreError> {
@@ -197,10 +211,12 @@ impl<P: Ports> Upload for AccountUpload<P> {
         if self.claims.is_empty() {
             return Ok(());
         }
-        self.check_references().await?;
-        self.store
-            .keep(std::mem::take(&mut self.staged), &self.claims)
-            .await
+        match self.missing_reference().await? {
+            None => self.keep().await,
+            Some((missing, by)) => Err(StoreError::new(format!(
+                "cannot add '{by}': it refers to '{missing}', which is not valid"
+            ))),
+        }
     }
 }
 

@@ -208,7 +208,7 @@ impl Model<'_> {
             Rung::Substituted => counts.substituted += 1,
             Rung::Shared => counts.shared += 1,
             Rung::Built => counts.built += 1,
-            Rung::Trusted | Rung::Joined | Rung::Failed => unreachable!(),
+            Rung::Trusted | Rung::Grounded | Rung::Joined | Rung::Failed => unreachable!(),
         }
         let content = self.slow.content(account, drv).unwrap();
         machine.store.insert(drv, content);

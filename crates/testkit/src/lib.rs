@@ -14,10 +14,12 @@
 
 mod cache;
 mod file_server;
+mod groups;
 mod layers;
 mod licences;
 mod nix;
 pub mod postgres;
+mod root;
 mod server;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +29,7 @@ pub use file_server::FileServer;
 pub use layers::forbidden_arrows;
 pub use licences::forbidden_packages;
 pub use nix::{Nix, Run};
+pub use root::Root;
 pub use server::{Client, Server};
 
 /// Why stories with real Nix cannot run here; `None` when they can.

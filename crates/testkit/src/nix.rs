@@ -6,12 +6,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use crate::Root;
+
 /// One user's Nix.
 #[derive(Debug)]
 pub struct Nix {
     dir: PathBuf,
     root: PathBuf,
     environment: Vec<(String, String)>,
+    /// Where its programs stand, when not on this system.
+    within: Option<Root>,
 }
 
 /// How a command went.
@@ -72,12 +76,18 @@ impl Nix {
             dir: dir.to_owned(),
             root: root.to_owned(),
             environment: Vec::new(),
+            within: None,
         })
     }
 
     /// A variable for every command.
     pub fn set(&mut self, name: &str, value: impl Into<String>) {
         self.environment.push((name.to_owned(), value.into()));
+    }
+
+    /// Has its programs be those of another root from now on.
+    pub fn enter(&mut self, root: &Root) {
+        self.within = Some(root.clone());
     }
 
     /// `local?root=…` of its store.
@@ -101,7 +111,10 @@ impl Nix {
     /// A Nix program in this user's world. `store` says whether it works on this user's store.
     #[must_use]
     pub fn command(&self, program: &str, store: bool) -> Command {
-        let mut command = Command::new(program);
+        let mut command = match &self.within {
+            Some(root) => root.command(program, Some(&self.dir)),
+            None => Command::new(program),
+        };
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Tests need nothing beyond loopback, and the caches that they ask are there.
 pub const OFF_LINE: &str = "[settings]\nsubstituters = []\n\n[caches]\nallow-private-networks = true\n";
 
-/// A running `firn serve`; stopped when dropped.
+/// A running `firn serve`; stopped when dropped, and nothing of it is left then, even if it was killed before.
 #[derive(Debug)]
 pub struct Server {
     program: PathBuf,
@@ -166,6 +166,14 @@ impl Server {
         self.dir.join("data")
     }
 
+    /// The control groups that its builds are in, now.
+    #[must_use]
+    pub fn groups(&self) -> Vec<PathBuf> {
+        crate::groups::find(&self.data_dir().join("builds"))
+            .into_iter()
+            .collect()
+    }
+
     fn log_file(&self) -> PathBuf {
         self.dir.join("firn.log")
     }
@@ -270,6 +278,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
+        crate::groups::remove(&self.data_dir().join("builds"));
     }
 }
 
@@ -304,6 +313,21 @@ impl Client {
             .nix
             .instantiate(&self.nix.expression(expression)?, arguments)?;
         Ok(self.realise("ssh-ng", &drvs, &[])?.success()?.lines())
+    }
+
+    /// Builds an expression with the server as a remote store: derivations and sources are sent, outputs stay there. What it prints is JSON
+    /// with the outputs' paths.
+    ///
+    /// # Errors
+    /// When Nix cannot be started; a failed build is in [`Run::ok`].
+    pub fn build_in_store(&self, expression: &str, more: &[&str]) -> anyhow::Result<Run> {
+        let file = self.nix.expression(expression)?;
+        let (file, local) = (file.to_str().context("file name")?, self.nix.store_uri());
+        let store = ["--store", "ssh-ng://firn", "--eval-store", &local];
+        let mut arguments = vec!["build", "--json", "--no-link", "-f", file];
+        arguments.extend(store);
+        arguments.extend(more);
+        run(self.nix.command("nix", false).args(arguments))
     }
 
     /// A plain ssh command to the server.

@@ -1,6 +1,6 @@
 //! The executable of the guest, and of the sandbox on both sides, for the tests.
 //!
-//! `firn-vm-guest run PREPARED JOB.json IMAGE WORK UID` runs a job and prints how it ended.
+//! `firn-vm-guest run PREPARED JOB.json IMAGE WORK UID QEMU` runs a job and prints how it ended. Started as QEMU is, it does nothing at all.
 
 #![expect(clippy::unwrap_used, reason = "a test program may panic")]
 
@@ -9,19 +9,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use firn_sandbox::HelperCommand;
-use firn_vm::{
-    Accelerator, Job, Machine, MachineOptions, Order, OutputSink, Resources, SinkError, find_qemu,
-};
+use firn_vm::{Accelerator, Job, Machine, MachineOptions, Order, OutputSink, Resources, SinkError};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
         ["vm-init"] => firn_vm::guest_main(),
-        ["run", prepared, job, image, work, uid] => {
-            run(prepared, job, image, work, uid);
+        ["run", prepared, job, image, work, uid, qemu] => {
+            run(prepared, job, image, work, uid, qemu);
             ExitCode::SUCCESS
         }
+        ["-M", ..] => loop {
+            std::thread::park();
+        },
         _ => firn_sandbox::sandbox_exec_main(),
     }
 }
@@ -41,11 +42,11 @@ impl OutputSink for Nowhere {
 }
 
 #[tokio::main]
-async fn run(prepared: &str, job: &str, image: &str, work: &str, uid: &str) {
+async fn run(prepared: &str, job: &str, image: &str, work: &str, uid: &str, qemu: &str) {
     let job: Job = serde_json::from_slice(&std::fs::read(job).unwrap()).unwrap();
     let options = MachineOptions {
         helper: HelperCommand::new("/proc/self/exe"),
-        qemu: find_qemu().unwrap(),
+        qemu: qemu.into(),
         accelerator: Accelerator::Tcg,
         boot: Duration::from_secs(180),
     };

@@ -6,6 +6,9 @@ use firn_sandbox::ExitKind;
 
 use crate::record::{GuestRecord, Report, VERSION};
 
+/// Most outputs that a guest tells to be refused. It stops at this many.
+pub const MAX_REJECTED: usize = 16;
+
 /// What the guest is held to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -24,6 +27,7 @@ pub struct Conversation {
     state: State,
     log: u64,
     nar: u64,
+    rejected: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +68,7 @@ pub enum Step {
     End,
     /// It was not made.
     Missing(usize),
-    /// It cannot be taken.
+    /// It cannot be taken, and so none is; the rest is heard for what else is wrong.
     Rejected(usize, WalkError),
     /// More bytes of outputs came than are allowed.
     TooLarge,
@@ -100,6 +104,7 @@ impl Conversation {
             state: State::Booting,
             log: 0,
             nar: 0,
+            rejected: 0,
         }
     }
 
@@ -157,7 +162,13 @@ impl Conversation {
             (State::Between(next) | State::Inside(next), GuestRecord::Rejected(index, error))
                 if self.is(next, index) =>
             {
-                (Step::Rejected(next, error), State::Ending)
+                self.rejected += 1;
+                let after = if self.rejected < MAX_REJECTED {
+                    State::Between(next + 1)
+                } else {
+                    State::Ending
+                };
+                (Step::Rejected(next, error), after)
             }
             // All that are missing are told before any output.
             (State::Between(0), GuestRecord::Missing(index)) => self.missing(0, index)?,
@@ -218,7 +229,35 @@ impl Conversation {
 mod tests {
     use super::*;
     use crate::record::tests::{record, success};
+    use firn_content::WalkProblem;
     use proptest::prelude::*;
+
+    fn socket() -> WalkError {
+        WalkError {
+            path: b"a".to_vec(),
+            problem: WalkProblem::FileType("socket"),
+        }
+    }
+
+    #[test]
+    fn all_that_are_refused_are_heard_of_up_to_a_number() {
+        let outputs = MAX_REJECTED + 2;
+        let mut it = Conversation::new(Bounds {
+            outputs,
+            log_bytes: 0,
+            nar_bytes: 0,
+        });
+        it.take(GuestRecord::Ready { version: VERSION }).unwrap();
+        it.job_sent();
+        it.take(GuestRecord::Exit(success())).unwrap();
+        for output in 0..MAX_REJECTED {
+            let number = u32::try_from(output).unwrap();
+            let step = it.take(GuestRecord::Rejected(number, socket()));
+            assert_eq!(step, Ok(Step::Rejected(output, socket())));
+        }
+        assert_eq!(it.state, State::Ending);
+        assert_eq!(it.take(GuestRecord::Done), Ok(Step::Done));
+    }
 
     proptest! {
         /// Whatever is said: no panic, no more than the bounds, outputs in order and each once.
@@ -229,6 +268,7 @@ mod tests {
                 Just(GuestRecord::Exit(success())),
                 (0..3u32).prop_map(GuestRecord::Output),
                 (0..3u32).prop_map(GuestRecord::Missing),
+                (0..3u32).prop_map(|output| GuestRecord::Rejected(output, socket())),
                 Just(GuestRecord::End),
                 Just(GuestRecord::Done),
             ], 0..30),
@@ -241,7 +281,9 @@ mod tests {
                 prop_assert_eq!(ready, Ok(Step::Ready));
                 it.job_sent();
             }
-            let (mut log, mut nar, mut begun, mut ended) = (0, 0, 0, 0);
+            let (mut log, mut nar) = (0, 0);
+            // The output that is expected, and whether it has begun.
+            let (mut next, mut inside) = (0, false);
             let mut over = false;
             for record in records {
                 let step = it.take(record);
@@ -252,16 +294,16 @@ mod tests {
                 match step {
                     Ok(Step::Log(bytes)) => log += bytes.len(),
                     Ok(Step::LogLimit(bytes)) => { log += bytes.len(); over = true }
-                    Ok(Step::Data(bytes)) => { prop_assert_eq!(begun, ended + 1); nar += bytes.len() }
-                    Ok(Step::Begin(output)) => { prop_assert_eq!(output, begun); begun += 1 }
-                    Ok(Step::End) => ended += 1,
-                    Ok(Step::Missing(_)) => prop_assert_eq!(begun, 0),
+                    Ok(Step::Data(bytes)) => { prop_assert!(inside); nar += bytes.len() }
+                    Ok(Step::Begin(output)) => { prop_assert!(output == next && !inside); inside = true }
+                    Ok(Step::End) => { prop_assert!(inside); inside = false; next += 1 }
+                    Ok(Step::Missing(_)) => prop_assert!(next == 0 && !inside),
                     Ok(Step::Ready) => { prop_assert!(!booted); it.job_sent() }
                     Ok(Step::Exited(report)) => prop_assert_eq!(report.exit.log_bytes, log as u64),
                     Ok(Step::Done | Step::TooLarge) | Err(_) => over = true,
-                    Ok(Step::Rejected(output, _)) => prop_assert!(output < 2),
+                    Ok(Step::Rejected(output, _)) => { prop_assert_eq!(output, next); inside = false; next += 1 }
                 }
-                prop_assert!(log <= 3000 && nar <= 3000 && begun <= 2 && ended <= begun);
+                prop_assert!(log <= 3000 && nar <= 3000 && next + usize::from(inside) <= 2);
             }
         }
     }

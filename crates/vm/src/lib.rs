@@ -42,7 +42,7 @@ mod prepare;
 pub mod probe;
 pub mod record;
 
-pub use conversation::{Bounds, Broken, Conversation, Step};
+pub use conversation::{Bounds, Broken, Conversation, MAX_REJECTED, Step};
 pub use error::{SinkError, VmError};
 pub use guest::guest_main;
 pub use job::{Job, JobError, MAX_JOB, MAX_OUTPUTS};

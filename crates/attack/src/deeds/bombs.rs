@@ -44,14 +44,20 @@ pub(super) fn heap() {
 }
 
 pub(super) fn children() {
-    for _ in 0..24 {
-        let _ = raw::fork(|| {
+    let made = (0..24).filter_map(|_| {
+        raw::fork(|| {
             let held = std::hint::black_box(vec![1u8; ENOUGH / 64]);
             sleep();
             drop(held);
-        });
-    }
+        })
+        .ok()
+    });
+    let made: Vec<i32> = made.collect();
     std::thread::sleep(Duration::from_secs(2));
+    if made.into_iter().any(raw::is_killed) {
+        // There is a limit, and it has hit only one of the children.
+        std::process::exit(1);
+    }
     enough();
 }
 
@@ -61,7 +67,8 @@ pub(super) fn memory_file() {
 }
 
 pub(super) fn shared() {
-    fill("/dev/shm/x");
+    write(fs::File::create("/dev/shm/x").expect("create")).expect("write");
+    enough();
 }
 
 pub(super) fn disk_build() {
@@ -88,21 +95,27 @@ pub(super) fn disk_deep() {
 pub(super) fn disk_nameless() {
     let file = fs::File::create("/build/x").expect("create");
     fs::remove_file("/build/x").expect("remove");
-    write(file);
+    write(file).expect("write");
+    enough();
 }
 
+/// What does not fit is removed, for others to have the room.
 fn fill(path: &str) {
-    write(fs::File::create(path).expect("create"));
+    if let Err(error) = write(fs::File::create(path).expect("create")) {
+        let _ = fs::remove_file(path);
+        panic!("write: {error}");
+    }
+    enough();
 }
 
 /// Not so fast that a watcher could not see it.
-fn write(mut file: fs::File) {
+fn write(mut file: fs::File) -> std::io::Result<()> {
     let chunk = vec![1u8; STEP];
     for _ in 0..ENOUGH / STEP {
-        file.write_all(&chunk).expect("write");
+        file.write_all(&chunk)?;
         std::thread::sleep(Duration::from_millis(5));
     }
-    enough();
+    Ok(())
 }
 
 pub(super) fn inodes() {

@@ -131,19 +131,31 @@ pub const DEEDS: &[Deed] = &[
     deed("open-build", 13, "opens its working directory to everybody on the host", Ending::Cancelled, lives::open_build),
 ];
 
-/// Several in one build, each with the output that has its name, or the usual one. The last is the builder itself; how each of the others ended is
-/// told.
+/// A deed, with the output that has its name, or the usual one.
+fn act(id: &str) -> ExitCode {
+    let deed = DEEDS.iter().find(|deed| deed.id == id).expect("a deed");
+    if let Some(out) = std::env::var_os(id) {
+        // SAFETY: this program has one thread.
+        unsafe { std::env::set_var("out", out) };
+    }
+    deed.carry_out()
+}
+
+/// The first in the background, where nobody hears it; the second is the builder itself.
+pub(crate) fn meanwhile(first: &str, second: &str) -> ExitCode {
+    raw::fork(|| {
+        raw::mute();
+        act(first);
+    })
+    .expect("fork");
+    act(second)
+}
+
+/// Several in one build. The last is the builder itself; how each of the others ended is told. The output of one that failed, if there is to be
+/// one, is made for it: no output of the build is missing for that.
 pub(crate) fn several(ids: &[&str]) -> ExitCode {
     let Some((last, others)) = ids.split_last() else {
         return ExitCode::FAILURE;
-    };
-    let act = |id: &str| {
-        let deed = DEEDS.iter().find(|deed| deed.id == id).expect("a deed");
-        if let Some(out) = std::env::var_os(id) {
-            // SAFETY: this program has one thread.
-            unsafe { std::env::set_var("out", out) };
-        }
-        deed.carry_out()
     };
     for id in others {
         println!("{id} begins");
@@ -156,6 +168,11 @@ pub(crate) fn several(ids: &[&str]) -> ExitCode {
             Ok(status) if libc::WIFSIGNALED(status) => println!("{id}: signal {}", libc::WTERMSIG(status)),
             Ok(status) => println!("{id}: status {}", libc::WEXITSTATUS(status)),
             Err(errno) => println!("{id}: no process, error {errno}"),
+        }
+        if let Ok(out) = std::env::var(id)
+            && std::fs::symlink_metadata(&out).is_err()
+        {
+            let _ = std::fs::write(out, "it failed");
         }
     }
     println!("{last} begins");

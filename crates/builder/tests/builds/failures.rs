@@ -73,6 +73,39 @@ async fn outputs_that_cannot_be_stored() {
 }
 
 #[tokio::test]
+async fn every_output_that_is_refused_or_missing_is_told_of() {
+    let Some(pair) = Pair::new() else { return };
+    let script = r#"mkdir $a; mkfifo $a/pipe; echo well > $b; echo > $c; chmod o+w $c; head -c 900 /dev/zero > $d;
+        mkdir -p $e/x; ln -s /dev/null $e/x/y; mkfifo $e/z"#;
+    let outputs = r#"{ outputs = [ "a" "b" "c" "d" "e" ]; }"#;
+    let expression = format!(r#"sh "bad" "{script}" {outputs}"#);
+    let (_, failure) = pair.refuse(&expression).await;
+    let RunFailure::OutputRejected(text) = failure else {
+        panic!("{failure:?}")
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    for (line, part) in lines
+        .iter()
+        .zip(["-bad-a/pipe' has", "for output 'c'", "-bad-e/z' has"])
+    {
+        assert!(line.contains(part), "{text}");
+    }
+    let (_, failure) = pair
+        .refuse(&format!(r#"sh "bad" "echo > $b; mkfifo $d" {outputs}"#))
+        .await;
+    let RunFailure::OutputRejected(text) = failure else {
+        panic!("{failure:?}")
+    };
+    assert_eq!(text.lines().count(), 3, "{text}");
+    assert!(
+        ["'a'", "'c'", "'e'"].iter().all(|name| text.contains(name)),
+        "{text}"
+    );
+    assert!(pair.firn.is_tidy());
+}
+
+#[tokio::test]
 async fn setuid_bits() {
     let Some(pair) = Pair::new() else { return };
     pair.refuse_alike(r#"sh "setuid" "echo > $out; chmod 4755 $out" {}"#)

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use firn_builder::groups::{GroupLimits, Groups};
 use firn_core::{InputMapping, Object};
@@ -113,6 +113,29 @@ async fn too_much_log() {
         matches!(&failure, RunFailure::LogLimit(text) if text.contains("more than 10000 bytes")),
         "{failure}"
     );
+}
+
+#[tokio::test]
+async fn log_that_comes_too_fast_is_slowed_and_comes_whole() {
+    let Some((firn, mut job)) = job("BB head -c 98304 /dev/zero; echo > $out").await else {
+        return;
+    };
+    // Four seconds' worth comes at once, the rest takes two more.
+    job.limits.log_rate = Some(16 << 10);
+    let (log, mut chunks) = mpsc::channel::<bytes::Bytes>(4);
+    let since = Instant::now();
+    let read = async {
+        let mut bytes = 0;
+        while let Some(chunk) = chunks.recv().await {
+            bytes += chunk.len();
+        }
+        bytes
+    };
+    let (outcome, bytes) = tokio::join!(firn.builder.run(job, log, CancellationToken::new()), read);
+    outcome.result.unwrap();
+    assert_eq!(bytes, 98304);
+    // Of waiting, only the least is known.
+    assert!(since.elapsed() >= Duration::from_secs(2));
 }
 
 #[tokio::test]
@@ -290,11 +313,7 @@ async fn what_is_refused_before_it_runs() {
     let deferred = refused(&|job| {
         job.drv.outputs.insert("out".into(), DerivationOutput::Deferred);
     });
-    assert!(
-        deferred
-            .await
-            .contains("depend on inputs that are not resolved")
-    );
+    assert!(deferred.await.contains("depend on inputs that are not resolved"));
     assert!(firn.is_tidy());
 }
 
@@ -363,6 +382,7 @@ async fn who_takes_too_much_memory_is_stopped() {
         matches!(&failure, Err(RunFailure::Exhausted(text)) if text.contains("ran out of memory")),
         "{failure:?}"
     );
+    assert!(report.short_of_memory);
     assert!(
         report.memory_peak.is_some_and(|peak| peak > 32 << 20),
         "{report:?}"

@@ -180,6 +180,12 @@ fn build_text(explanation: &BuildExplanation) -> String {
     if let Some(build) = explanation.build {
         lines.push(format!("build {build}"));
     }
+    if request.rung == Some(firn_core::Rung::Grounded) {
+        lines.push(
+            "It was believed without comparing inputs: its whole graph of derivations was checked, and nothing below it was merely uploaded."
+                .into(),
+        );
+    }
     match &explanation.compared {
         Some(compared) => comparison_text(compared, &mut lines),
         None if explanation.build.is_none() => lines.push("Nothing was run for it.".into()),

@@ -4,7 +4,7 @@
 
 mod caches;
 mod explain;
-mod history;
+pub mod history;
 mod ledger;
 mod line;
 mod paths;
@@ -53,8 +53,10 @@ pub enum Command {
     /// The key that signs for the account
     #[command(subcommand)]
     SigningKey(signing::SigningKey),
-    /// Latest requests, and how each was answered
+    /// Latest requests, and how each was answered; or what runs
     Builds(history::Builds),
+    /// The log of a build: followed while it runs, or of the latest that answered a request
+    Log(history::Log),
     /// What the account used and was spared, by rung of the reuse ladder
     Usage(Usage),
     /// Why a store path is valid for the account or is not, or why a build was run
@@ -107,6 +109,7 @@ pub async fn run<P: Ports>(
         Command::Logins(command) => command.run(desk, secret).await,
         Command::SigningKey(command) => command.run(desk, secret).await,
         Command::Builds(command) => command.run(desk).await,
+        Command::Log(command) => command.run(desk).await,
         Command::Usage(command) => command.run(desk).await,
         Command::Reproducibility => ledger::reproducibility(desk).await,
         Command::Explain(command) => command.run(desk).await,

@@ -86,6 +86,27 @@ impl Console {
         }
     }
 
+    /// Returns when the person has had enough: control-C, `q`, or hanging up. Never where there is no terminal.
+    pub async fn interrupted(&mut self) {
+        const CONTROL_C: u8 = 3;
+        if self.keyboard.is_none() {
+            return std::future::pending().await;
+        }
+        while let Ok(bytes) = self.stdin.fill_buf().await {
+            let (all, enough) = (
+                bytes.len(),
+                bytes.iter().position(|b| matches!(b, &CONTROL_C | b'q')),
+            );
+            if all == 0 {
+                return;
+            }
+            self.stdin.consume(enough.map_or(all, |at| at + 1));
+            if enough.is_some() {
+                return;
+            }
+        }
+    }
+
     async fn line(&mut self) -> io::Result<Answer> {
         let mut line = Vec::new();
         let mut limited = (&mut self.stdin).take(MAX_LINE + 1);

@@ -2,6 +2,7 @@
 
 mod console;
 mod editor;
+mod follow;
 
 use std::io;
 use std::time::Duration;
@@ -162,6 +163,9 @@ impl<P: Ports> Shell<P> {
                 return Ok(Next::Failed);
             }
         };
+        if let Command::Log(log) = &command {
+            return self.follow(&log.wanted, console).await;
+        }
         let done = match self.secret(&command, console).await? {
             Ok(secret) => commands::run(&self.desk, &self.caller, command, secret).await,
             Err(error) => Err(error),

@@ -89,9 +89,9 @@ fn a_build_goes_on_without_clients_for_who_wants_that() {
     assert_eq!(rungs(&server, "carol"), ["reused"]);
     let out = &found.lines()[0];
     assert_eq!(bob.nix.nar_hash(out).unwrap(), carol.nix.nar_hash(out).unwrap());
-    // Hers, too, though nobody told her.
+    // Hers, too; and what became of it stands among her requests, though nobody told her.
     build(&alice, "ssh-ng", &expression).success().unwrap();
-    assert_eq!(rungs(&server, "alice"), ["reused"]);
+    assert_eq!(rungs(&server, "alice"), ["built", "reused"]);
 }
 
 /// Whether a process runs that has this argument.

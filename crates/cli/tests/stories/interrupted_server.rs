@@ -104,6 +104,13 @@ fn acknowledged_paths_survive_and_broken_ones_leave_nothing() {
             alice.nix.nar_hash(path).unwrap()
         );
     }
+
+    // What a killed server leaves to its next start is the testkit's to clear when there is none.
+    let groups = server.groups();
+    println!("{groups:?}");
+    server.kill();
+    drop(server);
+    assert!(groups.iter().all(|group| !group.exists()), "{groups:?}");
 }
 
 fn spawn(client: &crate::Client, words: &[&str]) -> Child {

@@ -8,19 +8,23 @@
 
 mod administration;
 mod binary_caches;
+mod build_logs;
 mod cancelled_builds;
 mod checked_builds;
 mod content_addressed;
 mod explained_builds;
 mod hostile_clients;
+mod hostile_neighbours;
 mod interrupted_server;
 mod joined_builds;
 mod legacy_protocol;
 mod machines;
 mod many_contents;
 mod ordinary_user;
+mod queued_builds;
 mod raw;
 mod refused_builds;
+mod remote_store;
 mod replayed_failures;
 mod shared_builds;
 mod shell;

@@ -2,7 +2,7 @@
 //!
 //! Everything is opened relative to the directory it was listed in and never through a symbolic link; what is not a
 //! regular file, directory or symbolic link is refused before it is opened. Depth, number of files and bytes are
-//! bounded before they cost anything.
+//! bounded before they cost anything; how many directories are held open does not grow with the depth.
 
 mod listing;
 mod open;
@@ -16,6 +16,8 @@ use std::path::Path;
 use firn_nix::nar::NarVisitor;
 use rustix::fs::{CWD, FileType, Stat};
 use rustix::io::Errno;
+
+use crate::held::HELD;
 
 pub(crate) use listing::Listing;
 pub use policy::{WalkLimits, WalkPolicy};
@@ -65,7 +67,8 @@ enum State {
 
 #[derive(Debug)]
 struct Level {
-    dir: OwnedFd,
+    /// `None` while it is further out than [`HELD`] levels.
+    dir: Option<OwnedFd>,
     stat: Stat,
     listing: Listing,
     /// Length of the directory's own path.
@@ -113,8 +116,16 @@ impl Walker {
         };
         self.path.truncate(level.path);
         let Some((name, kind)) = level.listing.next() else {
+            let dir = self.held(level.dir.as_ref())?;
             if self.policy.is_foreign() {
-                self.unchanged(level.dir.as_fd(), &level.stat)?;
+                self.unchanged(dir.as_fd(), &level.stat)?;
+            }
+            let above = match self.levels.last() {
+                Some(above) if above.dir.is_none() => Some(self.above(dir, &above.stat)?),
+                _ => None,
+            };
+            if let (Some(level), Some(above)) = (self.levels.last_mut(), above) {
+                level.dir = Some(above);
             }
             visitor.end_directory().map_err(Stopped::Visitor)?;
             self.state = self.outside();
@@ -128,14 +139,19 @@ impl Walker {
             return Err(self.error(WalkProblem::Name));
         }
         visitor.entry(name).map_err(Stopped::Visitor)?;
+        let dir = self.held(level.dir.as_ref())?;
         let kind = match kind {
-            FileType::Unknown => self.kind_of(level.dir.as_fd(), name)?,
+            FileType::Unknown => self.kind_of(dir.as_fd(), name)?,
             kind => kind,
         };
         // The level goes back under the one that a subdirectory adds.
         let below = self.levels.len();
-        let state = self.node(level.dir.as_fd(), name, kind, visitor)?;
+        let state = self.node(dir, name, kind, visitor)?;
         self.levels.insert(below, level);
+        let outside = self.levels.len().checked_sub(HELD + 1);
+        if let Some(far) = outside.and_then(|at| self.levels.get_mut(at)) {
+            far.dir = None;
+        }
         self.state = match state {
             State::Done => State::Directory,
             state => state,
@@ -175,7 +191,7 @@ impl Walker {
                 visitor.directory().map_err(Stopped::Visitor)?;
                 let path = self.path.len();
                 self.levels.push(Level {
-                    dir,
+                    dir: Some(dir),
                     stat,
                     listing,
                     path,

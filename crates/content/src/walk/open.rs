@@ -88,6 +88,28 @@ impl Walker {
         rustix::fs::openat(dir, name, flags, Mode::empty())
     }
 
+    /// The directory of the innermost level, which is always held.
+    pub(super) fn held<'a>(&self, dir: Option<&'a OwnedFd>) -> Result<&'a OwnedFd, WalkError> {
+        dir.ok_or_else(|| self.problem(WalkProblem::Io(Errno::BADF)))
+    }
+
+    /// The directory that `dir` is in, which must be the one that it was found in.
+    pub(super) fn above(&self, dir: &OwnedFd, before: &Stat) -> Result<OwnedFd, WalkError> {
+        let io = |errno| self.problem(WalkProblem::Io(errno));
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let above = match rustix::fs::openat(dir, "..", flags | OFlags::NOATIME, Mode::empty()) {
+            // Only the owner may ask for this.
+            Err(Errno::PERM) => rustix::fs::openat(dir, "..", flags, Mode::empty()),
+            opened => opened,
+        };
+        let above = above.map_err(io)?;
+        let stat = rustix::fs::fstat(&above).map_err(io)?;
+        if (stat.st_dev, stat.st_ino) != (before.st_dev, before.st_ino) {
+            return Err(self.problem(WalkProblem::Changed));
+        }
+        Ok(above)
+    }
+
     /// Gives ourselves the right to read a node that its builder left without it, as Nix does by canonicalising modes
     /// before it dumps. Only possible, and only needed, when the builder ran as the user we are.
     fn make_readable(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), WalkError> {

@@ -29,7 +29,7 @@ impl WalkPolicy {
 /// How large a tree may be. All are checked before anything is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WalkLimits {
-    /// Nodes on the way from the root to the deepest node, both counted. Each costs a file descriptor.
+    /// Nodes on the way from the root to the deepest node, both counted: 256 are 255 directories and what is in the innermost.
     pub depth: usize,
     /// Files, directories and links together, the root counted. Each costs the memory of its name while its directory
     /// is walked.
@@ -41,7 +41,7 @@ pub struct WalkLimits {
 impl Default for WalkLimits {
     fn default() -> Self {
         Self {
-            depth: 64,
+            depth: 256,
             entries: 10_000_000,
             bytes: 1 << 40,
         }

@@ -49,7 +49,7 @@ async fn what_comes_in_comes_out() {
         Tree::Regular(true, vec![9; 3_000_000]),
         Tree::Symlink(b"nowhere".to_vec()),
         Tree::directory([]),
-        Tree::file(b"deep").nest(63),
+        Tree::file(b"deep").nest(255),
     ] {
         let nar = tree.nar();
         let staged = stage(&store, &nar).await;
@@ -192,7 +192,7 @@ async fn what_is_wrong_leaves_nothing() {
         matches!(error, IngestError::SizeMismatch { expected: 0, .. }),
         "{error}"
     );
-    let error = case(&Tree::file(b"").nest(64).nar(), ANY).await;
+    let error = case(&Tree::file(b"").nest(256).nar(), ANY).await;
     assert!(matches!(error, IngestError::Nar(_)));
     assert_eq!(store.list().count(), 0);
 }

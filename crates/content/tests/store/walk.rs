@@ -55,7 +55,7 @@ fn outputs_have_the_nar_of_their_tree() {
         Tree::Regular(true, vec![1; 1_000_000]),
         Tree::Symlink(b"/gone".to_vec()),
         Tree::directory([]),
-        Tree::file(b"").nest(63),
+        Tree::file(b"").nest(255),
     ] {
         let case = Case::new();
         tree.create(&case.output());
@@ -296,7 +296,7 @@ fn a_tree_too_deep_is_an_error_and_can_be_deleted() {
     }
     drop(dir);
     let error = case.refused(WalkLimits::default());
-    assert_eq!(error.problem, WalkProblem::Depth(64));
+    assert_eq!(error.problem, WalkProblem::Depth(256));
     let parent = rustix::fs::open(case.dir.path(), flags, 0.into()).unwrap();
     firn_content::remove_tree(&parent, b"out").unwrap();
     assert!(!case.output().exists());

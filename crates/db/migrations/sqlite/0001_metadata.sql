@@ -154,6 +154,8 @@ CREATE TABLE build (
     key           BLOB    NOT NULL,
     drv_path      TEXT    NOT NULL,
     drv           BLOB    NOT NULL,                    -- digest of the derivation without its inputs
+    package       TEXT    NOT NULL,                    -- name of the derivation without its version
+    system        TEXT    NOT NULL,                    -- as x86_64-linux
     started       INTEGER NOT NULL,
     stopped       INTEGER NOT NULL,
     wall_ms       INTEGER NOT NULL,
@@ -165,7 +167,8 @@ CREATE TABLE build (
     failure       TEXT    NOT NULL,                    -- as the client was told; empty when built
     inputs        BLOB    NOT NULL                     -- numbers of objects; src/inputs.rs has the format
 ) STRICT;
-CREATE INDEX build_account ON build (account);
+CREATE INDEX build_account ON build (account, package, system, state, started, id);
+CREATE INDEX build_package ON build (package, system, started, id) WHERE shared = 1 AND state = 'built';
 CREATE INDEX build_drv ON build (drv, started, id);
 CREATE INDEX build_key ON build (key, started, id);
 
@@ -194,6 +197,17 @@ CREATE TABLE result (
 CREATE INDEX result_shared ON result (key, seq) WHERE shared = 1;
 CREATE INDEX result_build ON result (build);
 CREATE INDEX result_account ON result (account);
+
+-- Outputs that were built from nothing that was merely claimed, by what all the sandboxes below them looked like.
+CREATE TABLE grounded (
+    ground BLOB    NOT NULL,
+    path   TEXT    NOT NULL,
+    build  BLOB    NOT NULL REFERENCES build (id) ON DELETE CASCADE,
+    object INTEGER NOT NULL REFERENCES object (id),
+    PRIMARY KEY (ground, path, build)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX grounded_build ON grounded (build);
+CREATE INDEX grounded_object ON grounded (object, ground);
 
 -- The latest failures that answer requests for a key.
 CREATE TABLE failure (

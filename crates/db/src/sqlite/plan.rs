@@ -11,8 +11,8 @@ use crate::driver::Driver as _;
 use crate::query::Query;
 use crate::shared::{self, Objects};
 use crate::{
-    claim_batch, counter, evidence, failures, objects, public_keys, realisations, recording, relations,
-    requests, results, runs, settings, usage, views,
+    claim_batch, counter, evidence, failures, history, objects, public_keys, realisations, recording,
+    relations, requests, results, runs, settings, usage, views,
 };
 
 /// What SQLite says it will do, one step a line.
@@ -117,6 +117,24 @@ async fn hot_queries_use_indices() {
         (
             runs::of_derivation(&DerivationDigest([0; 32]), account, true, 5),
             vec!["SEARCH one USING INDEX build_drv (drv=?)", build, order],
+        ),
+        (
+            history::latest::<SqliteConnection>(&["x".to_owned()].into(), "x", account, true, 5),
+            vec![
+                "SCAN asked VIRTUAL TABLE INDEX 1:",
+                "SEARCH one USING COVERING INDEX build_account (account=? AND package=? AND system=? AND state=?)",
+                build,
+                order,
+            ],
+        ),
+        (
+            history::latest::<SqliteConnection>(&["x".to_owned()].into(), "x", account, false, 5),
+            vec![
+                "SCAN asked VIRTUAL TABLE INDEX 1:",
+                "SEARCH one USING COVERING INDEX build_package (package=? AND system=?)",
+                build,
+                order,
+            ],
         ),
         (
             runs::producers::<SqliteConnection>(&[ObjectId(1)].into(), account, true),

@@ -8,6 +8,8 @@ mod bad_rows;
 mod builds;
 mod concurrency;
 mod failures;
+mod grounds;
+mod history;
 mod isolation;
 mod policies;
 mod realisations;
@@ -68,8 +70,10 @@ conformance! {
     sharing: own_before_shared, giving_can_be_taken_back, removal_leaves_shared_results;
     failures: round_trip, newest_stands, own_before_shared, giving_can_be_taken_back, removal_leaves_shared_failures, only_some_are_kept,
         a_run_is_one_or_the_other;
+    grounds: outputs_by_path, by_the_rule_of_results, objects, forgotten_runs;
     runs: round_trip, newest_first, known_to_whom, after_removal, checks_are_no_results, of_objects, of_requests, objects_by_number,
         differing_outputs, differing_for_whom, latest_request_of_a_derivation, forgotten_runs, strange_inputs;
+    history: what_runs_took, own_and_others, latest_of_each, many_packages;
     usage: in_sum, in_time, of_all;
     bad_rows: named_by_table_and_row;
 }

@@ -85,6 +85,7 @@ pub fn run(id: u8, n: u32) -> RunRecord {
         key: key(n),
         drv_path: named_path(n, "thing.drv"),
         drv: drv(n),
+        system: "x86_64-linux".to_owned(),
         inputs: (1..=i64::from(n) + 2).map(|o| ObjectId(o * o * 50)).collect(),
         started: 10 + u64::from(id),
         stopped: 12 + u64::from(id),

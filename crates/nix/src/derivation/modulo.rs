@@ -118,6 +118,14 @@ impl Modulo {
         self.hash(drv, name, Masked::Yes)
     }
 
+    /// Hash of a derivation as the input of another one, when those of its own inputs are remembered.
+    ///
+    /// # Errors
+    /// [`ModuloError`] names the derivation.
+    pub fn own_hash(&self, drv: &Derivation, name: &str) -> Result<DrvHash, ModuloError> {
+        self.hash(drv, name, Masked::No)
+    }
+
     /// The paths of all outputs, computed; `None` where they are not known before the build. What the derivation states about
     /// them is not used.
     ///

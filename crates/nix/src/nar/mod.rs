@@ -42,8 +42,8 @@ pub use reader::NarReader;
 pub use visitor::{NarVisitor, Skip};
 pub use writer::NarWriter;
 
-/// What a reader accepts at most. The defaults of the first three are those of Nix 2.36 (`archive.cc`); all are checked
-/// before anything is allocated or passed on.
+/// What a reader accepts at most. The defaults for names and targets are those of Nix 2.36 (`archive.cc`), which itself takes archives of depth
+/// 64 only; older ones have no such limit. All are checked before anything is allocated or passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NarLimits {
     /// Nodes on the way from the root to the deepest node, both counted. Each costs one remembered name.
@@ -61,7 +61,7 @@ pub struct NarLimits {
 impl Default for NarLimits {
     fn default() -> Self {
         Self {
-            depth: 64,
+            depth: 256,
             name: 255,
             target: 4095,
             entries: 10_000_000,

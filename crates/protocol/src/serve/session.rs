@@ -1,5 +1,6 @@
 //! One client from its first byte to its last.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 
 use firn_nix::StorePath;
@@ -214,7 +215,13 @@ where
                 "repeated builds are not supported; set 'repeat = 0', or use --check",
             )));
         }
-        let result = logged(&mut self.reader, &mut self.stderr, render, start)
+        let mut waiting = BTreeSet::new();
+        let once = |event: LogEvent, out: &mut Encoder| match event {
+            // A line stays on the screen: it is enough to say it once.
+            LogEvent::Waiting { id, .. } if !waiting.insert(id) => {}
+            event => render(event, out),
+        };
+        let result = logged(&mut self.reader, &mut self.stderr, once, start)
             .await
             .map_err(|e| e.into_session(self.during))?;
         // The log comes before the result.
@@ -253,6 +260,11 @@ fn render(event: LogEvent, out: &mut Encoder) {
     match event {
         LogEvent::Message(text) => out.raw(text.as_bytes()).raw(b"\n"),
         LogEvent::BuildLine { line, .. } => out.raw(&line).raw(b"\n"),
-        LogEvent::BuildStarted { .. } | LogEvent::BuildPhase { .. } | LogEvent::BuildStopped { .. } => out,
+        LogEvent::Waiting { text, .. } => out.raw(text.as_bytes()).raw(b"\n"),
+        LogEvent::BuildStarted { .. }
+        | LogEvent::WaitingEnded { .. }
+        | LogEvent::BuildPhase { .. }
+        | LogEvent::BuildStopped { .. }
+        | LogEvent::Progress { .. } => out,
     };
 }

@@ -8,9 +8,13 @@ use crate::LogEvent;
 use crate::wire::Encoder;
 
 const INFO: u64 = 3;
+const BUILDS: u64 = 104;
+const WARN: u64 = 1;
 const BUILD: u64 = 105;
+const BUILD_WAITING: u64 = 111;
 const BUILD_LOG_LINE: u64 = 101;
 const SET_PHASE: u64 = 104;
+const PROGRESS: u64 = 105;
 
 /// Gives builds their activity numbers, unique for the client: it may talk to several servers at once.
 #[derive(Debug)]
@@ -19,6 +23,10 @@ pub(crate) struct Activities {
     next: u64,
     /// Activities of the current request by the number of the build in it.
     running: BTreeMap<u64, u64>,
+    /// The activity that stands for all builds of the current request.
+    builds: Option<u64>,
+    /// Likewise, of those that wait.
+    waiting: BTreeMap<u64, u64>,
 }
 
 impl Activities {
@@ -28,11 +36,36 @@ impl Activities {
             version,
             next: base.unwrap_or_else(random),
             running: BTreeMap::new(),
+            builds: None,
+            waiting: BTreeMap::new(),
         }
     }
 
     /// Writes what the event means for the client. Events of builds that are not running mean nothing.
     pub(crate) fn render(&mut self, event: LogEvent, out: &mut Encoder) {
+        if !self.version.has_activities() {
+            let mut line = match event {
+                LogEvent::Message(text) => text.into_bytes(),
+                LogEvent::BuildLine { line, .. } => line,
+                _ => return,
+            };
+            line.push(b'\n');
+            StderrMessage::Next(line).encode(self.version, out);
+            return;
+        }
+        if let LogEvent::Progress { .. } = event
+            && self.builds.is_none()
+        {
+            self.start_builds().encode(self.version, out);
+        }
+        match event {
+            LogEvent::Waiting { id, .. } | LogEvent::WaitingEnded { id } | LogEvent::BuildStopped { id } => {
+                if let Some(activity) = self.waiting.remove(&id) {
+                    StderrMessage::StopActivity(activity).encode(self.version, out);
+                }
+            }
+            _ => {}
+        }
         if let Some(message) = self.message(event) {
             message.encode(self.version, out);
         }
@@ -40,8 +73,24 @@ impl Activities {
 
     /// Stops what the request left running.
     pub(crate) fn finish(&mut self, out: &mut Encoder) {
-        for activity in std::mem::take(&mut self.running).into_values() {
+        let waiting = std::mem::take(&mut self.waiting).into_values();
+        let running = std::mem::take(&mut self.running).into_values();
+        for activity in waiting.chain(running).chain(self.builds.take()) {
             StderrMessage::StopActivity(activity).encode(self.version, out);
+        }
+    }
+
+    fn start_builds(&mut self) -> StderrMessage {
+        let id = self.next;
+        self.next += 1;
+        self.builds = Some(id);
+        StderrMessage::StartActivity {
+            id,
+            level: INFO,
+            kind: BUILDS,
+            text: Vec::new(),
+            fields: Vec::new(),
+            parent: 0,
         }
     }
 
@@ -74,10 +123,35 @@ impl Activities {
                     parent: 0,
                 })
             }
+            LogEvent::Waiting { id, text } => {
+                let parent = *self.running.get(&id)?;
+                let activity = self.next;
+                self.next += 1;
+                self.waiting.insert(id, activity);
+                Some(StderrMessage::StartActivity {
+                    id: activity,
+                    level: WARN,
+                    kind: BUILD_WAITING,
+                    text: text.into_bytes(),
+                    fields: Vec::new(),
+                    parent,
+                })
+            }
+            LogEvent::WaitingEnded { .. } => None,
             LogEvent::BuildLine { id, line } => result(self.running.get(&id), BUILD_LOG_LINE, line),
             LogEvent::BuildPhase { id, phase } => {
                 result(self.running.get(&id), SET_PHASE, phase.into_bytes())
             }
+            LogEvent::Progress {
+                done,
+                expected,
+                running,
+                failed,
+            } => self.builds.map(|id| StderrMessage::Result {
+                id,
+                kind: PROGRESS,
+                fields: [done, expected, running, failed].map(Field::Int).to_vec(),
+            }),
             LogEvent::BuildStopped { id } => self.running.remove(&id).map(StderrMessage::StopActivity),
         }
     }

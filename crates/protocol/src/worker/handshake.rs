@@ -8,8 +8,10 @@ use crate::wire::{Decoder, WireError, WireReader, WireWriter};
 use crate::{SessionError, SessionOptions};
 
 pub(super) const HANDSHAKE: &str = "the handshake";
-/// Clients that are not trusted refuse to send inputs without signatures, and those are what build hooks have.
+/// Build hooks send inputs as they are, signed or not, and the derivation with the paths that it claims.
 const TRUSTED: u64 = 1;
+/// They send the derivation's closure instead, and ask for it as a remote store is asked.
+const NOT_TRUSTED: u64 = 2;
 
 pub(super) async fn shake_hands<R, W>(
     reader: &mut WireReader<R>,
@@ -53,14 +55,16 @@ where
         writer.out().text(&options.daemon_version);
     }
     if version.has_trust() {
-        writer.out().u64(TRUSTED);
+        writer
+            .out()
+            .u64(if options.trusted { TRUSTED } else { NOT_TRUSTED });
     }
     if let Some(text) = &options.refusal {
         return refuse(writer, version, text.clone()).await;
     }
     if version < Version::OLDEST {
         let text = format!(
-            "worker protocol {version} is too old: {} and later are served (Nix 2.3)",
+            "worker protocol {version} is too old: {} and later are served (Nix 2.0)",
             Version::OLDEST
         );
         return refuse(writer, version, text).await;

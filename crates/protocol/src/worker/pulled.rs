@@ -1,4 +1,4 @@
-//! Uploads as Nix 2.3 sends them: without frames.
+//! Uploads as Nix 2.3 and older send them: without frames.
 
 use firn_nix::{CaMethod, PathInfo};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
@@ -50,6 +50,31 @@ where
         };
         let (pulled, taken) = tokio::join!(pull, take);
         pulled.map_err(|e| SessionError::from_wire(during, e))?;
+        self.ask(taken?.commit()).await?;
+        self.reply();
+        Ok(())
+    }
+
+    /// `AddToStoreNar` before 1.21: the bytes follow the request.
+    pub(super) async fn add_raw(&mut self, info: PathInfo) -> Result<(), Failure> {
+        let (store, during, most) = (self.store, self.during, self.options.limits.drain_bytes);
+        let mut nar = (&mut self.reader).take(info.nar_size);
+        let taken = async {
+            let mut upload = store.begin_upload().await?;
+            receive_nar(&mut upload, &mut nar, info).await?;
+            Ok::<_, crate::StoreError>(upload)
+        };
+        let taken = taken.await;
+        // What the store left of an upload that it refused: the client sends it in any case.
+        if nar.limit() > most {
+            let reason = format!("more than {most} bytes follow an upload that was refused");
+            return Err(SessionError::from_wire(during, WireError::invalid("archive", reason)).into());
+        }
+        let drained = tokio::io::copy(&mut nar, &mut tokio::io::sink()).await;
+        drained.map_err(|e| SessionError::from_wire(during, WireError::from(e)))?;
+        if nar.limit() > 0 {
+            return Err(SessionError::from_wire(during, WireError::Ended { field: "archive" }).into());
+        }
         self.ask(taken?.commit()).await?;
         self.reply();
         Ok(())

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use firn_nix::{CaMethod, HashAlgo, PathInfo, StorePath};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use super::answer::{BodyError, Failure};
 use super::session::Session;
 use super::{AddToStore, StderrMessage, Version};
 use crate::drive::receive_nar;
-use crate::wire::{Decoder, Framed, WireError, WireLimits, WireWriter};
-use crate::{SessionError, Store, Upload as _};
+use crate::wire::{Decoder, Framed, WireError, WireWriter};
+use crate::{SessionError, SessionOptions, Store, Upload as _};
 
 impl<S, R, W> Session<'_, S, R, W>
 where
@@ -70,6 +71,9 @@ where
     }
 
     pub(super) async fn add_nar(&mut self, info: PathInfo) -> Result<(), Failure> {
+        if !self.version.has_pulled_nar() {
+            return self.add_raw(info).await;
+        }
         if !self.version.has_framed_nar() {
             return self.add_pulled(info).await;
         }
@@ -85,9 +89,8 @@ where
     }
 
     pub(super) async fn add_multiple(&mut self) -> Result<(), Failure> {
-        let limits = &self.options.limits;
-        let mut body = Framed::new(&mut self.reader, limits);
-        let received = receive_all(self.store, &mut body, limits).await;
+        let mut body = Framed::new(&mut self.reader, &self.options.limits);
+        let received = receive_all(self.store, &mut body, self.options).await;
         let upload = match received {
             Ok(upload) => upload,
             Err(e) => return Err(settle(body, &mut self.writer, self.version, self.during, e).await),
@@ -115,18 +118,25 @@ async fn receive_one<S: Store, R: AsyncRead + Unpin + Send>(
 async fn receive_all<S: Store, R: AsyncRead + Unpin + Send>(
     store: &S,
     body: &mut Framed<'_, R>,
-    limits: &WireLimits,
+    options: &SessionOptions,
 ) -> Result<Option<S::Upload>, BodyError> {
+    let limits = &options.limits;
     let count = Decoder::new(body, limits)
         .count(limits.path_items, "number of paths")
         .await?;
     let mut upload = None;
+    let (mut bytes, mut since) = (0u64, Instant::now());
     for _ in 0..count {
         let upload = match &mut upload {
             Some(upload) => upload,
             none => none.insert(store.begin_upload().await?),
         };
+        if bytes >= options.checkpoint_bytes || since.elapsed() >= options.checkpoint_time {
+            upload.checkpoint().await?;
+            (bytes, since) = (0, Instant::now());
+        }
         let info = Decoder::new(body, limits).path_info().await?;
+        bytes = bytes.saturating_add(info.nar_size);
         receive_nar(upload, body, info).await?;
     }
     expect_end(body).await?;

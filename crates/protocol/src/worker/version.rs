@@ -16,8 +16,8 @@ pub struct Version {
 pub const REALISATION_WITH_PATH: &str = "realisation-with-path-not-hash";
 
 impl Version {
-    /// What Nix 2.3 speaks, the oldest that is served.
-    pub const OLDEST: Self = Self::new(21);
+    /// The oldest that is served: no Nix 2 speaks an older one, Nix 2.3 speaks 1.21.
+    pub const OLDEST: Self = Self::new(18);
     /// What Nix 2.24 and later speak, the newest there is.
     pub const NEWEST: Self = Self::new(38);
 
@@ -64,6 +64,14 @@ impl Version {
 
     pub(crate) const fn has_cpu_affinity(self) -> bool {
         self.since(14)
+    }
+
+    pub(crate) const fn has_activities(self) -> bool {
+        self.since(20)
+    }
+
+    pub(crate) const fn has_pulled_nar(self) -> bool {
+        self.since(21)
     }
 
     pub(crate) const fn has_substitutable_map(self) -> bool {

@@ -338,6 +338,13 @@ impl Store for MemoryStore {
             phase: "stubPhase".to_owned(),
         })
         .await?;
+        for text in env("stubWait").iter().flat_map(|texts| texts.split(' ')) {
+            let text = format!("waiting for {text}");
+            send(LogEvent::Waiting { id, text }).await?;
+        }
+        if env("stubWait").is_some_and(|texts| !texts.ends_with(" still")) {
+            send(LogEvent::WaitingEnded { id }).await?;
+        }
         let lines: usize = env("stubLines").and_then(|n| n.parse().ok()).unwrap_or(1);
         for n in 0..lines {
             let line = format!("stub line {n}").into_bytes();
@@ -444,6 +451,13 @@ impl Upload for MemoryUpload {
             info,
             nar: Arc::new(nar),
         });
+        Ok(())
+    }
+
+    async fn checkpoint(&mut self) -> Result<(), StoreError> {
+        for entry in self.entries.drain(..) {
+            self.store.insert(entry);
+        }
         Ok(())
     }
 

@@ -39,6 +39,8 @@ pub struct JobLimits {
     pub silent: Duration,
     /// Bytes of log.
     pub log_bytes: u64,
+    /// Bytes of log a second in the long run: who writes faster is slowed. `None` is no limit.
+    pub log_rate: Option<u64>,
     /// Bytes of all outputs' NARs together.
     pub output_bytes: u64,
     /// Bytes of memory. `None` is no limit.
@@ -57,6 +59,7 @@ impl Default for JobLimits {
             wall: Duration::from_secs(24 * 3600),
             silent: Duration::from_secs(4 * 3600),
             log_bytes: 256 << 20,
+            log_rate: Some(16 << 20),
             output_bytes: 64 << 30,
             memory_bytes: None,
             processes: None,
@@ -82,6 +85,9 @@ pub struct RunReport {
     pub memory_peak: Option<u64>,
     /// Bytes on disk at the end, or at the time when there were seen to be most. 0 where nobody counts.
     pub disk_bytes: u64,
+    /// Whether processes of the build were killed because memory was short, its own or the machine's, or may have been. Not where a build
+    /// sees the memory that it has: more of it would be another build.
+    pub short_of_memory: bool,
 }
 
 /// Why a run gave no outputs. Texts are for the client and name the derivation, output or path.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
+use firn_core::schedule::Past;
 use firn_core::{AccountId, BuildId, BuildKey, Object, ObjectId, Rung};
 use firn_nix::StorePath;
 
@@ -30,6 +31,8 @@ pub struct RunRecord {
     pub drv_path: StorePath,
     /// The derivation, without its inputs.
     pub drv: DerivationDigest,
+    /// What it was built for, as `x86_64-linux`.
+    pub system: String,
     /// The whole input closure.
     pub inputs: BTreeSet<ObjectId>,
     /// Seconds since 1970.
@@ -179,6 +182,18 @@ pub trait Builds: Send + Sync + 'static {
         takes: bool,
         limit: u32,
     ) -> impl Future<Output = Result<Vec<PastRun>, DatabaseError>> + Send;
+
+    /// What the latest successful runs of packages took, by [`firn_nix::package_name`] of their derivations and for one system: of each up
+    /// to `limit` of the account's own, and, when it `takes`, up to `limit` of those that somebody shares. For no other use than the order
+    /// in which builds are run: an account is not shown what others' runs took.
+    fn history(
+        &self,
+        packages: &BTreeSet<String>,
+        system: &str,
+        account: AccountId,
+        takes: bool,
+        limit: u32,
+    ) -> impl Future<Output = Result<BTreeMap<String, Vec<Past>>, DatabaseError>> + Send;
 
     /// The runs, among those that the account may know of, that these objects came out of.
     fn producers(

@@ -7,6 +7,7 @@ mod accounts;
 mod builder;
 mod builds;
 mod caches;
+mod grounds;
 mod policies;
 mod views;
 
@@ -17,6 +18,7 @@ pub use builds::{
     RungUsage, Usage,
 };
 pub use caches::{CacheError, CacheInfo, Caches, Login};
+pub use grounds::{GroundedOutput, Grounds};
 pub use policies::{Gives, MAX_KNOWN_KEYS, Policies, Relation, SigningKey, Stored};
 pub use views::{OpenSignature, Proof, Views};
 
@@ -62,9 +64,9 @@ pub enum DatabaseError {
 }
 
 /// All metadata ports at once.
-pub trait Database: Accounts + Policies + Views + Builds + Clone {}
+pub trait Database: Accounts + Policies + Views + Builds + Grounds + Clone {}
 
-impl<T: Accounts + Policies + Views + Builds + Clone> Database for T {}
+impl<T: Accounts + Policies + Views + Builds + Grounds + Clone> Database for T {}
 
 /// The world that a service runs in.
 pub trait Ports: Send + Sync + 'static {

@@ -15,6 +15,7 @@ mod choices;
 mod derivations;
 mod failures;
 mod fixed_outputs;
+mod grounded;
 mod runs;
 mod shopping;
 mod signatures;

@@ -103,6 +103,7 @@ impl House {
             features: BTreeSet::new(),
             cores: 1,
             max_jobs: 1,
+            room: firn_service::Room::default(),
             limits: JobLimits {
                 wall: Duration::from_secs(3600),
                 silent: Duration::from_secs(3600),

@@ -143,7 +143,7 @@ async fn play(graph: &Graph, params: &Params) -> [u64; 4] {
                     Rung::Substituted => answered[1] += 1,
                     Rung::Shared => answered[2] += 1,
                     Rung::Built => answered[3] += 1,
-                    Rung::Trusted | Rung::Joined | Rung::Failed => unreachable!(),
+                    Rung::Trusted | Rung::Grounded | Rung::Joined | Rung::Failed => unreachable!(),
                 }
             }
         }

@@ -3,9 +3,10 @@
 //! `log:<text>` writes to the log; `wait` waits at the gate and gives up when cancelled; `stubborn` waits at the gate even then, and
 //! then gives up; `nap` takes a millisecond; `deaf` waits at the gate and never hears a cancellation; `random` makes the outputs differ from every other run's;
 //! `close-log` closes the log; `fail:<text>`, `break:<text>` and `panic` end the run, `fail-first:<text>`, `fail-second:<text>` and
-//! `break-first:<text>` only the first or second one of all. Without these, outputs are made of what the
-//! sandbox shows: arguments, environment, and inputs with their contents. They refer to the paths in the variable `references`. The
-//! variable `content` says what is in them instead.
+//! `break-first:<text>` only the first or second one of all. `peak:<bytes>` and `wall:<ms>` are what the run says it used; `starve`,
+//! `starve-first` (the first try of each build) and `starve-below:<bytes>` (of its limit) end it for lack of memory. Without these, outputs are made of what the
+//! sandbox shows: arguments, environment, and inputs with their contents. They refer to the paths in the variable `references`.
+//! The variable `content` says what is in them instead.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -109,6 +110,11 @@ impl StubBuilder {
         lineage.insert(content, digest);
     }
 
+    /// How often a build was run so far.
+    fn tries(&self, job: &Job) -> usize {
+        self.jobs().iter().filter(|other| other.id == job.id).count()
+    }
+
     fn count(&self, change: impl FnOnce(&mut Counts)) {
         self.shared.counts.send_modify(change);
     }
@@ -123,6 +129,7 @@ impl StubBuilder {
         job: &Job,
         log: mpsc::Sender<Bytes>,
         cancel: &CancellationToken,
+        report: &mut RunReport,
     ) -> Result<BTreeMap<String, Object>, RunFailure> {
         let mut log = Some(log);
         let mut salt = 0;
@@ -171,6 +178,18 @@ impl StubBuilder {
                 "fail-first" | "fail-second" => return Err(RunFailure::Builder(text.to_owned())),
                 "break-first" => return Err(RunFailure::Infrastructure(text.to_owned())),
                 "break" => return Err(RunFailure::Infrastructure(text.to_owned())),
+                "peak" => report.memory_peak = Some(text.parse().unwrap()),
+                "wall" => report.wall_ms = text.parse().unwrap(),
+                "starve-first" if self.tries(job) != 1 => {}
+                "starve-below"
+                    if job
+                        .limits
+                        .memory_bytes
+                        .is_none_or(|limit| limit >= text.parse().unwrap()) => {}
+                "starve" | "starve-first" | "starve-below" => {
+                    report.short_of_memory = true;
+                    return Err(RunFailure::Exhausted("ran out of memory".to_owned()));
+                }
                 "panic" => panic!("as the derivation says"),
                 other => panic!("unknown step {other}"),
             }
@@ -269,16 +288,14 @@ impl Builder for StubBuilder {
     async fn run(&self, job: Job, log: mpsc::Sender<Bytes>, cancel: CancellationToken) -> Outcome {
         self.shared.jobs.lock().unwrap().push(job.clone());
         self.count(|c| c.started += 1);
-        let result = self.build(&job, log, &cancel).await;
+        let mut report = RunReport {
+            wall_ms: 1500,
+            cpu_user_us: 7,
+            cpu_system_us: 8,
+            ..RunReport::default()
+        };
+        let result = self.build(&job, log, &cancel, &mut report).await;
         self.count(|c| c.ended += 1);
-        Outcome {
-            result,
-            report: RunReport {
-                wall_ms: 1500,
-                cpu_user_us: 7,
-                cpu_system_us: 8,
-                ..RunReport::default()
-            },
-        }
+        Outcome { result, report }
     }
 }

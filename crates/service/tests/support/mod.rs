@@ -3,6 +3,7 @@
 mod builder;
 mod caches;
 mod database;
+pub mod graphs;
 mod keys;
 mod objects;
 
@@ -18,7 +19,7 @@ use firn_core::{AccountName, Effective, Isolation, Rung};
 use firn_nix::StorePath;
 use firn_protocol::{BuildMode, BuildOptions, BuildResult, LogEvent, Store as _, StoreError, Upload as _};
 use firn_service::ports::{Account, Accounts as _, Builds as _, JobLimits, Ports, RequestRecord};
-use firn_service::{AccountStore, Clock, Desk, House, Settings};
+use firn_service::{AccountStore, Clock, Desk, House, Room, Settings};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::{mpsc, watch};
@@ -28,7 +29,7 @@ pub use builder::{CHANCE, Lineage, StubBuilder, made_of};
 pub use caches::{Calls, MemoryCaches, Script, entry};
 pub use database::MemoryDatabase;
 pub use keys::key;
-pub use objects::{Drv, Item, fixed_without_path, item, path, text_item};
+pub use objects::{Drv, Item, fixed_without_path, item, objects_of_fixed, path, text_item};
 
 /// What the builder makes of a fixed output.
 pub const FIXED: &str = "fixed";
@@ -84,6 +85,7 @@ impl World {
             features: BTreeSet::new(),
             cores: 1,
             max_jobs: 8,
+            room: Room::default(),
             limits: JobLimits {
                 wall: Duration::from_secs(3600),
                 silent: Duration::from_secs(3600),
@@ -307,10 +309,21 @@ impl Asked {
         drop(soon(seen).await.unwrap());
     }
 
+    /// Returns when the client has seen that.
+    pub async fn told(&mut self, of: impl Fn(&LogEvent) -> bool) {
+        let seen = self.events.wait_for(|events| events.iter().any(&of));
+        drop(soon(seen).await.unwrap());
+    }
+
     /// The client goes away, with or without an answer.
     pub async fn leave(self) {
         self.task.abort();
         let _ = soon(self.task).await;
+    }
+
+    /// What the client has seen.
+    pub fn events(&self) -> Vec<LogEvent> {
+        self.events.borrow().clone()
     }
 
     pub async fn answer(self) -> Answered {

@@ -123,3 +123,13 @@ pub fn fixed_without_path(name: &str) -> Drv {
     drv.drv.env.clear();
     drv
 }
+
+/// What a fixed-output derivation of [`super::FIXED`] gives, brought by a client.
+pub fn objects_of_fixed(out: &StorePath) -> Item {
+    let mut item = item(out, super::FIXED, &[]);
+    item.info.ca = Some(ContentAddress {
+        method: CaMethod::Flat,
+        hash: HashAlgo::Sha256.digest(super::FIXED.as_bytes()),
+    });
+    item
+}

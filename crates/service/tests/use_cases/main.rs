@@ -8,10 +8,12 @@
 )]
 
 mod explain;
+mod graphs;
 mod ladder;
 mod ledger;
 mod logs;
 mod non_interference;
+mod queue;
 mod realisations;
 mod results;
 mod runs;
@@ -22,4 +24,5 @@ mod substitution;
 #[path = "../support/mod.rs"]
 mod support;
 mod trust;
+mod untrusted;
 mod uploads;

@@ -4,6 +4,7 @@ use firn_core::Rung;
 use firn_nix::DerivationOutput;
 use firn_protocol::{BuildStatus, DerivedPath, OutputsSpec, Store as _};
 
+use crate::support::graphs::{Packages, build_all, send, told};
 use crate::support::{
     Drv, World, build, bytes, check, fixed_without_path, is_valid, item, path, text_item, upload,
 };
@@ -208,16 +209,11 @@ async fn an_answer_does_not_fail_because_it_cannot_be_counted() {
 async fn a_derivation_without_that_output_is_not_valid() {
     let world = World::new();
     let alice = world.account("alice").await;
-    let drv = Drv::new("thing", &[], &[]);
-    build(&alice, &drv).await.done();
-    let out = drv.out();
-    let aterm = format!(
-        "Derive([(\"out\",\"{out}\",\"\",\"\")],[],[],\"x86_64-linux\",\"/bin/sh\",[],[(\"out\",\"{out}\")])"
-    );
-    let text = text_item("thing.drv", &aterm, &[]);
-    upload(&alice, &[&text]).await.unwrap();
+    let thing = Packages::default().add("thing", &[], &[], &[]);
+    send(&alice, &[&thing]).await;
+    build_all(&alice, &[&thing]).await;
     let target = |output: &str| DerivedPath::Built {
-        drv_path: text.info.path.clone(),
+        drv_path: thing.path(),
         outputs: OutputsSpec::Names([output.to_owned()].into()),
     };
     let build_paths = async |output: &str| {
@@ -238,10 +234,14 @@ async fn a_derivation_without_that_output_is_not_valid() {
         build_paths("out").await.unwrap()[0].status,
         BuildStatus::AlreadyValid
     );
-    let expected = format!("derivation '{}' has no output 'dev'", text.info.path);
+    let expected = format!("derivation '{}' has no output 'dev'", thing.path());
     let refused = alice.query_missing(vec![target("dev")]).await.unwrap_err();
     assert_eq!(refused.message, expected);
-    assert_eq!(build_paths("dev").await.unwrap_err().message, expected);
+    let results = build_paths("dev").await.unwrap();
+    assert_eq!(
+        (results[0].status, told(&results[0])),
+        (BuildStatus::InputRejected, expected)
+    );
 }
 
 /// The database's witness looks; see there.

@@ -264,3 +264,34 @@ async fn without_a_database_nothing_is_claimed() {
     upload(&alice, &[&one]).await.unwrap();
     assert!(is_valid(&alice, &one.info.path).await);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_had_come_whole_at_a_checkpoint_stays() {
+    let world = World::new();
+    let alice = world.account("alice").await;
+    let low = item(&path("low"), "low", &[]);
+    let top = item(&path("top"), "top", &[&low.info.path]);
+    let late = item(&path("late"), "late", &[]);
+    let early = item(&path("early"), "early", &[&late.info.path]);
+    let mut broken = alice.begin_upload().await.unwrap();
+    for item in [&low, &top] {
+        broken.add(item.info.clone(), &mut &item.nar[..]).await.unwrap();
+    }
+    broken.checkpoint().await.unwrap();
+    broken.checkpoint().await.unwrap();
+    // What refers to something that has not come waits.
+    broken.add(early.info.clone(), &mut &early.nar[..]).await.unwrap();
+    broken.checkpoint().await.unwrap();
+    drop(broken);
+    let valid = [&low, &top, &early].map(|item| item.info.path.clone());
+    let valid = alice.query_valid_paths(valid.into(), false).await.unwrap();
+    assert_eq!(valid, [&low, &top].map(|item| item.info.path.clone()).into());
+
+    let mut whole = alice.begin_upload().await.unwrap();
+    whole.add(early.info.clone(), &mut &early.nar[..]).await.unwrap();
+    whole.checkpoint().await.unwrap();
+    whole.add(late.info.clone(), &mut &late.nar[..]).await.unwrap();
+    whole.checkpoint().await.unwrap();
+    assert!(is_valid(&alice, &early.info.path).await);
+    whole.commit().await.unwrap();
+}

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::methods::DESK;
 use crate::setting::{EVIL, Setting};
-use crate::support::{Drv, TestPorts, bytes, item, key, path};
+use crate::support::{Asked, Drv, TestPorts, bytes, item, key, path};
 
 fn told<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
     format!("{:?}", result.map_err(|e| e.message))
@@ -18,7 +18,7 @@ fn told<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
 
 pub async fn ask(method: &str, setting: &Setting) -> String {
     match method {
-        "add" | "add_unsized" | "commit" => of_upload(method, setting).await,
+        "add" | "add_unsized" | "checkpoint" | "commit" => of_upload(method, setting).await,
         desk if DESK.contains(&desk) => of_desk(method, setting).await,
         _ => of_store(method, setting).await,
     }
@@ -182,6 +182,15 @@ async fn of_upload(method: &str, setting: &Setting) -> String {
             answers.push(told(added.await));
             answers.push(told(upload.commit().await));
         }
+        "checkpoint" => {
+            // Her own, with a reference to his: it waits for what is not there.
+            let new = item(&path("new"), "hers", &[&names.source.info.path]);
+            let mut upload = client.begin_upload().await.unwrap();
+            upload.add(new.info, &mut &new.nar[..]).await.unwrap();
+            answers.push(told(upload.checkpoint().await));
+            let asked = client.query_path_infos(vec![path("new")]).await;
+            answers.push(told(asked.map(|infos| infos.len())));
+        }
         "commit" => {
             // Her bytes under his name: she gets hers.
             let own = item(&names.source.info.path, "hers", &[]);
@@ -269,6 +278,27 @@ async fn of_desk(method: &str, setting: &Setting) -> String {
         "usage_by_day" => {
             setting.world.clock.set(5000);
             answers.push(told(desk.usage_by_day(Span::ALWAYS).await));
+        }
+        "running" => {
+            // His builds run while she asks.
+            let waits = Drv::new("waits", &["log:a line\n", "wait"], &[]);
+            let bob = setting.world.named("bob").await;
+            let mut his = Asked::plain(&setting.world.house.store(bob), &waits);
+            setting.world.builder.until(|c| c.waiting == 1).await;
+            his.saw("a line").await;
+            answers.push(format!("{:?}", desk.running().len()));
+            answers.push(told(desk.log("waits").await.map(|log| log.drv_path)));
+            setting.world.builder.release(1);
+            his.answer().await.done();
+        }
+        "log" => {
+            let mut wanted: Vec<String> = names.paths().iter().map(ToString::to_string).collect();
+            wanted.extend(["thing".into(), "brought-1.0".into(), "brought".into()]);
+            for wanted in wanted {
+                answers.push(told(
+                    desk.log(&wanted).await.map(|log| (log.drv_path, log.source)),
+                ));
+            }
         }
         "reproducibility" => answers.push(told(desk.reproducibility().await)),
         "explain_build" => {

@@ -22,9 +22,9 @@ pub const STORE: [&str; 19] = [
     "add_build_log",
 ];
 
-pub const UPLOAD: [&str; 3] = ["add", "add_unsized", "commit"];
+pub const UPLOAD: [&str; 4] = ["add", "add_unsized", "checkpoint", "commit"];
 
-pub const DESK: [&str; 29] = [
+pub const DESK: [&str; 31] = [
     "account",
     "settings",
     "set",
@@ -54,15 +54,18 @@ pub const DESK: [&str; 29] = [
     "reproducibility",
     "usage",
     "usage_by_day",
+    "running",
+    "log",
 ];
 
 const PROTOCOL: &str = include_str!("../../../protocol/src/store.rs");
-const DESKS: [&str; 5] = [
+const DESKS: [&str; 6] = [
     include_str!("../../src/desk.rs"),
     include_str!("../../src/explain_build.rs"),
     include_str!("../../src/compare_contents.rs"),
     include_str!("../../src/ledger.rs"),
     include_str!("../../src/usage.rs"),
+    include_str!("../../src/build_logs.rs"),
 ];
 
 fn name(line: &str, before: &str) -> Option<String> {

@@ -155,6 +155,9 @@ pub async fn setting(standing: Standing, bob_has: bool) -> Setting {
             bob.register_realisation(realisation.clone()).await.unwrap();
             secrets.extend(realisation.signatures.iter().map(ToString::to_string));
         }
+        bob.add_build_log(path("brought-1.0.drv"), &mut &b"bobs log"[..])
+            .await
+            .unwrap();
         // Something of his that is not reproducible.
         let chance = Drv::new("chance", &["random"], &[]);
         build(&bob, &chance).await.done();

@@ -7,10 +7,11 @@ use firn_content::{Stopped, WalkError, WalkLimits, WalkPolicy, WalkProblem, walk
 use firn_nix::nar::NarWriter;
 
 use super::port::Port;
+use crate::conversation::MAX_REJECTED;
 use crate::job::Job;
 use crate::record::{GuestRecord, MAX_BODY, Pieces};
 
-/// Sends all outputs in `store`, all of which must belong to `owner`; or which are missing, or what is wrong with the first one that cannot be taken.
+/// Sends all outputs in `store`, all of which must belong to `owner`; or which are missing, or what is wrong with each that cannot be taken, up to [`MAX_REJECTED`].
 pub(super) fn send(port: &Port, job: &Job, store: &Path, owner: u32) -> Result<(), String> {
     let failed = |e: io::Error| format!("the port: {e}");
     let path = |name: &str| store.join(name);
@@ -30,6 +31,7 @@ pub(super) fn send(port: &Port, job: &Job, store: &Path, owner: u32) -> Result<(
         return Ok(());
     }
     let mut left = job.nar_bytes;
+    let mut rejected = 0;
     for (index, name) in job.outputs.iter().enumerate() {
         port.send(&GuestRecord::Output(number(index))).map_err(failed)?;
         let last = match archive(port, &path(name), owner, &mut left, job.nar_bytes) {
@@ -37,9 +39,9 @@ pub(super) fn send(port: &Port, job: &Job, store: &Path, owner: u32) -> Result<(
             Err(Stopped::Walk(error)) => GuestRecord::Rejected(number(index), error),
             Err(Stopped::Visitor(e)) => return Err(failed(e)),
         };
-        let rejected = last != GuestRecord::End;
+        rejected += usize::from(last != GuestRecord::End);
         port.send(&last).map_err(failed)?;
-        if rejected {
+        if rejected == MAX_REJECTED {
             break;
         }
     }
@@ -114,7 +116,7 @@ mod tests {
     use crate::record::Decoder;
     use firn_nix::nar::{NarLimits, NarReader, Skip};
     use std::fs::{self, File};
-    use std::os::unix::fs::{DirBuilderExt as _, symlink};
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt, symlink};
 
     /// What the host makes of what a guest sends for outputs `a` and `b`: sizes of archives, and the rest in words.
     fn sent(nar_bytes: u64, make: impl FnOnce(&Path)) -> Vec<String> {
@@ -194,7 +196,18 @@ mod tests {
             let _socket = std::os::unix::net::UnixListener::bind(store.join("a/b")).unwrap();
             file(&store.join("b"), 1);
         });
-        assert_eq!(seen, ["0 'b': a socket cannot be stored", "done"]);
+        assert_eq!(seen, ["0 'b': a socket cannot be stored", "120 bytes", "done"]);
+        let seen = sent(1 << 30, |store| {
+            fs::DirBuilder::new().mode(0o777).create(store.join("a")).unwrap();
+            fs::set_permissions(store.join("a"), PermissionsExt::from_mode(0o777)).unwrap();
+            File::create(store.join("b")).unwrap().set_len(1 << 40).unwrap();
+        });
+        let refused = [
+            "0 suspicious permission: mode 777",
+            "1 larger than 1073741824 bytes",
+            "done",
+        ];
+        assert_eq!(seen, refused);
     }
 
     #[test]

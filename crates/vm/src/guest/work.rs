@@ -44,7 +44,8 @@ pub(super) fn run(port: &Port, job: &Job) -> Result<Report, String> {
     })?;
     Ok(Report {
         exit,
-        oom_kills: oom_kills().unwrap_or_default(),
+        oom_kills: count(Path::new("/proc/vmstat"), "oom_kill").unwrap_or_default(),
+        refused_processes: count(&setup::group().join("pids.events"), "max").unwrap_or_default(),
         disk_free: rustix::fs::statvfs(place::DISK)
             .map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize))
             .unwrap_or_default(),
@@ -65,8 +66,9 @@ fn build_dir(job: &Job) -> io::Result<()> {
     chown(dir, Some(uid), Some(gid))
 }
 
-fn oom_kills() -> Option<u64> {
-    let text = fs::read_to_string("/proc/vmstat").ok()?;
-    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "))?;
-    count.trim().parse().ok()
+/// One of the kernel's numbers: a line with a name, a space and the number.
+fn count(file: &Path, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let mut words = text.lines().filter_map(|line| line.split_once(' '));
+    words.find(|(found, _)| *found == name)?.1.trim().parse().ok()
 }

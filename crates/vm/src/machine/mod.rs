@@ -114,8 +114,9 @@ pub enum Collected {
     All,
     /// These were not made. The sink has got nothing.
     Missing(Vec<usize>),
-    /// This one cannot be taken. The sink may have got earlier ones, and a part of this one.
-    Rejected(usize, WalkError),
+    /// These cannot be taken, in their order; at [`MAX_REJECTED`](crate::MAX_REJECTED) the guest looks no further. The sink may have got
+    /// those before the first one, and a part of that.
+    Rejected(Vec<(usize, WalkError)>),
     /// Together they are larger than [`Job::nar_bytes`]. The sink has got a part.
     TooLarge,
 }
@@ -129,6 +130,8 @@ pub struct VmExit {
     pub outputs: Collected,
     /// Processes that the guest's kernel killed for lack of memory, as the guest says.
     pub oom_kills: u64,
+    /// Times that a process could not be made because the command had as many as it may, as the guest says.
+    pub refused_processes: u64,
     /// Bytes left on the guest's disk, as the guest says.
     pub disk_free: Option<u64>,
     /// What the machine took of the host, measured here: processor time and memory of QEMU.
@@ -256,6 +259,7 @@ impl Machine {
                 exit: ended.exit,
                 outputs: ended.outputs,
                 oom_kills: ended.oom_kills,
+                refused_processes: ended.refused_processes,
                 disk_free: ended.disk_free,
                 machine,
                 boot: boot.get().copied().unwrap_or_default(),

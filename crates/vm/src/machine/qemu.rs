@@ -20,10 +20,11 @@ const KERNEL: &str = "/firn/kernel";
 const INITRD: &str = "/firn/initrd";
 const TOOLS: &str = "/firn/tools";
 const INPUTS: &str = "/firn/inputs";
+const QEMU: &str = "/firn/qemu";
 
 /// Where QEMU, its libraries and its firmware are, in most distributions; what exists of them.
 const SYSTEM: [&str; 4] = ["/usr", "/bin", "/lib", "/lib64"];
-/// In the others: mounted when QEMU is in there.
+/// In the others: mounted when QEMU is in there. Where it is elsewhere, it comes alone.
 const STORES: [&str; 2] = ["/nix/store", "/gnu/store"];
 
 /// Everything about the process of one machine.
@@ -44,13 +45,23 @@ pub(super) fn sandbox(
         .filter(|path| Path::new(path).symlink_metadata().is_ok())
         .chain(stores)
         .map(|path| input(path, Path::new(path)));
+    let known = SYSTEM
+        .iter()
+        .chain(&STORES)
+        .any(|path| options.qemu.starts_with(path));
+    let alone = (!known).then(|| input(QEMU, &options.qemu));
     let files = [
         (KERNEL, prepared.kernel()),
         (INITRD, prepared.initrd()),
         (TOOLS, prepared.tools()),
         (INPUTS, order.image.to_owned()),
     ];
-    let program = options.qemu.as_os_str().as_bytes().to_vec();
+    let program = if known {
+        options.qemu.as_path()
+    } else {
+        Path::new(QEMU)
+    };
+    let program = program.as_os_str().as_bytes().to_vec();
     let args = arguments(options.accelerator, &order.resources);
     let kvm = options.accelerator == Accelerator::Kvm;
     SandboxSpec {
@@ -62,6 +73,7 @@ pub(super) fn sandbox(
         content_dir: None,
         inputs: Vec::new(),
         extra: system
+            .chain(alone)
             .chain(files.iter().map(|(target, source)| input(target, source)))
             .collect(),
         files: Vec::new(),

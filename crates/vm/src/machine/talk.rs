@@ -34,6 +34,7 @@ pub(super) struct Ended {
     pub(super) exit: Exit,
     pub(super) outputs: Collected,
     pub(super) oom_kills: u64,
+    pub(super) refused_processes: u64,
     pub(super) disk_free: Option<u64>,
 }
 
@@ -51,6 +52,7 @@ impl Ended {
             },
             outputs: Collected::NotBuilt,
             oom_kills: 0,
+            refused_processes: 0,
             disk_free: None,
         }
     }
@@ -113,6 +115,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin, S: OutputSink> Talk<'a, T, S> {
                     exit: report.exit,
                     outputs,
                     oom_kills: report.oom_kills,
+                    refused_processes: report.refused_processes,
                     disk_free: Some(report.disk_free),
                 })
             }
@@ -178,6 +181,12 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin, S: OutputSink> Talk<'a, T, S> {
             // Only the guest's time counts, not the sink's.
             waited += since.elapsed();
             let sunk = match step {
+                // Nothing will be kept.
+                Step::Begin(_) | Step::End if matches!(collected, Collected::Rejected(_)) => Ok(()),
+                Step::Data(bytes) if matches!(collected, Collected::Rejected(_)) => {
+                    received = received.saturating_add(bytes.len() as u64);
+                    Ok(())
+                }
                 Step::Begin(output) => {
                     self.output = output;
                     self.sink.begin(output).await
@@ -195,7 +204,10 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin, S: OutputSink> Talk<'a, T, S> {
                     Ok(())
                 }
                 Step::Rejected(output, error) => {
-                    collected = Collected::Rejected(output, error);
+                    match &mut collected {
+                        Collected::Rejected(all) => all.push((output, error)),
+                        other => *other = Collected::Rejected(vec![(output, error)]),
+                    }
                     Ok(())
                 }
                 Step::TooLarge => return Ok(Collected::TooLarge),

@@ -62,6 +62,7 @@ fn report(status: ExitKind) -> GuestRecord {
             log_bytes: 999_999,
         },
         oom_kills: 5,
+        refused_processes: 7,
         disk_free: 6,
     })
 }
@@ -171,7 +172,8 @@ async fn an_honest_guest_is_understood() {
     assert_eq!(ended.outputs, Collected::All);
     // What was counted here, not what the guest says.
     assert_eq!((ended.exit.log_bytes, seen.log), (7, 7));
-    assert_eq!((ended.oom_kills, ended.disk_free), (5, Some(6)));
+    assert_eq!((ended.oom_kills, ended.refused_processes), (5, 7));
+    assert_eq!(ended.disk_free, Some(6));
     let sizes: Vec<_> = seen.sink.outputs.iter().map(Vec::len).collect();
     assert_eq!((sizes, seen.sink.ended), (vec![30, 1], 2));
 }
@@ -196,11 +198,27 @@ async fn failures_have_no_outputs() {
         GuestRecord::Output(0),
         nar(5),
         rejected,
+        GuestRecord::Output(1),
+        nar(6),
+        GuestRecord::End,
         GuestRecord::Done,
     ])
     .await;
-    assert_eq!(seen.ended.unwrap().outputs, Collected::Rejected(0, error));
-    assert_eq!(seen.sink.ended, 0);
+    let refused = Collected::Rejected(vec![(0, error.clone())]);
+    assert_eq!(seen.ended.unwrap().outputs, refused);
+    // What comes after it is not kept.
+    assert_eq!((seen.sink.ended, seen.sink.outputs), (0, vec![vec![b'n'; 5]]));
+    let each = |output| GuestRecord::Rejected(output, error.clone());
+    let seen = says(&[
+        exited(),
+        each(0),
+        GuestRecord::Output(1),
+        each(1),
+        GuestRecord::Done,
+    ])
+    .await;
+    let refused = Collected::Rejected(vec![(0, error.clone()), (1, error.clone())]);
+    assert_eq!(seen.ended.unwrap().outputs, refused);
     let seen = says(&[GuestRecord::Failed("no disk".to_owned())]).await;
     assert!(seen.ended.unwrap_err().to_string().contains("no disk"));
 }
@@ -241,6 +259,13 @@ async fn what_comes_at_the_wrong_time_ends_the_talk() {
     let done = GuestRecord::Done;
     let output = GuestRecord::Output;
     let missing = GuestRecord::Missing;
+    let rejected = |output| {
+        let error = WalkError {
+            path: Vec::new(),
+            problem: WalkProblem::Name,
+        };
+        GuestRecord::Rejected(output, error)
+    };
     let wrong: &[&[GuestRecord]] = &[
         &[READY],
         std::slice::from_ref(&done),
@@ -266,6 +291,12 @@ async fn what_comes_at_the_wrong_time_ends_the_talk() {
             output(2),
         ],
         &[exited(), missing(2)],
+        &[exited(), rejected(1)],
+        &[exited(), rejected(0), rejected(0)],
+        &[exited(), rejected(0), missing(1)],
+        &[exited(), rejected(0), done.clone()],
+        &[exited(), rejected(0), rejected(1), rejected(2)],
+        &[exited(), rejected(0), nar(1)],
         &[exited(), missing(0), missing(0)],
         &[exited(), missing(1), missing(0)],
         &[exited(), missing(0), output(1)],

@@ -13,12 +13,14 @@ pub struct Report {
     pub exit: Exit,
     /// Processes that the guest's kernel killed for lack of memory.
     pub oom_kills: u64,
+    /// Times that a process could not be made because the command had as many as it may.
+    pub refused_processes: u64,
     /// Bytes left on the guest's disk at the end.
     pub disk_free: u64,
 }
 
-/// Kind, status, seven numbers.
-pub(super) const FIXED: usize = 1 + 4 + 7 * 8;
+/// Kind, status, eight numbers.
+pub(super) const FIXED: usize = 1 + 4 + 8 * 8;
 
 const EXITED: u8 = 0;
 const SIGNALLED: u8 = 1;
@@ -50,6 +52,7 @@ pub(super) fn encode(report: &Report) -> Vec<u8> {
         micros(exit.wall),
         exit.log_bytes,
         report.oom_kills,
+        report.refused_processes,
         report.disk_free,
     ] {
         body.extend(number.to_le_bytes());
@@ -65,7 +68,17 @@ pub(super) fn decode(body: &[u8]) -> Option<Report> {
     let (numbers, text) = rest.split_at_checked(FIXED - 5)?;
     let text = std::str::from_utf8(text).ok()?;
     let (numbers, _) = numbers.as_chunks::<8>();
-    let &[user, system, max_rss_bytes, wall, log_bytes, oom_kills, disk_free] = numbers else {
+    let &[
+        user,
+        system,
+        max_rss_bytes,
+        wall,
+        log_bytes,
+        oom_kills,
+        refused_processes,
+        disk_free,
+    ] = numbers
+    else {
         return None;
     };
     let number = u64::from_le_bytes;
@@ -91,6 +104,7 @@ pub(super) fn decode(body: &[u8]) -> Option<Report> {
             log_bytes: number(log_bytes),
         },
         oom_kills: number(oom_kills),
+        refused_processes: number(refused_processes),
         disk_free: number(disk_free),
     })
 }

@@ -24,8 +24,20 @@ fn status() -> impl Strategy<Value = ExitKind> {
 }
 
 fn report() -> impl Strategy<Value = Report> {
-    (status(), any::<[u64; 7]>()).prop_map(
-        |(status, [user, system, rss, wall, log, oom_kills, disk_free])| Report {
+    (status(), any::<[u64; 8]>()).prop_map(
+        |(
+            status,
+            [
+                user,
+                system,
+                rss,
+                wall,
+                log,
+                oom_kills,
+                refused_processes,
+                disk_free,
+            ],
+        )| Report {
             exit: Exit {
                 status,
                 user: Duration::from_micros(user),
@@ -35,6 +47,7 @@ fn report() -> impl Strategy<Value = Report> {
                 log_bytes: log,
             },
             oom_kills,
+            refused_processes,
             disk_free,
         },
     )
@@ -96,6 +109,7 @@ pub(crate) fn success() -> Report {
             log_bytes: 0,
         },
         oom_kills: 0,
+        refused_processes: 0,
         disk_free: 0,
     }
 }

@@ -6,8 +6,8 @@ use rustix::io::Errno;
 /// Problem and two numbers; the place in the tree follows.
 pub(super) const FIXED: usize = 1 + 2 * 8;
 
-/// Longest place in a tree: more than 64 levels of names.
-pub(super) const MAX_PATH: usize = 32 << 10;
+/// Longest place in a tree: 256 levels of names, and a little more.
+pub(super) const MAX_PATH: usize = 66 << 10;
 
 /// What firn-content calls the types of files that cannot be stored.
 const TYPES: [&str; 5] = [

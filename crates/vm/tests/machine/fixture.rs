@@ -15,7 +15,7 @@ use firn_vm::{
     VmError, VmExit, find_qemu, place, prepare,
 };
 use tempfile::TempDir;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 pub const BUSYBOX: &str = "/bin/busybox";
 
@@ -24,6 +24,9 @@ pub const TOOLS: &str = "/nix/store/00000000000000000000000000000001-tools";
 pub const LINK: &str = "/nix/store/00000000000000000000000000000002-link";
 pub const OUT: &str = "00000000000000000000000000000003-out";
 pub const DEV: &str = "00000000000000000000000000000004-dev";
+
+/// The name of a process in the place of QEMU that is not from the system's directories.
+pub const IDLE: &str = "qemu";
 
 const APPLETS: &str = "sh ls cat id stat sleep echo printf mkdir ln rm chmod readlink dd grep env uname ip hostname sort \
     true false mkfifo date nproc sed tr touch od wc";
@@ -280,17 +283,22 @@ impl Fixture {
         }
     }
 
-    /// The same script in the sandbox of this machine.
-    pub async fn outside(&self, script: &str) -> (Exit, String) {
+    /// A script in the sandbox of this machine, with a job's files.
+    pub async fn outside(&self, script: &str, job: &Job) -> (Exit, String) {
         for name in ["scratch", "store", "build"] {
             let _ = fs::remove_dir_all(self.at(name));
             fs::create_dir(self.at(name)).unwrap();
         }
-        let attrs = self.at("build/.attrs.json");
-        fs::write(&attrs, "{\"a\":1}").unwrap();
+        for file in &job.build_files {
+            let path = self.at("build").join(file.path.file_name().unwrap());
+            fs::write(&path, &file.contents).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(file.mode)).unwrap();
+            if self.root {
+                chown(&path, Some(self.uid), Some(self.uid)).unwrap();
+            }
+        }
         fs::set_permissions(self.at("build"), fs::Permissions::from_mode(0o700)).unwrap();
         if self.root {
-            chown(&attrs, Some(self.uid), Some(self.uid)).unwrap();
             chown(self.at("build"), Some(self.uid), Some(self.uid)).unwrap();
         }
         let here = |name: &str| match name {
@@ -303,7 +311,7 @@ impl Fixture {
         let helper = HelperCommand::new(example());
         let (exit, text) = tokio::join!(
             firn_sandbox::run(&helper, &spec, log, std::future::pending()),
-            gather(chunks, None)
+            gather(chunks)
         );
         (exit.unwrap(), text)
     }
@@ -317,7 +325,7 @@ impl Fixture {
     }
 
     /// A host in a process of its own: root's when there is a user for QEMU, else an ordinary user's.
-    pub fn host(&self, prepared: &Prepared, job: &Job, user: Option<u32>) -> Command {
+    pub fn host(&self, prepared: &Prepared, job: &Job, user: Option<u32>, qemu: &Path) -> Command {
         let file = self.at("job.json");
         fs::write(&file, serde_json::to_vec(job).unwrap()).unwrap();
         let work = self.work();
@@ -338,8 +346,17 @@ impl Fixture {
         command
             .arg("run")
             .args([prepared.dir.path(), &file, &self.at("inputs"), &work])
-            .arg(user.map_or("none".to_owned(), |user| user.to_string()));
+            .arg(user.map_or("none".to_owned(), |user| user.to_string()))
+            .arg(qemu);
         command
+    }
+
+    /// Takes the place of QEMU and does nothing: for what must happen to a machine that need not boot. Its process is called [`IDLE`].
+    pub fn idle(&self) -> PathBuf {
+        let program = self.at("idle");
+        fs::copy(example(), &program).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        program
     }
 
     /// Live processes of QEMU's user; none are found when that is not distinct.
@@ -356,14 +373,8 @@ impl Fixture {
             .collect()
     }
 
-    /// A job in a machine. `said` is notified when the log has that word.
-    pub async fn try_run(
-        &self,
-        machine: &Machine,
-        job: &Job,
-        said: Option<(&str, &Notify)>,
-        cancel: impl Future<Output = ()>,
-    ) -> (Result<VmExit, VmError>, String, Archives) {
+    /// A job in a machine.
+    pub async fn try_run(&self, machine: &Machine, job: &Job) -> (Result<VmExit, VmError>, String, Archives) {
         let work = self.work();
         let order = Order {
             job,
@@ -379,7 +390,10 @@ impl Fixture {
         };
         let (log, chunks) = mpsc::channel(4);
         let mut sink = Archives::default();
-        let (exit, text) = tokio::join!(machine.run(order, log, &mut sink, cancel), gather(chunks, said));
+        let (exit, text) = tokio::join!(
+            machine.run(order, log, &mut sink, std::future::pending()),
+            gather(chunks)
+        );
         println!("{exit:#?}\n{text}");
         assert_eq!(self.processes(), Vec::<String>::new());
         if exit.is_ok() {
@@ -396,16 +410,11 @@ impl Drop for Fixture {
     }
 }
 
-/// The whole log. Tells when some word has come.
-async fn gather(mut chunks: mpsc::Receiver<Bytes>, said: Option<(&str, &Notify)>) -> String {
+/// The whole log.
+async fn gather(mut chunks: mpsc::Receiver<Bytes>) -> String {
     let mut all = String::new();
     while let Some(chunk) = chunks.recv().await {
         all.push_str(std::str::from_utf8(&chunk).unwrap());
-        if let Some((word, notify)) = said
-            && all.contains(word)
-        {
-            notify.notify_one();
-        }
     }
     all
 }

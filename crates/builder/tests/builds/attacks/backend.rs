@@ -101,7 +101,7 @@ impl Attack {
                 .insert((*name).into(), DerivationOutput::InputAddressed(path));
         }
         drv.basic.platform = b"x86_64-linux".into();
-        drv.basic.builder = format!("{input}/lib/{}", Tree::LOADER).into();
+        drv.basic.builder = format!("{input}/lib/{}", firn_attack::LOADER).into();
         let words = [
             "--library-path".to_owned(),
             format!("{input}/lib"),
@@ -122,34 +122,16 @@ pub fn input() -> StorePath {
     StorePath::parse(b"/nix/store/00000000000000000000000000000001-attack").unwrap()
 }
 
-/// The input with the program: `bin/attack`, what it needs to run in `lib`, and `share/data` to be coveted.
+/// The input with the program, as [`firn_attack::tree`] makes it.
 pub struct Tree(TempDir);
 
 impl Tree {
-    #[cfg(target_arch = "x86_64")]
-    pub const LOADER: &str = "ld-linux-x86-64.so.2";
-    #[cfg(target_arch = "aarch64")]
-    pub const LOADER: &str = "ld-linux-aarch64.so.1";
-
-    /// The program is an example of this package, and needs what this process needs.
+    /// The program is an example of this package.
     pub fn new() -> Self {
         let tree = Self(tempfile::tempdir().unwrap());
         let test = std::env::current_exe().unwrap();
         let program = test.ancestors().nth(2).unwrap().join("examples/builder-attack");
-        for dir in ["bin", "lib", "share"] {
-            std::fs::create_dir(tree.path().join(dir)).unwrap();
-        }
-        std::fs::copy(program, tree.path().join("bin/attack")).unwrap();
-        std::fs::write(tree.path().join("share/data"), "data of an input").unwrap();
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        for path in maps.lines().filter_map(|line| line.split_whitespace().nth(5)) {
-            let name = Path::new(path).file_name().unwrap_or_default();
-            let to = tree.path().join("lib").join(name);
-            if path.contains(".so") && !to.exists() {
-                std::fs::copy(path, to).unwrap();
-            }
-        }
-        assert!(tree.path().join("lib").join(Self::LOADER).exists());
+        firn_attack::tree(&program, tree.path(), &["data"]).unwrap();
         tree
     }
 

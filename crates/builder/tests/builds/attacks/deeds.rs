@@ -139,7 +139,7 @@ pub fn look(deed: &str, out: &Path, ended: &Ended, backend: &impl Backend) {
 }
 
 /// While it runs, another user of the host looks for its files.
-async fn from_outside(backend: &impl Backend) -> Ended {
+pub async fn from_outside(backend: &impl Backend) -> Ended {
     let attack = Attack::new(&["do", "open-build"]);
     let (log, mut chunks) = mpsc::channel::<Bytes>(4);
     let cancel = CancellationToken::new();

@@ -3,45 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use firn_attack::{Column, GREEDY_READY, SECRET, VICTIM_DISTURBED, VICTIM_READY, VICTIM_WELL};
+use firn_attack::{
+    Column, GREEDY_READY, INPUTS_OF_AN_OVERLAY, MOUNTED_INPUTS, SECRET, VICTIM_DISTURBED, VICTIM_READY,
+    VICTIM_WELL, WAYS,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::backend::{Attack, Backend, Ended};
 use super::probes::outcomes;
-
-/// Each way of the seeker, and what must come of it.
-const WAYS: [(&str, &str); 14] = [
-    ("files", "absent"),
-    ("abstract-socket", "denied:ECONNREFUSED"),
-    ("socket-in-build", "denied:ENOENT"),
-    ("socket-in-tmp", "denied:ENOENT"),
-    ("port", "denied:ECONNREFUSED"),
-    ("shared-memory", "denied:ENOENT"),
-    ("message-queue", "denied:ENOENT"),
-    ("keys", "denied:ENOSYS"),
-    ("processes", "hidden"),
-    ("signals", "denied:ESRCH"),
-    ("trace", "denied:ESRCH"),
-    ("priorities", "denied:ESRCH"),
-    ("host-directories", "absent"),
-    ("proc-text", "hidden"),
-];
-
-/// The same for inputs that both have. An overlay gives each build files of its own.
-const INPUTS_OF_AN_OVERLAY: [(&str, &str); 3] = [
-    ("input-kind", "value:overlay"),
-    ("lock-input", "reached"),
-    ("watch-input", "hidden"),
-];
-
-/// Where inputs are mounted, they are one file for all builds. Known: docs/sandbox.md, "What remains".
-const MOUNTED_INPUTS: [(&str, &str); 3] = [
-    ("input-kind", "value:stored files"),
-    ("lock-input", "denied:EAGAIN"),
-    ("watch-input", "leaked:when others read the input"),
-];
 
 /// Neither finds nor disturbs the other.
 pub async fn all(backend: &impl Backend) {

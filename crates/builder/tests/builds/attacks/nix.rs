@@ -25,7 +25,7 @@ pub fn print(nix: &Nix) {
             inherit attack; {attributes}
         }}"#,
         tree.path().display(),
-        Tree::LOADER,
+        firn_attack::LOADER,
     ));
     nix.build(&path, &drv).unwrap();
     let out = firn_nix::StorePath::parse(&drv.basic.env[&b"out"[..]]).unwrap();

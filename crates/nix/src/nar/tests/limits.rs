@@ -14,10 +14,10 @@ fn depth() {
         Tree::Symlink(b"x".to_vec()),
         Tree::Directory(Default::default()),
     ] {
-        let deepest = nested(63, innermost.clone()).nar();
+        let deepest = nested(255, innermost.clone()).nar();
         read(&deepest, 1000, NarLimits::default()).unwrap();
-        let error = problem(&nested(64, innermost).nar());
-        assert_eq!(error.problem, Problem::Depth(64));
+        let error = problem(&nested(256, innermost).nar());
+        assert_eq!(error.problem, Problem::Depth(256));
     }
 }
 

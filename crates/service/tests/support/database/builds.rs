@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use firn_core::schedule::Past;
 use firn_core::{AccountId, BuildId, BuildKey, Object, ObjectId};
-use firn_nix::StorePath;
+use firn_nix::{StorePath, package_name};
 use firn_service::ports::{
     BuildRecord, Builds, DatabaseError, DerivationDigest, FailureRecord, OutputRecord, PastRun,
     RequestRecord, RunFailure, RunRecord, Usage,
@@ -24,7 +25,7 @@ impl State {
     }
 
     /// The first answer in this order that the account may have.
-    fn answer<'a>(
+    pub(super) fn answer<'a>(
         &self,
         answers: impl Iterator<Item = &'a Answer> + Clone,
         account: AccountId,
@@ -210,6 +211,45 @@ impl Builds for MemoryDatabase {
         runs.retain(|past| past.run.drv == *drv);
         runs.truncate(limit as usize);
         Ok(runs)
+    }
+
+    async fn history(
+        &self,
+        packages: &BTreeSet<String>,
+        system: &str,
+        account: AccountId,
+        takes: bool,
+        limit: u32,
+    ) -> Result<BTreeMap<String, Vec<Past>>, DatabaseError> {
+        let state = self.open("history")?;
+        let mut history: BTreeMap<String, Vec<Past>> = BTreeMap::new();
+        for own in [true, false] {
+            let mut found: BTreeMap<String, Vec<Past>> = BTreeMap::new();
+            for PastRun {
+                run,
+                own: is,
+                outputs,
+            } in state.known(account, takes)
+            {
+                let package = package_name(run.drv_path.derivation_name().unwrap());
+                if is != own || outputs.is_empty() || run.system != system || !packages.contains(package) {
+                    continue;
+                }
+                let runs = found.entry(package.to_owned()).or_default();
+                if runs.len() < limit as usize {
+                    runs.push(Past {
+                        own,
+                        wall_ms: run.wall_ms,
+                        cpu_us: run.cpu_user_us + run.cpu_system_us,
+                        memory_peak: run.memory_peak,
+                    });
+                }
+            }
+            for (package, mut runs) in found {
+                history.entry(package).or_default().append(&mut runs);
+            }
+        }
+        Ok(history)
     }
 
     async fn producers(

@@ -2,15 +2,18 @@
 
 mod accounts;
 mod builds;
+mod grounds;
 mod policies;
 mod signatures;
 mod usage;
 mod views;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use firn_core::{AccountId, BuildId, BuildKey, Claim, KeyId, Object, ObjectId, RealisationEvidence, Trust};
+use firn_core::{
+    AccountId, BuildId, BuildKey, Claim, Ground, KeyId, Object, ObjectId, RealisationEvidence, Trust,
+};
 use firn_nix::NarHash;
 use firn_nix::signature::PublicKey;
 use firn_service::ports::{
@@ -59,6 +62,7 @@ struct State {
     /// The failures that do; oldest first.
     failures: Vec<Answer>,
     requests: Vec<RequestRecord>,
+    grounded: BTreeSet<(Ground, BuildId)>,
 }
 
 struct AccountRow {

@@ -1,0 +1,67 @@
+//! Grounded results: what was built from nothing but content-addressed leaves and other grounded results.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::EnvironmentClass;
+
+/// Changes whenever the encoding does.
+const FORMAT: &[u8] = b"firn-ground-1";
+
+/// Digest of what sandboxes look like, for whatever system: what all builds below a grounded result have in common. Which paths such builds
+/// give follows from their graphs; with what bytes may depend on this.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ground(pub [u8; 32]);
+
+impl Ground {
+    /// Of builds in this class.
+    #[must_use]
+    pub fn of(class: &EnvironmentClass) -> Self {
+        let mut bytes = Vec::new();
+        let mut put = |part: &[u8]| {
+            bytes.extend((part.len() as u64).to_le_bytes());
+            bytes.extend(part);
+        };
+        put(FORMAT);
+        put(class.sandbox.as_bytes());
+        put(&class.cores.to_le_bytes());
+        for (path, content) in &class.extra {
+            put(path.as_bytes());
+            put(content.bytes());
+        }
+        Self(Sha256::digest(bytes).into())
+    }
+}
+
+/// 64 hexadecimal digits.
+impl fmt::Debug for Ground {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn systems_share_a_ground_and_sandboxes_do_not() {
+        let class = |system: &str, sandbox: &str, cores| EnvironmentClass {
+            system: system.to_owned(),
+            sandbox: sandbox.to_owned(),
+            extra: BTreeMap::new(),
+            cores,
+        };
+        let ground = Ground::of(&class("x86_64-linux", "namespaces-1", 2));
+        assert_eq!(ground, Ground::of(&class("i686-linux", "namespaces-1", 2)));
+        for other in [
+            class("x86_64-linux", "vm-1", 2),
+            class("x86_64-linux", "namespaces-1", 4),
+        ] {
+            assert_ne!(ground, Ground::of(&other));
+        }
+    }
+}

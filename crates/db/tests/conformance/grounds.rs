@@ -1,0 +1,121 @@
+//! Grounded results.
+
+use firn_core::{BuildId, Ground, ObjectId, Policy};
+use firn_service::ports::{Database, Gives};
+
+use crate::backend::Bench;
+use crate::sample::{account, build, path};
+
+const GROUND: Ground = Ground([7; 32]);
+
+pub async fn outputs_by_path<D: Database>(Bench { db, .. }: Bench<D>) {
+    let alice = account(&db, "alice").await;
+    let record = build(1, 1, &[1, 2]);
+    db.record_build(&record, alice, true).await.unwrap();
+    let paths = [path(0), path(1), path(2)];
+    let of = async |ground: &Ground| db.grounded_outputs(&paths, ground, alice, true).await.unwrap();
+    assert!(of(&GROUND).await.is_empty());
+    for _ in 0..2 {
+        db.ground(record.run.id, &GROUND).await.unwrap();
+    }
+    let found = of(&GROUND).await;
+    assert_eq!(
+        found.keys().collect::<Vec<_>>(),
+        record
+            .outputs
+            .values()
+            .map(|o| &o.object.path)
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .collect::<Vec<_>>()
+    );
+    for output in record.outputs.values() {
+        let found = &found[&output.object.path];
+        assert_eq!((&found.object, found.build), (&output.object, record.run.id));
+    }
+    assert!(of(&Ground([8; 32])).await.is_empty());
+    assert!(
+        db.grounded_outputs(&[], &GROUND, alice, true)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+pub async fn by_the_rule_of_results<D: Database>(Bench { db, .. }: Bench<D>) {
+    let [alice, bob, carol] = [
+        account(&db, "alice").await,
+        account(&db, "bob").await,
+        account(&db, "carol").await,
+    ];
+    // One path, three contents: of keys of their own.
+    let (first, second, own) = (build(1, 1, &[1]), build(2, 2, &[2]), build(3, 3, &[3]));
+    db.record_build(&first, alice, true).await.unwrap();
+    db.record_build(&second, bob, true).await.unwrap();
+    db.record_build(&own, carol, false).await.unwrap();
+    for record in [&first, &second, &own] {
+        db.ground(record.run.id, &GROUND).await.unwrap();
+    }
+    let seen = async |account, takes| {
+        let found = db
+            .grounded_outputs(&[path(0)], &GROUND, account, takes)
+            .await
+            .unwrap();
+        found.get(&path(0)).map(|output| output.build)
+    };
+    // The own one first, then the first that is shared.
+    assert_eq!(seen(alice, true).await, Some(first.run.id));
+    assert_eq!(seen(bob, true).await, Some(second.run.id));
+    assert_eq!(seen(carol, true).await, Some(own.run.id));
+    let dave = account(&db, "dave").await;
+    assert_eq!(seen(dave, true).await, Some(first.run.id));
+    assert_eq!(seen(dave, false).await, None);
+    let no = Gives {
+        evidence: false,
+        results: false,
+    };
+    db.set_account(alice, "private", Some("true"), no).await.unwrap();
+    assert_eq!(seen(dave, true).await, Some(second.run.id));
+}
+
+pub async fn objects<D: Database>(Bench { db, .. }: Bench<D>) {
+    let alice = account(&db, "alice").await;
+    let (grounded, other) = (build(1, 1, &[1]), build(2, 2, &[2]));
+    for record in [&grounded, &other] {
+        db.record_build(record, alice, false).await.unwrap();
+    }
+    db.ground(grounded.run.id, &GROUND).await.unwrap();
+    let all: std::collections::BTreeSet<ObjectId> = (1..=9).map(ObjectId).collect();
+    let found = db.grounded(&all, &GROUND).await.unwrap();
+    let outputs = db
+        .grounded_outputs(&[path(0)], &GROUND, alice, false)
+        .await
+        .unwrap();
+    assert_eq!(found, outputs.values().map(|o| o.id).collect());
+    assert_eq!(found.len(), 1);
+    assert!(db.grounded(&all, &Ground([0; 32])).await.unwrap().is_empty());
+    assert!(db.grounded(&[].into(), &GROUND).await.unwrap().is_empty());
+    // It is no evidence.
+    let policy = Policy {
+        account: alice,
+        keys: Vec::new(),
+        accounts: Vec::new(),
+    };
+    assert!(db.evidence(&policy, &[path(0)]).await.unwrap().is_empty());
+}
+
+pub async fn forgotten_runs<D: Database>(Bench { db, .. }: Bench<D>) {
+    let alice = account(&db, "alice").await;
+    let record = build(1, 1, &[1]);
+    db.record_build(&record, alice, true).await.unwrap();
+    db.ground(record.run.id, &GROUND).await.unwrap();
+    db.forget_result(record.run.id).await.unwrap();
+    assert!(
+        db.grounded_outputs(&[path(0)], &GROUND, alice, true)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    // One that is not there is not grounded.
+    db.ground(BuildId([9; 16]), &GROUND).await.unwrap();
+}

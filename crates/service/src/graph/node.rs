@@ -1,0 +1,202 @@
+//! One derivation of a graph: read from its text, and checked against its path and its inputs.
+
+use std::collections::BTreeSet;
+
+use firn_nix::derivation::{AtermError, DerivationKind, DrvHash, InvalidDerivation, Modulo, ModuloError};
+use firn_nix::{CaMethod, ContentAddress, Derivation, DerivationOutput, Hash, PathError, StorePath};
+
+/// What planning needs of a derivation. Everything follows from its path: the text hashes to it, and its outputs' paths follow from the
+/// text and those of its inputs, which are nodes themselves. So it is the same for everybody.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) path: StorePath,
+    pub(crate) kind: DerivationKind,
+    /// The system that it is built for.
+    pub(crate) platform: Box<[u8]>,
+    /// In the order of names, with paths as far as they are known before the build.
+    pub(crate) outputs: Box<[(String, Option<StorePath>)]>,
+    /// Derivations that it is built from, with the outputs that it uses of each.
+    pub(crate) inputs: Box<[(StorePath, Box<[String]>)]>,
+    /// What it is as the input of another one.
+    hash: DrvHash,
+    /// By output: what the ids of its realisations contain.
+    pub(crate) ids: DrvHash,
+}
+
+/// Why a derivation is not taken as it stands.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum NodeError {
+    #[error("derivation '{path}' cannot be read: {why}")]
+    Unreadable { path: StorePath, why: String },
+    #[error("derivation '{path}' cannot be read: {source}")]
+    Syntax { path: StorePath, source: AtermError },
+    #[error("derivation '{path}' has a text that belongs to '{computed}'")]
+    OtherPath { path: StorePath, computed: StorePath },
+    #[error("derivation '{path}': {source}")]
+    Invalid {
+        path: StorePath,
+        source: InvalidDerivation,
+    },
+    #[error(
+        "derivation '{path}' states the path '{stated}' for its output '{output}', but its graph gives '{computed}'"
+    )]
+    OutputPath {
+        path: StorePath,
+        output: String,
+        stated: String,
+        computed: String,
+    },
+    #[error(
+        "derivation '{path}' has '{stated}' in its environment for its output '{output}', whose path is '{computed}'"
+    )]
+    Environment {
+        path: StorePath,
+        output: String,
+        stated: String,
+        computed: StorePath,
+    },
+    #[error("derivation '{path}': {source}")]
+    Hash { path: StorePath, source: ModuloError },
+    #[error("derivation '{path}': {source}")]
+    Name { path: StorePath, source: PathError },
+}
+
+impl Node {
+    /// Reads and checks the text at `path`. `input` has the nodes of its inputs.
+    pub(crate) fn read<'n>(
+        path: &StorePath,
+        text: &[u8],
+        input: impl Fn(&StorePath) -> Option<&'n Self>,
+    ) -> Result<Self, NodeError> {
+        let named = || path.clone();
+        let drv = Derivation::parse(text).map_err(|source| NodeError::Syntax {
+            path: named(),
+            source,
+        })?;
+        belongs(path, text, &drv)?;
+        let kind = drv.basic.check(path).map_err(|source| NodeError::Invalid {
+            path: named(),
+            source,
+        })?;
+        let name = path.derivation_name().unwrap_or_default();
+        let failed = |source| NodeError::Hash {
+            path: named(),
+            source,
+        };
+        let mut modulo = Modulo::new();
+        for drv_path in drv.input_drvs.keys() {
+            if let Some(node) = input(drv_path) {
+                modulo.insert(drv_path.clone(), node.hash.clone());
+            }
+        }
+        let ids = modulo.output_hash(&drv, name, |_| None).map_err(failed)?;
+        let mut outputs = Vec::with_capacity(drv.basic.outputs.len());
+        for (output_name, output) in &drv.basic.outputs {
+            let computed = computed(name, output_name, output, &ids).map_err(|source| NodeError::Name {
+                path: named(),
+                source,
+            })?;
+            agrees(path, &drv, output_name, output, computed.as_ref())?;
+            outputs.push((output_name.clone(), computed));
+        }
+        let hash = modulo.own_hash(&drv, name).map_err(failed)?;
+        Ok(Self {
+            path: named(),
+            kind,
+            platform: drv.basic.platform.into(),
+            outputs: outputs.into(),
+            inputs: drv
+                .input_drvs
+                .into_iter()
+                .map(|(path, names)| (path, names.into_iter().collect()))
+                .collect(),
+            hash,
+            ids,
+        })
+    }
+
+    /// The number of an output.
+    pub(crate) fn output(&self, name: &str) -> Option<usize> {
+        self.outputs.iter().position(|(known, _)| known == name)
+    }
+}
+
+/// A `.drv` is a text file whose path follows from its bytes and references.
+fn belongs(path: &StorePath, text: &[u8], drv: &Derivation) -> Result<(), NodeError> {
+    let ca = ContentAddress {
+        method: CaMethod::Text,
+        hash: Hash::sha256(text),
+    };
+    let references: BTreeSet<StorePath> = drv
+        .input_drvs
+        .keys()
+        .chain(&drv.basic.input_srcs)
+        .cloned()
+        .collect();
+    let computed =
+        StorePath::make_content_addressed(path.name(), &ca, &references, false).map_err(|source| {
+            NodeError::Name {
+                path: path.clone(),
+                source,
+            }
+        })?;
+    if computed == *path {
+        return Ok(());
+    }
+    Err(NodeError::OtherPath {
+        path: path.clone(),
+        computed,
+    })
+}
+
+/// The path of an output as it follows from the graph.
+fn computed(
+    name: &str,
+    output_name: &str,
+    output: &DerivationOutput,
+    hash: &DrvHash,
+) -> Result<Option<StorePath>, PathError> {
+    match output {
+        DerivationOutput::Fixed { .. } => output.known_path(name, output_name),
+        DerivationOutput::Floating { .. } | DerivationOutput::Impure { .. } => Ok(None),
+        DerivationOutput::InputAddressed(_) | DerivationOutput::Deferred if hash.deferred => Ok(None),
+        DerivationOutput::InputAddressed(_) | DerivationOutput::Deferred => {
+            match hash.outputs.get(output_name) {
+                Some(hash) => StorePath::make_output(output_name, hash, name).map(Some),
+                None => Ok(None),
+            }
+        }
+    }
+}
+
+/// What the derivation says of the output's path, in its output and in its environment, must be what follows: a hash modulo has neither.
+fn agrees(
+    path: &StorePath,
+    drv: &Derivation,
+    name: &str,
+    output: &DerivationOutput,
+    computed: Option<&StorePath>,
+) -> Result<(), NodeError> {
+    let stated = output.path();
+    if stated != computed {
+        let shown =
+            |path: Option<&StorePath>| path.map_or_else(|| "none yet".to_owned(), ToString::to_string);
+        return Err(NodeError::OutputPath {
+            path: path.clone(),
+            output: name.to_owned(),
+            stated: shown(stated),
+            computed: shown(computed),
+        });
+    }
+    match (drv.basic.env.get(name.as_bytes()), computed) {
+        (Some(value), Some(computed)) if *value != computed.to_string().into_bytes() => {
+            Err(NodeError::Environment {
+                path: path.clone(),
+                output: name.to_owned(),
+                stated: value.escape_ascii().take(300).map(char::from).collect(),
+                computed: computed.clone(),
+            })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,48 @@
+//! Grounded results: builds of which nothing was merely claimed, down to content-addressed leaves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+
+use firn_core::{AccountId, BuildId, Ground, Object, ObjectId};
+use firn_nix::StorePath;
+
+use super::DatabaseError;
+
+/// A path that a grounded result has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroundedOutput {
+    /// The run.
+    pub build: BuildId,
+    /// Its number.
+    pub id: ObjectId,
+    /// What came out.
+    pub object: Object,
+}
+
+/// Which results are grounded.
+pub trait Grounds: Send + Sync + 'static {
+    /// Notes that the outputs of a run are grounded. Nothing happens when the run is forgotten, or it is noted already. Need not be durable at
+    /// once; the other methods know of it.
+    fn ground(
+        &self,
+        build: BuildId,
+        ground: &Ground,
+    ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+
+    /// Those of these objects that came out of a grounded run, whoever it was for: that something is so is no secret to whoever has it.
+    fn grounded(
+        &self,
+        objects: &BTreeSet<ObjectId>,
+        ground: &Ground,
+    ) -> impl Future<Output = Result<BTreeSet<ObjectId>, DatabaseError>> + Send;
+
+    /// Grounded outputs for these paths (any number of them), out of results that the account may have by the rule of
+    /// [`Builds::result`](super::Builds::result); of several for one path the account's own, else the first.
+    fn grounded_outputs(
+        &self,
+        paths: &[StorePath],
+        ground: &Ground,
+        account: AccountId,
+        takes: bool,
+    ) -> impl Future<Output = Result<BTreeMap<StorePath, GroundedOutput>, DatabaseError>> + Send;
+}

@@ -1,0 +1,52 @@
+//! An account whose clients are not believed (`trusted = false`): what they may bring, and what they may ask to be built.
+
+use firn_core::Effective;
+use firn_nix::signature::Signature;
+use firn_nix::{BasicDerivation, DerivationOutput, PathInfo, StorePath};
+use firn_protocol::StoreError;
+
+/// Refuses a path whose content nothing but the client's word vouches for. Its bytes are compared with what it says anyway.
+pub(crate) fn admit(settings: &Effective, info: &PathInfo) -> Result<(), StoreError> {
+    if settings.trusted || info.ca.is_some() {
+        return Ok(());
+    }
+    let message = firn_nix::fingerprint(&info.path, info.nar_hash, info.nar_size, &info.references);
+    let vouches = |signature: Signature| {
+        let mut keys = settings.trusted_public_keys.iter();
+        keys.any(|key| key.verify(message.as_bytes(), &signature))
+    };
+    if info
+        .signatures
+        .iter()
+        .filter_map(|text| text.parse().ok())
+        .any(vouches)
+    {
+        return Ok(());
+    }
+    Err(StoreError::new(format!(
+        "cannot add '{}': it is input-addressed and has no signature by a key that the account trusts, and the account's setting 'trusted' \
+         is false; send its derivation and have it built here, or sign it",
+        info.path
+    )))
+}
+
+/// Refuses a derivation without its graph whose output paths are the client's word.
+pub(crate) fn build(
+    settings: &Effective,
+    drv_path: &StorePath,
+    drv: &BasicDerivation,
+) -> Result<(), StoreError> {
+    let claimed = |output: &DerivationOutput| {
+        matches!(
+            output,
+            DerivationOutput::InputAddressed(_) | DerivationOutput::Deferred
+        )
+    };
+    if settings.trusted || !drv.outputs.values().any(claimed) {
+        return Ok(());
+    }
+    Err(StoreError::new(format!(
+        "cannot build '{drv_path}': the account's setting 'trusted' is false, and a derivation without its inputs' derivations does not \
+         prove its output paths; Nix 2.15 and newer send them all over ssh-ng://, older ones with --store ssh-ng://"
+    )))
+}
