@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::checks::check_outputs;
 use crate::fixed::FixedHash;
+use crate::floating::{Method, SelfHash, Unsettled};
 use crate::order;
 
 /// Bytes of both ends of a place in an output that are told.
@@ -42,6 +43,7 @@ pub(crate) struct Collection<'a> {
 pub(crate) struct Seen {
     scan: RefScanner,
     fixed: Option<FixedHash>,
+    floating: Option<SelfHash>,
 }
 
 impl Seen {
@@ -51,6 +53,7 @@ impl Seen {
         Self {
             scan: RefScanner::new(&BTreeSet::new()),
             fixed: None,
+            floating: None,
         }
     }
 
@@ -61,6 +64,9 @@ impl Seen {
             seen.scan.push(chunk);
             if let Some(fixed) = &mut seen.fixed {
                 fixed.push(chunk);
+            }
+            if let Some(floating) = &mut seen.floating {
+                floating.push(chunk);
             }
         })
     }
@@ -125,10 +131,21 @@ impl Collection<'_> {
         Seen {
             scan: RefScanner::new(candidates),
             fixed: self.expected(name).and_then(FixedHash::new),
+            floating: self.scratch(name).map(|(how, path)| SelfHash::new(how, path)),
         }
     }
 
-    /// Checks all outputs, which are given in their order.
+    /// How a floating output is hashed, and where it was built.
+    fn scratch(&self, name: &str) -> Option<(Method, &StorePath)> {
+        let how = self.job.drv.outputs.get(name).and_then(Method::of)?;
+        Some((how, self.outputs.get(name)?))
+    }
+
+    pub(crate) fn discards(&self, name: &str) -> bool {
+        self.options.unsafe_discard_references.contains(name)
+    }
+
+    /// Checks all outputs, which are given in their order. Blocks where their paths follow from their contents.
     pub(crate) fn accept(
         &self,
         taken: Vec<(Staged, Arc<Mutex<Seen>>)>,
@@ -143,11 +160,26 @@ impl Collection<'_> {
         }
         let mut objects = BTreeMap::new();
         let mut trees = Vec::new();
+        let mut unsettled = BTreeMap::new();
         for ((name, path), (tree, seen)) in self.outputs.iter().zip(taken) {
-            objects.insert(name.clone(), self.object(name, path, &tree, seen)?);
+            let Seen {
+                scan,
+                fixed,
+                floating,
+            } = Self::seen(path, seen)?;
+            if let Some(hash) = floating {
+                let found = scan.found();
+                unsettled.insert(name.as_str(), Unsettled { tree, found, hash });
+                continue;
+            }
+            objects.insert(name.clone(), self.object(name, path, &tree, scan, fixed)?);
             trees.push(tree);
         }
         self.refuse_circles(&objects)?;
+        // All outputs are of one kind.
+        if !unsettled.is_empty() {
+            (objects, trees) = self.settle(unsettled)?;
+        }
         check_outputs(self.options, &objects, &self.job.inputs).map_err(RunFailure::OutputRejected)?;
         Ok((objects, trees))
     }
@@ -204,20 +236,23 @@ impl Collection<'_> {
         Ok((tree, seen))
     }
 
+    fn seen(path: &StorePath, seen: Arc<Mutex<Seen>>) -> Result<Seen, RunFailure> {
+        let seen = Arc::into_inner(seen).and_then(|seen| seen.into_inner().ok());
+        seen.ok_or_else(|| {
+            RunFailure::Infrastructure(format!("the scan of output '{path}' was not finished"))
+        })
+    }
+
     /// What an output is: its content, references and, when it is fixed, its hash.
     fn object(
         &self,
         name: &str,
         path: &StorePath,
         tree: &Staged,
-        seen: Arc<Mutex<Seen>>,
+        scan: RefScanner,
+        fixed: Option<FixedHash>,
     ) -> Result<Object, RunFailure> {
-        let Some(Seen { scan, fixed }) = Arc::into_inner(seen).and_then(|seen| seen.into_inner().ok()) else {
-            return Err(RunFailure::Infrastructure(format!(
-                "the scan of output '{path}' was not finished"
-            )));
-        };
-        let references = if self.options.unsafe_discard_references.contains(name) {
+        let references = if self.discards(name) {
             BTreeSet::new()
         } else {
             scan.found()
@@ -281,13 +316,17 @@ impl Collection<'_> {
                 .filter_map(|path| names.get(path).copied());
             (name.as_str(), to.collect())
         });
-        match order::cycle(&references.collect()) {
-            None => Ok(()),
-            Some((to, from)) => Err(RunFailure::OutputRejected(format!(
-                "cycle detected in build of '{}' in the references of output '{to}' from output '{from}'",
-                self.job.drv_path
-            ))),
+        match order::sorted(&references.collect()) {
+            Ok(_) => Ok(()),
+            Err(circle) => Err(self.circle(circle)),
         }
+    }
+
+    pub(crate) fn circle(&self, (to, from): order::Circle<'_>) -> RunFailure {
+        RunFailure::OutputRejected(format!(
+            "cycle detected in build of '{}' in the references of output '{to}' from output '{from}'",
+            self.job.drv_path
+        ))
     }
 
     pub(crate) fn not_ingested(&self, name: &str, path: &StorePath, error: IngestError) -> RunFailure {

@@ -112,7 +112,12 @@ impl Attempt {
                     None => {
                         let taken = std::mem::take(&mut intake.taken);
                         match self.of_collected(&prepared.outputs, exit.outputs, &collection) {
-                            Ok(()) => self.publish(collection.accept(taken)).await,
+                            Ok(()) => {
+                                let (prepared, dir) = (Arc::clone(&prepared), scratch.dir().to_owned());
+                                let accepted =
+                                    self.blocking(move |it| it.collection(&prepared, &dir, 0).accept(taken));
+                                self.publish(accepted.await).await
+                            }
                             Err(failure) => Err(failure),
                         }
                     }

@@ -31,6 +31,7 @@ mod failure;
 mod fixed;
 mod fixed_outputs;
 mod flat;
+mod floating;
 mod graph;
 pub mod groups;
 mod in_machine;

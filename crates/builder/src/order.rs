@@ -2,13 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Two outputs on a circle of references, the second of which refers to the first; none when there is no circle. An output may refer
-/// to itself.
-pub(crate) fn cycle<'a>(references: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> Option<(&'a str, &'a str)> {
-    let mut done = BTreeSet::new();
-    references
-        .keys()
-        .find_map(|start| from(start, references, &mut done))
+/// Two outputs on a circle of references, the second of which refers to the first.
+pub(crate) type Circle<'a> = (&'a str, &'a str);
+
+/// The outputs in an order in which each comes behind those that it refers to. It may refer to itself.
+pub(crate) fn sorted<'a>(
+    references: &BTreeMap<&'a str, BTreeSet<&'a str>>,
+) -> Result<Vec<&'a str>, Circle<'a>> {
+    let (mut done, mut order) = (BTreeSet::new(), Vec::new());
+    for start in references.keys() {
+        if !done.contains(start) {
+            from(start, references, &mut done, &mut order)?;
+        }
+    }
+    Ok(order)
 }
 
 /// Depth first, with the way from `start` to here on an explicit stack.
@@ -16,7 +23,8 @@ fn from<'a>(
     start: &'a str,
     references: &BTreeMap<&'a str, BTreeSet<&'a str>>,
     done: &mut BTreeSet<&'a str>,
-) -> Option<(&'a str, &'a str)> {
+    order: &mut Vec<&'a str>,
+) -> Result<(), Circle<'a>> {
     let next = |of: &'a str| {
         references
             .get(of)
@@ -30,15 +38,16 @@ fn from<'a>(
         let at = *at;
         match rest.next() {
             Some(to) if done.contains(to) => {}
-            Some(to) if way.iter().any(|(on_way, _)| *on_way == to) => return Some((to, at)),
+            Some(to) if way.iter().any(|(on_way, _)| *on_way == to) => return Err((to, at)),
             Some(to) => way.push((to, next(to))),
             None => {
                 done.insert(at);
+                order.push(at);
                 way.pop();
             }
         }
     }
-    None
+    Ok(())
 }
 
 #[cfg(test)]
@@ -53,22 +62,25 @@ mod tests {
     }
 
     #[test]
-    fn circles_are_found_and_nothing_else() {
+    fn what_is_referred_to_comes_first() {
+        let edges = graph(&[
+            ("dev", &["out", "lib"]),
+            ("lib", &["lib"]),
+            ("man", &[]),
+            ("out", &["out", "lib"]),
+        ]);
+        assert_eq!(sorted(&edges), Ok(vec!["lib", "out", "dev", "man"]));
+    }
+
+    #[test]
+    fn circles_are_found() {
         assert_eq!(
-            cycle(&graph(&[
-                ("out", &["out", "lib"]),
-                ("lib", &["lib"]),
-                ("dev", &["out", "lib"])
-            ])),
-            None
+            sorted(&graph(&[("a", &["b"]), ("b", &["c"]), ("c", &["b"])])),
+            Err(("b", "c"))
         );
         assert_eq!(
-            cycle(&graph(&[("a", &["b"]), ("b", &["c"]), ("c", &["b"])])),
-            Some(("b", "c"))
-        );
-        assert_eq!(
-            cycle(&graph(&[("dev", &["out"]), ("out", &["dev"])])),
-            Some(("dev", "out"))
+            sorted(&graph(&[("dev", &["out"]), ("out", &["dev"])])),
+            Err(("dev", "out"))
         );
     }
 }

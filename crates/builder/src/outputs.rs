@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use firn_core::InputMapping;
 use firn_nix::derivation::{DerivationKind, DerivationOptions};
-use firn_nix::{BasicDerivation, StorePath};
+use firn_nix::{BasicDerivation, CaMethod, DerivationOutput, StorePath};
 use firn_service::ports::RunFailure;
 
-/// Where each output goes, by output name.
+/// Where the build puts each output, by output name: its path, or a scratch path where that follows from its content.
 ///
 /// # Errors
-/// [`RunFailure::InputRejected`] for a malformed derivation, for outputs whose path is known only after the build, for builders that are
-/// part of Nix, for derivations that ask to be run without a sandbox, and for an output that is an input.
+/// [`RunFailure::InputRejected`] for a malformed derivation, for outputs that wait for an input to be built, for builders that are part of
+/// Nix, for derivations that ask to be run without a sandbox, and for an output that is an input.
 pub fn output_paths(
     drv_path: &StorePath,
     drv: &BasicDerivation,
@@ -20,10 +20,10 @@ pub fn output_paths(
 ) -> Result<BTreeMap<String, StorePath>, RunFailure> {
     let refused = |why: String| RunFailure::InputRejected(format!("derivation '{drv_path}': {why}"));
     match drv.check(drv_path).map_err(|e| refused(e.to_string()))? {
-        DerivationKind::InputAddressed | DerivationKind::Fixed => {}
-        DerivationKind::Floating | DerivationKind::Deferred => {
+        DerivationKind::InputAddressed | DerivationKind::Fixed | DerivationKind::Floating => {}
+        DerivationKind::Deferred => {
             return Err(refused(
-                "content-addressed derivations are not supported yet".to_owned(),
+                "its outputs' paths depend on inputs that are not resolved".to_owned(),
             ));
         }
         DerivationKind::Impure => {
@@ -50,7 +50,7 @@ pub fn output_paths(
         ));
     }
     let drv_name = drv_path.derivation_name().unwrap_or_default();
-    let mut paths = BTreeMap::new();
+    let mut paths = drv.scratch_paths(drv_name).map_err(|e| refused(e.to_string()))?;
     for (name, output) in &drv.outputs {
         if let Some(path) = output
             .known_path(drv_name, name)
@@ -59,6 +59,12 @@ pub fn output_paths(
             paths.insert(name.clone(), path);
         }
     }
+    if let Some(output) = drv.outputs.values().find(|o| is_git(o)) {
+        let [_, method, _] = output.to_fields();
+        return Err(refused(format!(
+            "content addresses of the form '{method}' are not supported"
+        )));
+    }
     match inputs
         .objects()
         .find(|input| paths.values().any(|path| *path == input.path))
@@ -66,4 +72,14 @@ pub fn output_paths(
         Some(input) => Err(refused(format!("its output '{}' is an input of it", input.path))),
         None => Ok(paths),
     }
+}
+
+fn is_git(output: &DerivationOutput) -> bool {
+    matches!(
+        output,
+        DerivationOutput::Floating {
+            method: CaMethod::Git,
+            ..
+        }
+    )
 }

@@ -45,6 +45,7 @@ mod output;
 mod publish;
 mod pump;
 mod remove;
+mod rewrite;
 mod session;
 mod staged;
 mod store;

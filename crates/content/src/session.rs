@@ -82,6 +82,11 @@ impl Session {
         Err(ContentError::Interrupted)
     }
 
+    /// Name of [`Session::dir`] in `staging/`.
+    pub(crate) fn own_name(&self) -> &str {
+        &self.name
+    }
+
     /// Where staged trees are written.
     pub(crate) fn dir(&self) -> &OwnedFd {
         &self.dir

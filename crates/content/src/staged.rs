@@ -3,15 +3,19 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use firn_nix::{Hash, HashAlgo, Hasher, NarHash};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::blocking::Background;
+use crate::ingest::Observer;
 use crate::remove::remove_tree;
 use crate::store::Inner;
 use crate::tree_writer::Shape;
+use crate::verify::digest_tree;
+use crate::walk::{Stopped, WalkPolicy};
 
 /// A name in the staging area. What is there goes when this is dropped.
 #[derive(Debug)]
@@ -32,6 +36,11 @@ impl Staging {
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        let session = self.store.dir.join("staging").join(self.store.session.own_name());
+        session.join(&self.name)
     }
 
     /// Shows the contents of what must be one regular file.
@@ -106,6 +115,24 @@ impl Staged {
             Ok(())
         })?;
         Ok(hasher.finish())
+    }
+
+    /// Shows the NAR once more. Blocks.
+    ///
+    /// # Errors
+    /// What the file system said.
+    pub fn observe(&self, observer: Observer) -> io::Result<()> {
+        let path = self.path().ok_or(io::ErrorKind::NotFound)?;
+        match digest_tree(&path, WalkPolicy::Own, Some(observer)) {
+            Ok(_) => Ok(()),
+            Err(Stopped::Walk(error)) => Err(io::Error::other(error)),
+            Err(Stopped::Visitor(error)) => Err(error),
+        }
+    }
+
+    /// Where it is for now; always there.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
+        Some(self.staging.get()?.path())
     }
 
     /// Directory and name in it; always there.

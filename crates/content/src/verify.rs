@@ -7,6 +7,7 @@ use firn_nix::nar::NarWriter;
 use crate::blocking::blocking;
 use crate::error::ContentError;
 use crate::hashing::NarDigest;
+use crate::ingest::Observer;
 use crate::store::ContentStore;
 use crate::walk::{Stopped, WalkLimits, WalkPolicy, walk};
 
@@ -33,12 +34,21 @@ impl ContentStore {
 
 /// SHA-256 of the NAR of the tree at `path`.
 pub(crate) fn hash_tree(path: &Path, policy: WalkPolicy) -> Result<NarHash, Stopped<io::Error>> {
-    let digest = BufWriter::with_capacity(64 * 1024, NarDigest::new(None));
+    Ok(digest_tree(path, policy, None)?.0)
+}
+
+/// SHA-256 and size of the NAR of the tree at `path`. The `observer` sees the NAR.
+pub(crate) fn digest_tree(
+    path: &Path,
+    policy: WalkPolicy,
+    observer: Option<Observer>,
+) -> Result<(NarHash, u64), Stopped<io::Error>> {
+    let digest = BufWriter::with_capacity(64 * 1024, NarDigest::new(observer));
     let mut writer = NarWriter::new(digest);
     walk(path, policy, WalkLimits::default(), &mut writer)?;
     let digest = writer
         .into_inner()
         .into_inner()
         .map_err(|error| Stopped::Visitor(error.into_error()))?;
-    Ok(digest.finish().0)
+    Ok(digest.finish())
 }

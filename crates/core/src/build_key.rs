@@ -84,8 +84,11 @@ impl BuildKey {
     /// Digest of a derivation, its input mapping and the environment class.
     ///
     /// Of each input the content is hashed, and besides it what `exportReferencesGraph` shows a build: references and content address.
+    ///
+    /// `name` is the derivation's, without `.drv`. It is in the paths of outputs. A floating output has none yet: there the scratch path
+    /// counts, which the build sees instead, and in which the name is.
     #[must_use]
-    pub fn new(drv: &BasicDerivation, inputs: &InputMapping, class: &EnvironmentClass) -> Self {
+    pub fn new(name: &str, drv: &BasicDerivation, inputs: &InputMapping, class: &EnvironmentClass) -> Self {
         let mut e = Encoder::default();
         e.bytes(FORMAT);
         e.bytes(class.system.as_bytes());
@@ -97,7 +100,9 @@ impl BuildKey {
         }
         e.bytes(&class.cores.to_le_bytes());
 
-        e.derivation(drv);
+        // Names that cannot be part of a path have no scratch paths, and no builds.
+        let scratch = drv.scratch_paths(name).unwrap_or_default();
+        e.derivation(drv, &scratch);
 
         e.count(inputs.len());
         for object in inputs.objects() {
@@ -119,7 +124,7 @@ impl BuildKey {
 pub fn derivation_digest(drv: &BasicDerivation) -> [u8; 32] {
     let mut e = Encoder::default();
     e.bytes(DERIVATION_FORMAT);
-    e.derivation(drv);
+    e.derivation(drv, &BTreeMap::new());
     e.digest()
 }
 
@@ -141,11 +146,11 @@ impl Encoder {
         self.0.extend(bytes);
     }
 
-    fn derivation(&mut self, drv: &BasicDerivation) {
+    fn derivation(&mut self, drv: &BasicDerivation, scratch: &BTreeMap<String, StorePath>) {
         self.count(drv.outputs.len());
         for (name, output) in &drv.outputs {
             self.bytes(name.as_bytes());
-            self.output(output);
+            self.output(output, scratch.get(name));
         }
         self.bytes(&drv.platform);
         self.bytes(&drv.builder);
@@ -158,12 +163,12 @@ impl Encoder {
         }
     }
 
-    fn output(&mut self, output: &DerivationOutput) {
+    fn output(&mut self, output: &DerivationOutput, scratch: Option<&StorePath>) {
         let (tag, path, how) = match output {
             DerivationOutput::InputAddressed(path) => ("input-addressed", Some(path), String::new()),
             DerivationOutput::Fixed { path, ca } => ("fixed", path.as_ref(), ca.to_string()),
             DerivationOutput::Floating { method, algo } => {
-                ("floating", None, format!("{}{}", method.prefix(), algo.name()))
+                ("floating", scratch, format!("{}{}", method.prefix(), algo.name()))
             }
             DerivationOutput::Deferred => ("deferred", None, String::new()),
             DerivationOutput::Impure { method, algo } => {

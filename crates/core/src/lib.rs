@@ -18,6 +18,7 @@ mod difference;
 mod evidence;
 mod ground;
 mod isolation;
+mod realisation;
 mod reuse;
 pub mod schedule;
 mod settings;
@@ -31,6 +32,7 @@ pub use difference::{Differing, Made, Step, differing, nearest, step};
 pub use evidence::{Claim, Evidence, KeyId, Object, ObjectId, Origin, Policy, Trust, Witness};
 pub use ground::Ground;
 pub use isolation::{Isolation, NoIsolation};
+pub use realisation::{RealisationClaim, RealisationEvidence, realisations_believed};
 pub use reuse::{Facts, Reuse, Rung, decide};
 pub use settings::{
     Definition, Effective, Kind, Layer, Level, MAX_WEIGHT, SETTINGS, SettingError, definition, layered,

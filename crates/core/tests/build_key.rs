@@ -11,6 +11,8 @@ use firn_nix::{
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 
+const NAME: &str = "name";
+
 /// Everything that a key is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Build {
@@ -22,7 +24,7 @@ struct Build {
 impl Build {
     fn key(&self) -> BuildKey {
         let inputs = InputMapping::new(self.inputs.values().cloned());
-        BuildKey::new(&self.drv, &inputs, &self.class)
+        BuildKey::new(NAME, &self.drv, &inputs, &self.class)
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Self) -> T) -> Self {
@@ -342,6 +344,8 @@ proptest! {
     /// The sandbox mounts the closure, whatever part of it the client happened to name.
     #[test]
     fn listed_inputs_do_not_matter(build in builds(), listed in btree_set(0u8..6, 0..6)) {
+        // Scratch paths follow from the derivation as it was sent.
+        prop_assume!(build.drv.scratch_paths(NAME).unwrap().is_empty());
         let other = build.with(|b| b.drv.input_srcs = listed.into_iter().map(path).collect());
         prop_assert_eq!(other.key(), build.key());
     }
@@ -362,7 +366,7 @@ proptest! {
         };
         let other = backwards(&build);
         let inputs = InputMapping::new(build.inputs.values().rev().cloned());
-        prop_assert_eq!(BuildKey::new(&other.drv, &inputs, &other.class), build.key());
+        prop_assert_eq!(BuildKey::new(NAME, &other.drv, &inputs, &other.class), build.key());
         prop_assert_eq!(inputs.len(), build.inputs.len());
     }
 }
@@ -411,7 +415,7 @@ fn the_key_of_a_fixed_example() {
     };
     assert_eq!(
         example.key().to_string(),
-        "9bfc2d3f8d75847617093ee8dcb9a44a099185577de570fe35fad2be278241ed",
+        "0750a1658c29986743f233fed3c91053fe47185c70d70b3b11f818e9c3aa745a",
         "the stored format of build keys has changed"
     );
 }
@@ -473,7 +477,7 @@ fn references_are_no_inputs() {
         extra: BTreeMap::new(),
         cores: 0,
     };
-    let key = |inputs: Vec<Object>| BuildKey::new(&BasicDerivation::default(), &with(inputs), &class);
+    let key = |inputs: Vec<Object>| BuildKey::new(NAME, &BasicDerivation::default(), &with(inputs), &class);
     let keys = BTreeSet::from([
         key(vec![
             object(1, 1, BTreeSet::from([2]), None),
@@ -508,6 +512,34 @@ fn what_follows_from_the_content_is_not_in_the_key() {
     let one = object(1, 1, BTreeSet::new(), None);
     let mut other = one.clone();
     other.nar_size = 77;
-    let key = |o: Object| BuildKey::new(&BasicDerivation::default(), &InputMapping::new([o]), &class);
+    let key = |o: Object| BuildKey::new(NAME, &BasicDerivation::default(), &InputMapping::new([o]), &class);
     assert_eq!(key(one), key(other));
+}
+
+/// What a build with floating outputs sees are scratch paths, and what becomes of it has the derivation's name.
+#[test]
+fn the_name_counts_where_outputs_are_floating() {
+    let class = EnvironmentClass {
+        system: "x86_64-linux".into(),
+        sandbox: "1".into(),
+        extra: BTreeMap::new(),
+        cores: 1,
+    };
+    let key = |name: &str, output: DerivationOutput, src: u8| {
+        let drv = BasicDerivation {
+            outputs: BTreeMap::from([("out".to_owned(), output)]),
+            input_srcs: [path(src)].into(),
+            ..BasicDerivation::default()
+        };
+        BuildKey::new(name, &drv, &InputMapping::default(), &class)
+    };
+    let floating = || DerivationOutput::Floating {
+        method: CaMethod::Nar,
+        algo: HashAlgo::Sha256,
+    };
+    assert_eq!(key("a", floating(), 1), key("a", floating(), 1));
+    assert_ne!(key("a", floating(), 1), key("b", floating(), 1));
+    assert_ne!(key("a", floating(), 1), key("a", floating(), 2));
+    let known = || DerivationOutput::InputAddressed(path(3));
+    assert_eq!(key("a", known(), 1), key("b", known(), 2));
 }

@@ -6,8 +6,9 @@ use std::path::Path;
 use firn_core::schedule::Past;
 use firn_core::{
     AccountId, AccountName, BuildId, BuildKey, Claim, Evidence, Ground, KeyId, Object, ObjectId, Policy,
-    Trust,
+    RealisationClaim, RealisationEvidence, Trust,
 };
+use firn_nix::realisation::DrvOutput;
 use firn_nix::signature::PublicKey;
 use firn_nix::{NarHash, StorePath};
 use firn_service::ports::{
@@ -117,6 +118,8 @@ delegate! {
     referrers(policy: &Policy, path: &StorePath) -> BTreeSet<StorePath>;
     derivers(policy: &Policy, path: &StorePath) -> BTreeSet<StorePath>;
     record_claims(account: AccountId, claims: &[Claim], proofs: &[Proof], registry: KeyId) -> ();
+    realisations(policy: &Policy, ids: &[DrvOutput]) -> Vec<RealisationEvidence>;
+    record_realisations(account: AccountId, claims: &[RealisationClaim]) -> ();
     forget(account: AccountId, paths: &[StorePath]) -> u64;
     contents() -> BTreeSet<NarHash>;
 }

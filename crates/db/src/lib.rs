@@ -46,6 +46,7 @@ mod postgres;
 mod proofs;
 mod public_keys;
 mod query;
+mod realisations;
 mod recording;
 mod relations;
 mod removal;

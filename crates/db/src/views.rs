@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use firn_core::{AccountId, Claim, Evidence, KeyId, Policy};
+use firn_core::{AccountId, Claim, Evidence, KeyId, Policy, RealisationClaim, RealisationEvidence};
+use firn_nix::realisation::DrvOutput;
 use firn_nix::{NarHash, StorePath, base32};
 use firn_service::ports::{DatabaseError, Proof, Views};
 
@@ -15,6 +16,7 @@ use crate::driver::{Driver, Repository};
 use crate::error::backend;
 use crate::evidence::{self, bind_policy, claims_seen};
 use crate::query::{Query, Value};
+use crate::realisations;
 use crate::shared::{self, Objects};
 
 impl<D: Driver> Repository<D> {
@@ -126,6 +128,33 @@ impl<D: Driver> Views for Repository<D> {
         self.driver
             .write(Box::new(move |connection| {
                 Box::pin(batch.record(connection, account))
+            }))
+            .await
+    }
+
+    async fn realisations(
+        &self,
+        policy: &Policy,
+        ids: &[DrvOutput],
+    ) -> Result<Vec<RealisationEvidence>, DatabaseError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        realisations::fetch(&mut *self.driver.reader().await?, policy, ids).await
+    }
+
+    async fn record_realisations(
+        &self,
+        account: AccountId,
+        claims: &[RealisationClaim],
+    ) -> Result<(), DatabaseError> {
+        if claims.is_empty() {
+            return Ok(());
+        }
+        let claims = claims.to_vec();
+        self.driver
+            .write(Box::new(move |connection| {
+                Box::pin(realisations::record(connection, account, claims))
             }))
             .await
     }

@@ -1,6 +1,7 @@
 //! Realisations: which path an output of a derivation got, where that is known only after the build.
 //!
-//! The form of Nix 2.4 to 2.34, in which a derivation is named by its hash modulo.
+//! Nix 2.4 to 2.34 names the derivation by its hash modulo; since 2.35 by the path of the derivation with its inputs resolved. The JSON
+//! forms differ, and so does what is signed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -45,15 +46,64 @@ pub enum RealisationError {
     Signature(#[from] SignatureError),
 }
 
-/// An output of a derivation: `sha256:<hex>!<output>`.
+/// Which derivation, for a realisation.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DrvId {
+    /// Hash modulo, see [`crate::derivation::Modulo::output_hash`]: Nix 2.4 to 2.34.
+    Modulo(Hash),
+    /// Path of the resolved derivation, see [`crate::derivation::Resolved`]: since Nix 2.35.
+    Resolved(StorePath),
+}
+
+/// `sha256:<hex>`, or the base name of a `.drv`.
+impl FromStr for DrvId {
+    type Err = RealisationError;
+
+    fn from_str(text: &str) -> Result<Self, RealisationError> {
+        if text.contains(':') {
+            return Ok(Self::Modulo(Hash::parse(text, None)?));
+        }
+        let path = StorePath::from_base_name(text.as_bytes())?;
+        match path.is_derivation() {
+            true => Ok(Self::Resolved(path)),
+            false => Err(RealisationError::Id(shown(text))),
+        }
+    }
+}
+
+impl fmt::Display for DrvId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Modulo(hash) => write!(f, "{}:{}", hash.algo().name(), hash.hex()),
+            Self::Resolved(path) => f.write_str(path.base_name()),
+        }
+    }
+}
+
+/// An output of a derivation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DrvOutput {
-    /// Hash modulo of the derivation, see [`crate::derivation::Modulo::output_hash`].
-    pub drv_hash: Hash,
+    /// Which derivation.
+    pub drv: DrvId,
     /// Name of the output.
     pub output: String,
 }
 
+impl DrvOutput {
+    /// An output of the resolved derivation with that path.
+    ///
+    /// # Errors
+    /// [`RealisationError::Id`] when the path is not a derivation's or the name cannot be an output's.
+    pub fn of_path(drv: StorePath, output: String) -> Result<Self, RealisationError> {
+        if !drv.is_derivation() || !is_valid_name(output.as_bytes()) {
+            return Err(RealisationError::Id(shown(&format!("{drv}^{output}"))));
+        }
+        let drv = DrvId::Resolved(drv);
+        Ok(Self { drv, output })
+    }
+}
+
+/// `sha256:<hex>!<output>`, the only form that Nix has for it as one text.
 impl FromStr for DrvOutput {
     type Err = RealisationError;
 
@@ -61,9 +111,9 @@ impl FromStr for DrvOutput {
         let (hash, output) = text
             .split_once('!')
             .filter(|(_, output)| is_valid_name(output.as_bytes()))
-            .ok_or_else(|| RealisationError::Id(text.escape_debug().take(300).collect()))?;
+            .ok_or_else(|| RealisationError::Id(shown(text)))?;
         Ok(Self {
-            drv_hash: Hash::parse(hash, None)?,
+            drv: DrvId::Modulo(Hash::parse(hash, None)?),
             output: output.to_owned(),
         })
     }
@@ -71,14 +121,12 @@ impl FromStr for DrvOutput {
 
 impl fmt::Display for DrvOutput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}!{}",
-            self.drv_hash.algo().name(),
-            self.drv_hash.hex(),
-            self.output
-        )
+        write!(f, "{}!{}", self.drv, self.output)
     }
+}
+
+fn shown(text: &str) -> String {
+    text.escape_debug().take(300).collect()
 }
 
 /// The path that an output got.
@@ -95,7 +143,18 @@ pub struct Realisation {
 }
 
 impl Realisation {
-    /// Reads the JSON; a signature may be text or, from newer versions, an object.
+    /// Without signatures.
+    #[must_use]
+    pub const fn unsigned(id: DrvOutput, out_path: StorePath) -> Self {
+        Self {
+            id,
+            out_path,
+            signatures: BTreeSet::new(),
+            dependent_realisations: BTreeMap::new(),
+        }
+    }
+
+    /// Reads the JSON of either form; a signature may be text or, from newer versions, an object.
     ///
     /// # Errors
     /// [`RealisationError`] names the field.
@@ -104,17 +163,12 @@ impl Realisation {
             return Err(RealisationError::TooLarge(bytes.len()));
         }
         let json = Json::parse(bytes)?;
-        let text = |field: &'static str| {
-            json.get(field)
-                .and_then(Json::as_str)
-                .ok_or(RealisationError::Field {
-                    field,
-                    expected: "a string",
-                })
+        let (id, value) = match (json.get("key"), json.get("value")) {
+            (Some(key), Some(value)) => (resolved_id(key)?, value),
+            _ => (text(&json, "id")?.parse()?, &json),
         };
-        let id = text("id")?.parse()?;
-        let out_path = StorePath::from_base_name(text("outPath")?.as_bytes())?;
-        let signatures = match json.get("signatures") {
+        let out_path = StorePath::from_base_name(text(value, "outPath")?.as_bytes())?;
+        let signatures = match value.get("signatures") {
             None => BTreeSet::new(),
             Some(Json::Array(items)) => items.iter().map(signature).collect::<Result<_, _>>()?,
             Some(_) => {
@@ -149,16 +203,14 @@ impl Realisation {
     /// The JSON, compact; signatures as text.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let mut members = self.unsigned();
         let signatures = self.signatures.iter().map(|s| Json::from(s.to_string()));
-        members.insert("signatures".to_owned(), signatures.collect());
-        Json::Object(members).dump()
+        self.json(Some(signatures.collect())).dump()
     }
 
     /// What signatures are made over: the JSON without them.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        Json::Object(self.unsigned()).dump()
+        self.json(None).dump()
     }
 
     /// The first of these keys that has signed this realisation.
@@ -171,17 +223,48 @@ impl Realisation {
         })
     }
 
-    fn unsigned(&self) -> BTreeMap<String, Json> {
-        let dependent = self
-            .dependent_realisations
-            .iter()
-            .map(|(id, path)| (id.to_string(), Json::from(path.base_name())));
-        BTreeMap::from([
-            ("dependentRealisations".to_owned(), dependent.collect()),
-            ("id".to_owned(), Json::from(self.id.to_string())),
-            ("outPath".to_owned(), Json::from(self.out_path.base_name())),
-        ])
+    fn json(&self, signatures: Option<Json>) -> Json {
+        let member = |name: &str, value: Json| (name.to_owned(), value);
+        let path = member("outPath", Json::from(self.out_path.base_name()));
+        let signatures = signatures.map(|s| member("signatures", s));
+        let value = std::iter::once(path).chain(signatures);
+        Json::Object(match &self.id.drv {
+            DrvId::Modulo(_) => {
+                let dependent = self
+                    .dependent_realisations
+                    .iter()
+                    .map(|(id, path)| (id.to_string(), Json::from(path.base_name())));
+                let dependent = member("dependentRealisations", dependent.collect());
+                let id = member("id", Json::from(self.id.to_string()));
+                value.chain([dependent, id]).collect()
+            }
+            DrvId::Resolved(drv) => {
+                let key = [
+                    member("drvPath", Json::from(drv.base_name())),
+                    member("outputName", Json::from(self.id.output.as_str())),
+                ];
+                [
+                    member("key", key.into_iter().collect()),
+                    member("value", value.collect()),
+                ]
+                .into()
+            }
+        })
     }
+}
+
+fn text<'j>(json: &'j Json, field: &'static str) -> Result<&'j str, RealisationError> {
+    json.get(field)
+        .and_then(Json::as_str)
+        .ok_or(RealisationError::Field {
+            field,
+            expected: "a string",
+        })
+}
+
+fn resolved_id(key: &Json) -> Result<DrvOutput, RealisationError> {
+    let drv = StorePath::from_base_name(text(key, "drvPath")?.as_bytes())?;
+    DrvOutput::of_path(drv, text(key, "outputName")?.to_owned())
 }
 
 fn signature(json: &Json) -> Result<Signature, RealisationError> {

@@ -1,6 +1,10 @@
+//! Rewriting of paths that are known only after a build.
+//!
 //! Placeholders: what stands for an output path before it is known, and how it is replaced.
 
 use memchr::memmem;
+
+pub use crate::rewrite_stream::{HashModuloSelf, HashRewriter, MAX_SELF_REFERENCES, TooManySelfReferences};
 
 use crate::path::output_path_name;
 use crate::{Hash, PathError, StorePath, base32};

@@ -8,7 +8,7 @@
 
 mod shared;
 
-use firn_nix::realisation::{DrvOutput, Realisation};
+use firn_nix::realisation::{DrvId, DrvOutput, Realisation};
 use firn_nix::signature::SecretKey;
 
 const SMALL: &str = r#"{"dependentRealisations":{"sha256:6f869f9ea2823bda165e06076fd0de4366dead2c0e8d2dbbad277d4f15c373f5!quux":"g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-foo"},"id":"sha256:15e3c560894cbb27085cf65b5a2ecb18488c999497f4531b6907a7581ce6d527!baz","outPath":"g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-foo","signatures":[]}"#;
@@ -46,6 +46,50 @@ fn golden_texts() {
     for id in strings(&std::fs::read(folder.join("drv-output.bin")).unwrap()) {
         let id = String::from_utf8(id).unwrap();
         assert_eq!(id.parse::<DrvOutput>().unwrap().to_string(), id);
+    }
+}
+
+/// The form since Nix 2.35, in which the derivation is named by its path.
+#[test]
+fn golden_texts_with_paths() {
+    let Some(folder) = shared::folder("vectors/nix/realisation") else {
+        return;
+    };
+    let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
+    for case in ["simple", "with-signature"] {
+        let realisation = Realisation::parse(read(&format!("{case}.json")).as_bytes()).unwrap();
+        let DrvId::Resolved(drv) = &realisation.id.drv else {
+            panic!()
+        };
+        assert_eq!(drv.name(), "bar.drv");
+        assert_eq!(
+            realisation.fingerprint(),
+            read(&format!("{case}-fingerprint.txt")).trim_end()
+        );
+        let again = Realisation::parse(realisation.to_json().as_bytes()).unwrap();
+        assert_eq!(again, realisation);
+        assert_eq!(realisation.signatures.len(), usize::from(case != "simple"));
+    }
+    let texts = ["with-signature", "with-signature-unstructured"]
+        .map(|file| Realisation::parse(read(&format!("{file}.json")).as_bytes()).unwrap());
+    assert_eq!(texts[0], texts[1]);
+}
+
+#[test]
+fn names_of_derivations() {
+    for text in [
+        "sha256:15e3c560894cbb27085cf65b5a2ecb18488c999497f4531b6907a7581ce6d527",
+        "g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-foo.drv",
+    ] {
+        assert_eq!(text.parse::<DrvId>().unwrap().to_string(), text);
+    }
+    for text in [
+        "",
+        "sha256:1",
+        "g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-foo",
+        "/nix/store/x.drv",
+    ] {
+        assert!(text.parse::<DrvId>().is_err(), "{text}");
     }
 }
 

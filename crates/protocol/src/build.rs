@@ -112,8 +112,10 @@ pub struct BuiltOutput {
     pub drv_hash: String,
     /// Where it is.
     pub out_path: StorePath,
-    /// `name:base64` each.
+    /// `name:base64` each, over the realisation that names the derivation by its hash.
     pub signatures: BTreeSet<String>,
+    /// Those over the realisation that names the derivation by its path.
+    pub path_signatures: BTreeSet<String>,
 }
 
 /// What a client is told of a build.

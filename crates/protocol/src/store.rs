@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
+use firn_nix::realisation::{DrvOutput, Realisation};
 use firn_nix::{BasicDerivation, CaMethod, HashAlgo, PathInfo, StorePath};
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
@@ -195,6 +196,18 @@ pub trait Store: Send + Sync + 'static {
         &self,
         path: StorePath,
         signatures: BTreeSet<String>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The path that an output got, as far as the account may believe it; only of paths that are valid.
+    fn query_realisation(
+        &self,
+        id: DrvOutput,
+    ) -> impl Future<Output = Result<Option<Realisation>, StoreError>> + Send;
+
+    /// Notes which path an output got. The path must be valid.
+    fn register_realisation(
+        &self,
+        realisation: Realisation,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Makes sure that a path is valid, fetching it if need be.

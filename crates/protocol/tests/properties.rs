@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use firn_nix::realisation::{DrvId, DrvOutput, Realisation};
 use firn_nix::{
     BasicDerivation, CaMethod, ContentAddress, DerivationOutput, Hash, HashAlgo, NarHash, PathInfo, StorePath,
 };
@@ -122,6 +123,15 @@ fn limits() -> impl Strategy<Value = BuildOptions> {
     })
 }
 
+/// In the form that all versions have.
+fn realisation() -> impl Strategy<Value = Realisation> {
+    (any::<[u8; 32]>(), "[a-z]{1,9}", path()).prop_map(|(hash, output, out_path)| {
+        let hash = Hash::new(firn_nix::HashAlgo::Sha256, &hash).unwrap();
+        let drv = DrvId::Modulo(hash);
+        Realisation::unsigned(DrvOutput { drv, output }, out_path)
+    })
+}
+
 fn worker_request() -> impl Strategy<Value = Request> {
     prop_oneof![
         path().prop_map(Request::QueryReferrers),
@@ -129,7 +139,6 @@ fn worker_request() -> impl Strategy<Value = Request> {
         path().prop_map(Request::AddBuildLog),
         limits().prop_map(Request::SetOptions),
         targets().prop_map(Request::QueryMissing),
-        bytes().prop_map(Request::QueryRealisation),
         path_info().prop_map(Request::AddToStoreNar),
         paths().prop_map(Request::QuerySubstitutablePathInfos),
         (targets(), mode()).prop_map(|(t, m)| Request::BuildPathsWithResults(t, m)),
@@ -155,7 +164,8 @@ fn worker_request() -> impl Strategy<Value = Request> {
                 })
             }),
         Just(Request::CollectGarbage),
-        Just(Request::RegisterDrvOutput),
+        realisation().prop_map(Request::RegisterDrvOutput),
+        realisation().prop_map(|r| Request::QueryRealisation(r.id)),
         Just(Request::AddPermRoot),
         Just(Request::VerifyStore),
     ]
@@ -193,7 +203,7 @@ prop_compose! {
         let built_outputs: BTreeMap<String, BuiltOutput> = outputs
             .into_iter()
             .map(|(name, (out_path, signatures))| {
-                (name, BuiltOutput { drv_hash: "ab".repeat(32), out_path, signatures })
+                (name, BuiltOutput { drv_hash: "ab".repeat(32), out_path, signatures, path_signatures: BTreeSet::new() })
             })
             .collect();
         let [times_built, start_time, stop_time] = numbers;
@@ -294,6 +304,17 @@ proptest! {
         let mut e = Encoder::default();
         e.build_result(&result, format);
         let limits = WireLimits::default();
+        let found = now(Decoder::new(&mut e.as_bytes(), &limits).build_result(format)).unwrap();
+        prop_assert_eq!(&found, &result);
+        // With paths, what is said in the other form is left out.
+        let format = Version::NEWEST.with_realisation_paths().result_format();
+        let mut result = result;
+        for output in result.built_outputs.values_mut() {
+            output.drv_hash.clear();
+            output.path_signatures = std::mem::take(&mut output.signatures);
+        }
+        let mut e = Encoder::default();
+        e.build_result(&result, format);
         let found = now(Decoder::new(&mut e.as_bytes(), &limits).build_result(format)).unwrap();
         prop_assert_eq!(found, result);
     }

@@ -1,8 +1,7 @@
 //! Recorded values of Nix's own unit tests: read and written in every version that a session speaks.
 //!
-//! Not applicable: `*-realisation-with-path-not-hash`, `*-2.8` and `serve-protocol/build-result-2.7-compat` (features and a version
-//! that are not offered), `realisation*`, `drv-output*`, `unkeyed-realisation*` on their own (a session carries realisations only
-//! inside build results), `*valid-path-info-1.15` (before the oldest version that is served).
+//! Not applicable: `serve-protocol/build-result-2.7-compat` (written by servers that do not know the derivation's hash) and the
+//! serve protocol's realisations on their own (no command has them), `*valid-path-info-1.15` (before the oldest version that is served).
 
 #![expect(clippy::unwrap_used, reason = "a test shows by panicking what is wrong")]
 
@@ -10,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use firn_nix::{ContentAddress, Hash, NarHash, PathInfo, StorePath};
-use firn_protocol::codec::{format_derived_path, parse_derived_path};
+use firn_protocol::codec::{RealisationForm, format_derived_path, parse_derived_path};
 use firn_protocol::serve::{self, ServeBuildOptions};
 use firn_protocol::wire::{Decoder, Encoder, WireLimits};
 use firn_protocol::worker::{self, Version};
@@ -116,14 +115,11 @@ fn build_result(value: &Value) -> BuildResult {
         .into_iter()
         .flatten()
     {
-        let id = output["id"].as_str().unwrap();
-        let drv_hash = id
-            .strip_prefix("sha256:")
-            .unwrap()
-            .split_once('!')
-            .unwrap()
-            .0
-            .to_owned();
+        // Where derivations are named by their paths, the hash is not there.
+        let drv_hash = output["id"].as_str().map_or_else(String::new, |id| {
+            let hash = id.strip_prefix("sha256:").unwrap();
+            hash.split_once('!').unwrap().0.to_owned()
+        });
         let signatures: BTreeSet<String> = output["signatures"]
             .as_array()
             .unwrap()
@@ -137,6 +133,7 @@ fn build_result(value: &Value) -> BuildResult {
                 drv_hash,
                 out_path,
                 signatures,
+                path_signatures: BTreeSet::new(),
             },
         );
     }
@@ -279,6 +276,14 @@ async fn build_results() {
             |e, v| e.build_result(v, format)
         );
     }
+    let format = Version::NEWEST.with_realisation_paths().result_format();
+    both_ways!(
+        dir,
+        "build-result-realisation-with-path-not-hash",
+        build_result,
+        |d| d.build_result(format).await.unwrap(),
+        |e, v| e.build_result(v, format)
+    );
     let format = Version::new(29).result_format();
     both_ways!(
         dir,
@@ -293,7 +298,7 @@ async fn build_results() {
             .build_result(&v.1, format)
     );
     let dir = &vectors.join("serve-protocol");
-    for minor in [2, 3, 6] {
+    for minor in [2, 3, 6, 8] {
         let format = serve::Version::new(minor).result_format();
         both_ways!(
             dir,
@@ -323,6 +328,59 @@ async fn build_results_of_newer_servers() {
     let outputs = last.unwrap().built_outputs;
     assert_eq!(outputs["foo"].out_path, support::path("foo"));
     assert_eq!(outputs["foo"].drv_hash, "0".repeat(64));
+}
+
+#[tokio::test]
+async fn realisations() {
+    let Some(vectors) = support::shared_vectors() else {
+        return;
+    };
+    let read = |name: &str| std::fs::read(vectors.join("worker-protocol").join(name)).unwrap();
+    let limits = WireLimits::default();
+    for (file, with_paths, count) in [
+        ("drv-output.bin", false, 2),
+        ("drv-output-realisation-with-path-not-hash.bin", true, 2),
+    ] {
+        let raw = read(file);
+        let (mut source, mut e) = (raw.as_slice(), Encoder::default());
+        for _ in 0..count {
+            let id = Decoder::new(&mut source, &limits).drv_output(with_paths).await;
+            e.drv_output(&id.unwrap());
+        }
+        assert!(source.is_empty());
+        assert_eq!(e.as_bytes(), raw, "{file}");
+    }
+    for (file, form, count) in [
+        ("realisation.bin", RealisationForm::Json, 2),
+        ("realisation-with-deps.bin", RealisationForm::Json, 1),
+        (
+            "realisation-realisation-with-path-not-hash.bin",
+            RealisationForm::Fields,
+            1,
+        ),
+    ] {
+        let raw = read(file);
+        let mut source = raw.as_slice();
+        for _ in 0..count {
+            let found = Decoder::new(&mut source, &limits)
+                .realisation(form)
+                .await
+                .unwrap();
+            let mut e = Encoder::default();
+            e.realisation(&found, form);
+            if form == RealisationForm::Fields {
+                assert_eq!(e.as_bytes(), raw, "{file}");
+                let mut e = Encoder::default();
+                e.unkeyed_realisation(&found);
+                let unkeyed = read("unkeyed-realisation-realisation-with-path-not-hash.bin");
+                assert_eq!(e.as_bytes(), unkeyed);
+            }
+            // Signatures may be objects in what is read; they are written as text.
+            let again = Decoder::new(&mut e.as_bytes(), &limits).realisation(form).await;
+            assert_eq!(again.unwrap(), found, "{file}");
+        }
+        assert!(source.is_empty());
+    }
 }
 
 #[tokio::test]

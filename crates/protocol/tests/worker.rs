@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use firn_nix::realisation::{DrvOutput, Realisation};
+use firn_nix::signature::SecretKey;
 use firn_nix::{BasicDerivation, CaMethod, DerivationOutput, HashAlgo};
+use firn_protocol::codec::RealisationForm;
 use firn_protocol::wire::{Decoder, Encoder, WireLimits};
 use firn_protocol::worker::{self, AddToStore, Field, Op, Request, StderrMessage, Version};
 use firn_protocol::{BuildMode, BuildOptions, BuildStatus, DerivedPath, SessionError};
@@ -770,8 +773,8 @@ async fn every_plain_operation_is_answered() {
             Request::AddSignatures(a(), BTreeSet::from(["k:c2ln".to_owned()])),
             Request::QueryMissing(vec![DerivedPath::Opaque(path("none"))]),
             Request::QueryDerivationOutputMap(a()),
-            Request::RegisterDrvOutput,
-            Request::QueryRealisation(b"sha256:00!out".to_vec()),
+            Request::QueryRealisation(drv_output()),
+            Request::RegisterDrvOutput(Realisation::unsigned(drv_output(), a())),
             Request::AddPermRoot,
         ];
         for request in requests {
@@ -779,10 +782,7 @@ async fn every_plain_operation_is_answered() {
             let mut client = Client::connect(&store, version).await;
             client.request(&request).await;
             let last = client.messages().await.pop().unwrap();
-            let refused = matches!(
-                request.op(),
-                Op::CollectGarbage | Op::RegisterDrvOutput | Op::AddPermRoot
-            );
+            let refused = matches!(request.op(), Op::CollectGarbage | Op::AddPermRoot);
             assert_eq!(
                 matches!(last, StderrMessage::Error(_)),
                 refused,
@@ -835,8 +835,66 @@ async fn skip_reply(client: &mut Client, request: &Request) {
             d.text("").await.unwrap();
             d.optional_path("").await.unwrap();
         }
+        Op::RegisterDrvOutput => {}
         _ => {
             d.u64("").await.unwrap();
         }
+    }
+}
+
+fn drv_output() -> DrvOutput {
+    format!("sha256:{}!out", "0".repeat(64)).parse().unwrap()
+}
+
+/// In every form: registered by a client, asked for by another one.
+#[tokio::test]
+async fn realisations() {
+    let store = MemoryStore::default();
+    store.insert_file(&path("a"), b"a");
+    let by_path = DrvOutput::of_path(path("x.drv"), "out".to_owned()).unwrap();
+    let key = SecretKey::from_seed("k", &[1; 32]).unwrap();
+    let mut signed = Realisation::unsigned(drv_output(), path("a"));
+    signed
+        .signatures
+        .insert(key.sign(signed.fingerprint().as_bytes()));
+    let mut resolved = Realisation::unsigned(by_path.clone(), path("a"));
+    resolved
+        .signatures
+        .insert(key.sign(resolved.fingerprint().as_bytes()));
+    for (version, known) in [
+        (Version::new(30), Realisation::unsigned(drv_output(), path("a"))),
+        (Version::new(34), signed.clone()),
+        (Version::NEWEST, signed),
+        (Version::NEWEST.with_realisation_paths(), resolved),
+    ] {
+        let mut client = Client::connect(&store, version).await;
+        for there in [false, true] {
+            client.request(&Request::QueryRealisation(known.id.clone())).await;
+            assert_eq!(client.messages().await, [StderrMessage::Last]);
+            let mut d = client.decoder();
+            assert_eq!(d.u64("").await.unwrap(), u64::from(there), "{version}");
+            if there {
+                match version.realisation_form() {
+                    RealisationForm::Names => assert_eq!(d.path("").await.unwrap(), path("a")),
+                    RealisationForm::Json => assert_eq!(d.text("").await.unwrap(), known.to_json()),
+                    RealisationForm::Fields => {
+                        assert_eq!(d.path("").await.unwrap(), path("a"));
+                        let signature = known.signatures.first().unwrap().to_string();
+                        assert_eq!(d.texts("").await.unwrap(), [signature].into());
+                    }
+                }
+                continue;
+            }
+            client.request(&Request::RegisterDrvOutput(known.clone())).await;
+            assert_eq!(client.messages().await, [StderrMessage::Last]);
+        }
+        store.state().realisations.clear();
+        let nowhere = Realisation::unsigned(known.id.clone(), path("none"));
+        client.request(&Request::RegisterDrvOutput(nowhere)).await;
+        assert!(matches!(
+            client.messages().await.pop(),
+            Some(StderrMessage::Error(_))
+        ));
+        client.close().await.unwrap();
     }
 }

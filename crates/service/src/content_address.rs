@@ -1,22 +1,20 @@
 //! Content addresses are recomputed, never believed.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use firn_content::Staged;
-use firn_nix::{CaMethod, HashAlgo, PathInfo, StorePath};
+use firn_nix::rewrite::HashModuloSelf;
+use firn_nix::{CaMethod, Hash, HashAlgo, PathInfo, StorePath};
 use firn_protocol::StoreError;
 
 /// Checks the content address that an uploaded path claims: its hash against the bytes, and the path against the hash.
 pub(crate) fn check(info: &PathInfo, staged: &Staged) -> Result<(), StoreError> {
     let Some(ca) = info.ca else { return Ok(()) };
     check_path(info)?;
-    let to_itself = info.references.contains(&info.path);
     let got = match ca.method {
-        CaMethod::Nar if to_itself => {
-            return Err(refused(
-                info,
-                "content-addressed paths that refer to themselves are not supported yet",
-            ));
-        }
-        CaMethod::Nar if ca.hash.algo() == HashAlgo::Sha256 => staged.hash().to_hash(),
+        // What mentions its own path, which follows from this hash, has it only modulo itself.
+        CaMethod::Nar if staged.hash().to_hash() == ca.hash => ca.hash,
+        CaMethod::Nar => modulo_itself(info, ca.hash.algo(), staged)?,
         CaMethod::Text | CaMethod::Flat => tokio::task::block_in_place(|| staged.hash_file(ca.hash.algo()))
             .map_err(|_| {
             refused(
@@ -24,7 +22,7 @@ pub(crate) fn check(info: &PathInfo, staged: &Staged) -> Result<(), StoreError> 
                 "it is not a single file without the executable bit, as its content address demands",
             )
         })?,
-        CaMethod::Nar | CaMethod::Git => {
+        CaMethod::Git => {
             return Err(refused(
                 info,
                 &format!(
@@ -41,6 +39,19 @@ pub(crate) fn check(info: &PathInfo, staged: &Staged) -> Result<(), StoreError> 
         ));
     }
     Ok(())
+}
+
+/// The hash of a NAR in which the path's own hash part counts as nothing.
+fn modulo_itself(info: &PathInfo, algo: HashAlgo, staged: &Staged) -> Result<Hash, StoreError> {
+    let hash = Arc::new(Mutex::new(HashModuloSelf::new(algo, &info.path)));
+    let seen = Arc::clone(&hash);
+    let observer = Box::new(move |bytes: &[u8]| {
+        seen.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+    });
+    tokio::task::block_in_place(|| staged.observe(observer)).map_err(|e| refused(info, &e.to_string()))?;
+    let hash = Arc::into_inner(hash).ok_or_else(|| refused(info, "its hash was not computed"))?;
+    let hash = hash.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
+    hash.map_err(|e| refused(info, &e.to_string()))
 }
 
 /// Checks the path against the content address that it claims, without the bytes.

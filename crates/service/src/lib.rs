@@ -28,6 +28,7 @@ mod patience;
 mod places;
 pub mod ports;
 mod queue;
+mod realisations;
 mod realise;
 mod refuse;
 mod reserve;

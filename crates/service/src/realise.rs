@@ -1,5 +1,6 @@
 //! One request for one derivation: down the reuse ladder, and what the client is told.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,9 @@ use firn_core::{
     Rung, View, Why, decide, layered,
 };
 use firn_nix::{BasicDerivation, StorePath};
-use firn_protocol::{BuildMode, BuildOptions, BuildResult, BuildStatus, LogEvent, LogSink, StoreError};
+use firn_protocol::{
+    BuildMode, BuildOptions, BuildResult, BuildStatus, BuiltOutput, LogEvent, LogSink, StoreError,
+};
 
 use crate::lines::{Lines, event};
 use crate::log::{self, Log};
@@ -17,6 +20,7 @@ use crate::patience::Patience;
 use crate::ports::{
     Accounts as _, BuildRecord, Builds as _, FailureRecord, Job, Ports, RequestRecord, RunFailure,
 };
+use crate::realisations::FloatingOutputs;
 use crate::resolve::{ClosureError, failed};
 use crate::run::{Asked, Queued, lead, lead_check};
 use crate::running::{Finished, Interest};
@@ -38,6 +42,15 @@ pub(crate) struct Request {
     /// Whether the output paths follow from a graph that was checked down to content-addressed leaves, which the account has.
     pub(crate) sound: bool,
     pub(crate) log: LogSink,
+}
+
+/// Where the outputs of a derivation are before it is built.
+struct Known {
+    paths: BTreeMap<String, StorePath>,
+    /// Whether that is all of them.
+    all: bool,
+    /// What the client is told of those whose paths follow from their contents.
+    told: BTreeMap<String, BuiltOutput>,
 }
 
 /// How a request was answered.
@@ -107,11 +120,15 @@ impl<P: Ports> AccountStore<P> {
         let drv = std::mem::take(&mut request.drv);
         let request = &*request;
         let run_asked = request.mode != BuildMode::Normal;
-        // All outputs: those whose path is not known were refused.
-        let outputs: Vec<StorePath> = drv.outputs.values().filter_map(|o| o.path().cloned()).collect();
+        let floating = match FloatingOutputs::of(&request.drv_path, &drv) {
+            Ok(floating) => floating,
+            Err(e) => return Ok(rejected(format!("cannot build '{}': {e}", request.drv_path))),
+        };
+        let known = self.known(&drv, floating.as_ref()).await?;
+        let outputs: Vec<StorePath> = known.paths.values().cloned().collect();
         let mut valid = self.view(&outputs).await?;
         let mut fetched = false;
-        if !run_asked && !self.has_all(&valid, &outputs) && settings.substitute {
+        if !run_asked && known.all && !self.has_all(&valid, &outputs) && settings.substitute {
             let missing = outputs.iter().filter(|p| valid.get(p).is_none()).cloned();
             if self.substitute(missing.collect()).await? {
                 fetched = true;
@@ -119,12 +136,14 @@ impl<P: Ports> AccountStore<P> {
             }
         }
         if decide(Facts {
-            outputs_valid: self.has_all(&valid, &outputs),
+            outputs_valid: known.all && self.has_all(&valid, &outputs),
             run_asked,
             ..Facts::default()
         }) == Reuse::View
         {
-            return self.answer_from_view(request, &valid, &outputs, fetched).await;
+            let mut answer = self.answer_from_view(request, &valid, &outputs, fetched).await?;
+            answer.result.built_outputs = known.told;
+            return Ok(answer);
         }
 
         let terms = self.terms().await?;
@@ -154,11 +173,12 @@ impl<P: Ports> AccountStore<P> {
             Err(_) => class.clone(),
         };
         let mapping = InputMapping::new(inputs.shared_objects());
-        let key = BuildKey::new(&drv, &mapping, &class);
+        let key = BuildKey::new(shown(&request.drv_path), &drv, &mapping, &class);
         let asked = Asked {
             key,
             inputs: inputs.choices().map(|(_, choice)| choice.candidate.id).collect(),
             sharing: terms.sharing(),
+            floating,
             ground: self.ground_of(&drv, request.sound, &inputs, &around).await?,
             urgency: request.urgency,
             share: settings.share(),
@@ -173,7 +193,7 @@ impl<P: Ports> AccountStore<P> {
             limits: self.house.settings.limits,
         };
         if run_asked {
-            return self.check(request, asked, job, &valid).await;
+            return self.check(request, asked, job, &known.paths, &valid).await;
         }
         if let Some(record) = self
             .house
@@ -242,6 +262,29 @@ impl<P: Ports> AccountStore<P> {
         if let Some(line) = lines.rest() {
             say(request, event(request.number, line)).await;
         }
+    }
+
+    /// Where the outputs are, as far as that is known before a build. Those that depend on what is not built yet were refused.
+    async fn known(
+        &self,
+        drv: &BasicDerivation,
+        floating: Option<&FloatingOutputs>,
+    ) -> Result<Known, StoreError> {
+        let told = match floating {
+            Some(floating) => self.known_outputs(floating).await?,
+            None => BTreeMap::new(),
+        };
+        let stated = drv.outputs.iter();
+        let stated = stated.filter_map(|(name, output)| Some((name.clone(), output.path()?.clone())));
+        let realised = told
+            .iter()
+            .map(|(name, output)| (name.clone(), output.out_path.clone()));
+        let paths: BTreeMap<String, StorePath> = stated.chain(realised).collect();
+        Ok(Known {
+            all: paths.len() == drv.outputs.len(),
+            paths,
+            told,
+        })
     }
 
     /// Whether the view has all of them, bytes and all. A lost content comes back when it is built again.
@@ -478,6 +521,14 @@ impl<P: Ports> AccountStore<P> {
             .record_claims(self.account.id, &claims.into(), Vec::new(), KeyId(0))
             .await
             .map_err(failed)?;
+        let told = match &asked.floating {
+            Some(floating) => {
+                let outputs = record.outputs.iter();
+                let built = outputs.map(|(name, output)| (name.clone(), output.object.path.clone()));
+                self.record_outputs(floating, &built.collect()).await?
+            }
+            None => BTreeMap::new(),
+        };
         let name = shown(&request.drv_path);
         let reason = match rung {
             Rung::Built => format!(
@@ -490,6 +541,7 @@ impl<P: Ports> AccountStore<P> {
             }
         };
         let mut result = BuildResult::new(BuildStatus::Built, "");
+        result.built_outputs = told;
         result.times_built = 1;
         result.start_time = record.run.started;
         result.stop_time = record.run.stopped;
@@ -509,6 +561,7 @@ impl<P: Ports> AccountStore<P> {
         request: &Request,
         asked: Asked,
         job: Job,
+        known: &BTreeMap<String, StorePath>,
         valid: &View,
     ) -> Result<Answer, StoreError> {
         let ticket = self.house.ticket(&asked, &job).await;
@@ -539,15 +592,15 @@ impl<P: Ports> AccountStore<P> {
                 return Ok(failed_run(request, interest.drv_path(), &failure));
             }
         };
-        let differing = record.outputs.values().find(|output| {
-            valid
-                .get(&output.object.path)
-                .is_some_and(|c| c.object().content != output.object.content)
-        });
+        let before = |name: &String| known.get(name).and_then(|path| valid.get(path));
+        let differing = record
+            .outputs
+            .iter()
+            .find(|(name, output)| before(name).is_some_and(|c| c.object().content != output.object.content));
         match differing {
             None => self.succeed(request, &alone, Rung::Built, &record).await,
-            Some(output) => {
-                let before = valid.get(&output.object.path).map(|c| c.object().content);
+            Some((name, output)) => {
+                let before = before(name).map(|c| c.object().content);
                 let places = match before {
                     Some(before) => self.house.places(before, output.object.content).await,
                     None => String::new(),

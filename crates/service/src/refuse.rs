@@ -1,9 +1,12 @@
 //! Requests that are refused before anything is looked up.
 
 use firn_nix::derivation::{DerivationKind, DerivationOptions};
-use firn_nix::{BasicDerivation, DerivationOutput, PathError, StorePath};
+use firn_nix::{BasicDerivation, CaMethod, DerivationOutput, PathError, StorePath};
 
 use crate::Settings;
+
+/// The system feature that builds of content-addressed outputs ask for; every builder has it.
+const CA_DERIVATIONS: &str = "ca-derivations";
 
 /// The builder that needs the network for what it is.
 const FETCH: &str = "builtin:fetchurl";
@@ -18,10 +21,12 @@ pub(crate) fn builtin(drv: &BasicDerivation) -> Option<String> {
 /// Why this derivation cannot be built here, with the next step; `None` when it can.
 pub(crate) fn refusal(drv_path: &StorePath, drv: &BasicDerivation, settings: &Settings) -> Option<String> {
     let kind = match drv.check(drv_path) {
-        Ok(kind @ (DerivationKind::InputAddressed | DerivationKind::Fixed)) => kind,
-        Ok(DerivationKind::Floating | DerivationKind::Deferred) => {
+        Ok(kind @ (DerivationKind::InputAddressed | DerivationKind::Fixed | DerivationKind::Floating)) => {
+            kind
+        }
+        Ok(DerivationKind::Deferred) => {
             return Some(format!(
-                "cannot build '{drv_path}': content-addressed derivations are not supported yet"
+                "cannot build '{drv_path}': the paths of its outputs depend on content-addressed inputs that are not resolved"
             ));
         }
         Ok(DerivationKind::Impure) => {
@@ -31,6 +36,11 @@ pub(crate) fn refusal(drv_path: &StorePath, drv: &BasicDerivation, settings: &Se
         }
         Err(e) => return Some(format!("cannot build '{drv_path}': {e}")),
     };
+    if let Some(method) = drv.outputs.values().find_map(unsupported) {
+        return Some(format!(
+            "cannot build '{drv_path}': content addresses of the form '{method}' are not supported"
+        ));
+    }
     let options = match DerivationOptions::of(drv) {
         Ok(options) => options,
         Err(e) => return Some(format!("cannot build '{drv_path}': {e}")),
@@ -64,7 +74,7 @@ pub(crate) fn refusal(drv_path: &StorePath, drv: &BasicDerivation, settings: &Se
         .required_system_features
         .iter()
         .map(|feature| feature.escape_ascii().to_string())
-        .filter(|feature| !settings.features.contains(feature))
+        .filter(|feature| feature != CA_DERIVATIONS && !settings.features.contains(feature))
         .collect();
     (!missing.is_empty()).then(|| {
         format!(
@@ -73,6 +83,17 @@ pub(crate) fn refusal(drv_path: &StorePath, drv: &BasicDerivation, settings: &Se
             settings.features.iter().cloned().collect::<Vec<_>>().join(", ")
         )
     })
+}
+
+/// How an output is to be hashed, if that cannot be done.
+fn unsupported(output: &DerivationOutput) -> Option<String> {
+    match output {
+        DerivationOutput::Floating {
+            method: CaMethod::Git,
+            algo,
+        } => Some(format!("{}{}", CaMethod::Git.prefix(), algo.name())),
+        _ => None,
+    }
 }
 
 /// States the path of a fixed output that the client left out. It follows from the derivation's name, which the build key does not

@@ -16,6 +16,7 @@ use crate::ports::{
     OutputRecord, Ports, RunFailure, RunRecord,
 };
 use crate::queue::Place;
+use crate::realisations::FloatingOutputs;
 use crate::reserve;
 use crate::running::{Finished, Lead};
 use crate::terms::Sharing;
@@ -52,6 +53,8 @@ pub(crate) struct Asked {
     /// Numbers of the objects of the whole input closure.
     pub(crate) inputs: BTreeSet<ObjectId>,
     pub(crate) sharing: Sharing,
+    /// The outputs, where their paths follow from their contents.
+    pub(crate) floating: Option<FloatingOutputs>,
     /// What its result is grounded in.
     pub(crate) ground: Option<Ground>,
     /// See [`Request`](crate::realise::Request).

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use firn_content::{FlatOptions, IngestOptions};
 use firn_core::{Choice, Claim, Effective, Object, Origin, View, Witness};
+use firn_nix::realisation::{DrvOutput, Realisation};
 use firn_nix::{
     BasicDerivation, CaMethod, ContentAddress, Derivation, DerivationOutput, HashAlgo, PathInfo, StorePath,
 };
@@ -328,6 +329,15 @@ impl<P: Ports> Store for AccountStore<P> {
         signatures::check(&path, &all)?;
         claim.signatures = signatures;
         self.keep(Vec::new(), &[claim]).await
+    }
+
+    async fn query_realisation(&self, id: DrvOutput) -> Result<Option<Realisation>, StoreError> {
+        let mut found = self.realisations(std::slice::from_ref(&id)).await?;
+        Ok(found.remove(&id))
+    }
+
+    async fn register_realisation(&self, realisation: Realisation) -> Result<(), StoreError> {
+        self.register(realisation).await
     }
 
     async fn ensure_path(&self, path: StorePath) -> Result<(), StoreError> {

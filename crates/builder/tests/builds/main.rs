@@ -13,6 +13,7 @@ mod environment;
 mod failures;
 mod firn;
 mod fixed;
+mod floating;
 mod graphs;
 mod lives;
 mod machines;

@@ -100,6 +100,10 @@ impl Nix {
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("HOME", dir.join("home"))
             .env("NIX_CONF_DIR", dir.join("conf"))
+            .env(
+                "NIX_CONFIG",
+                "extra-experimental-features = nix-command ca-derivations",
+            )
             .current_dir(dir)
             .output()
             .unwrap()
@@ -228,7 +232,8 @@ impl Nix {
     }
 }
 
-fn outputs(path: &StorePath, drv: &Derivation) -> BTreeMap<String, StorePath> {
+/// The paths that a derivation states.
+pub fn outputs(path: &StorePath, drv: &Derivation) -> BTreeMap<String, StorePath> {
     let drv_name = path.derivation_name().unwrap();
     let path = |(name, output): (&String, &DerivationOutput)| {
         (name.clone(), output.known_path(drv_name, name).unwrap().unwrap())

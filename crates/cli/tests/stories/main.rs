@@ -11,6 +11,7 @@ mod binary_caches;
 mod build_logs;
 mod cancelled_builds;
 mod checked_builds;
+mod content_addressed;
 mod explained_builds;
 mod fixed_outputs;
 mod hostile_clients;

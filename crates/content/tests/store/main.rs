@@ -12,4 +12,5 @@ mod flat;
 mod ingest;
 mod installed_nix;
 mod properties;
+mod rewrite;
 mod walk;

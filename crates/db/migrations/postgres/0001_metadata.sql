@@ -132,6 +132,19 @@ CREATE TABLE open_signature (
 );
 CREATE INDEX open_signature_name ON open_signature (key_name, id);
 
+-- Which path an output got that is known only after a build, in the words of an account.
+CREATE TABLE realisation (
+    account    BIGINT           NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    drv        TEXT COLLATE "C" NOT NULL, -- sha256:<hex> of the derivation, or the base name of the resolved derivation
+    output     TEXT COLLATE "C" NOT NULL,
+    origin     TEXT             NOT NULL, -- built or uploaded
+    signed     BIGINT           NOT NULL, -- whether the text has signatures
+    registered BIGINT           NOT NULL,
+    text       TEXT             NOT NULL, -- Nix's JSON
+    PRIMARY KEY (account, drv, output, origin)
+);
+CREATE INDEX realisation_drv ON realisation (drv);
+
 -- Every run that succeeded, and every one that failed by its builder's own doing.
 CREATE TABLE build (
     id            BYTEA            NOT NULL PRIMARY KEY,                      -- UUID

@@ -132,6 +132,19 @@ CREATE TABLE open_signature (
 ) STRICT;
 CREATE INDEX open_signature_name ON open_signature (key_name, id);
 
+-- Which path an output got that is known only after a build, in the words of an account.
+CREATE TABLE realisation (
+    account    INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    drv        TEXT    NOT NULL,                       -- sha256:<hex> of the derivation, or the base name of the resolved derivation
+    output     TEXT    NOT NULL,
+    origin     TEXT    NOT NULL,                       -- built or uploaded
+    signed     INTEGER NOT NULL,                       -- whether the text has signatures
+    registered INTEGER NOT NULL,
+    text       TEXT    NOT NULL,                       -- Nix's JSON
+    PRIMARY KEY (account, drv, output, origin)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX realisation_drv ON realisation (drv);
+
 -- Every run that succeeded, and every one that failed by its builder's own doing.
 CREATE TABLE build (
     id            BLOB    NOT NULL PRIMARY KEY,        -- UUID

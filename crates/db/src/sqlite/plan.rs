@@ -11,8 +11,8 @@ use crate::driver::Driver as _;
 use crate::query::Query;
 use crate::shared::{self, Objects};
 use crate::{
-    claim_batch, counter, evidence, failures, history, objects, public_keys, recording, relations, requests,
-    results, runs, settings, usage, views,
+    claim_batch, counter, evidence, failures, history, objects, public_keys, realisations, recording,
+    relations, requests, results, runs, settings, usage, views,
 };
 
 /// What SQLite says it will do, one step a line.
@@ -87,6 +87,10 @@ async fn hot_queries_use_indices() {
         (
             views::referrers::<SqliteConnection>(&policy, path.hash_part()),
             vec!["SEARCH claim USING PRIMARY KEY (account=?)", object],
+        ),
+        (
+            realisations::of_drvs::<SqliteConnection>(&policy, list()),
+            vec!["SEARCH realisation USING INDEX realisation_drv (drv=?)"],
         ),
         (
             counter::epoch(),

@@ -1,16 +1,17 @@
 //! What cannot have been written is an error that says where, and not a panic.
 
-use firn_core::Trust;
+use firn_core::{Origin, Trust};
 use firn_service::ports::{Database, DatabaseError};
 
 use crate::backend::Bench;
+use crate::realisations::{id, says};
 use crate::sample::{
     Short as _, account, alone, build, claim, drv, failed, key, name, path, policy, public_key, request,
     ssh_key,
 };
 
 /// A change from outside, and what must be said of it: table, and a piece of the text.
-const CHANGES: [(&str, &str, &str); 36] = [
+const CHANGES: [(&str, &str, &str); 40] = [
     ("UPDATE claim SET origin = 'rumour'", "claim", "rumour"),
     ("UPDATE claim SET deriver = 'nonsense'", "claim", "deriver of "),
     ("UPDATE claim SET signatures = '[1]'", "claim", "signatures of "),
@@ -99,6 +100,26 @@ const CHANGES: [(&str, &str, &str); 36] = [
     ),
     ("UPDATE account SET created = -1", "account", "created of alice"),
     ("UPDATE ssh_key SET added = -1", "ssh_key", "added of SHA256:1"),
+    (
+        "UPDATE realisation SET text = '{}'",
+        "realisation",
+        "text of sha256:",
+    ),
+    (
+        "UPDATE realisation SET output = 'other'",
+        "realisation",
+        "is about sha256:",
+    ),
+    (
+        "UPDATE realisation SET origin = 'rumour'",
+        "realisation",
+        "rumour",
+    ),
+    (
+        "UPDATE realisation SET registered = -1",
+        "realisation",
+        "-1 is negative",
+    ),
 ];
 
 pub async fn named_by_table_and_row<D: Database>(bench: Bench<D>) {
@@ -115,6 +136,9 @@ pub async fn named_by_table_and_row<D: Database>(bench: Bench<D>) {
         db.record_failure(&failed(9, 9), alice, true).await.unwrap();
         db.record_request(&request(alice, 1, 1)).await.unwrap();
         db.requests(alice, 1).await.unwrap();
+        db.record_realisations(alice, &[says(2, "out", 1, Origin::Built, &[])])
+            .await
+            .unwrap();
         assert!(bench.execute(change).await > 0, "{change}");
 
         let errors = [
@@ -147,6 +171,9 @@ pub async fn named_by_table_and_row<D: Database>(bench: Bench<D>) {
                 .err(),
             db.usage(Some(alice), 0, 9_999).await.err(),
             db.usage(None, 0, 9_999).await.err(),
+            db.realisations(&alone(alice), &[id(2, "out"), id(2, "other")])
+                .await
+                .err(),
         ];
         let mut named = 0;
         for error in errors.into_iter().flatten() {

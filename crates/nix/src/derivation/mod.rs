@@ -9,6 +9,8 @@ mod check;
 mod modulo;
 mod options;
 mod output;
+mod resolve;
+mod scratch;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +21,7 @@ pub use check::{DerivationKind, InvalidDerivation, MAX_INPUTS, MAX_OUTPUTS, MAX_
 pub use modulo::{DrvHash, Modulo, ModuloError};
 pub use options::{DerivationOptions, OptionsError, OutputChecks, OutputReference, pass_as_file_name};
 pub use output::OutputFieldsError;
+pub use resolve::{ResolveError, Resolved};
 
 /// What is known of an output before the build.
 #[derive(Clone, Debug, PartialEq, Eq)]

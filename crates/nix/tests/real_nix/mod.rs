@@ -1,6 +1,7 @@
 //! Builds with the Nix of this machine, in a store of its own.
 
 #![expect(clippy::unwrap_used, reason = "a failed test is the point")]
+#![expect(dead_code, reason = "each test uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,11 +14,25 @@ const BUSYBOX: &str = "/bin/busybox";
 /// A Nix store in a temporary folder, with a shell to build with.
 pub struct Nix {
     root: tempfile::TempDir,
+    features: &'static str,
+}
+
+/// One output of [`Nix::graph`].
+pub struct Built {
+    /// The derivation as it was instantiated.
+    pub drv: StorePath,
+    /// Where the output is.
+    pub path: StorePath,
 }
 
 impl Nix {
     /// A new store; `None`, after saying why, where Nix cannot build.
     pub fn new() -> Option<Self> {
+        Self::with_features("")
+    }
+
+    /// With these experimental features besides `nix-command`.
+    pub fn with_features(features: &'static str) -> Option<Self> {
         if Command::new("nix-build").arg("--version").output().is_err() {
             eprintln!("skipped: no nix-build on this machine");
             return None;
@@ -29,6 +44,7 @@ impl Nix {
         }
         let nix = Self {
             root: tempfile::tempdir().unwrap(),
+            features,
         };
         let shell = nix.root.path().join("shell");
         std::fs::create_dir(&shell).unwrap();
@@ -52,7 +68,10 @@ impl Nix {
             .env("HOME", home)
             .env(
                 "NIX_CONFIG",
-                "build-users-group =\nsubstitute = false\nexperimental-features = nix-command\nsandbox = true",
+                format!(
+                    "build-users-group =\nsubstitute = false\nexperimental-features = nix-command {}\nsandbox = true",
+                    self.features
+                ),
             );
         command
     }
@@ -95,6 +114,84 @@ impl Nix {
             .map(|(o, v)| (o.clone(), v.path().unwrap().clone()))
             .collect();
         (drv, paths)
+    }
+
+    /// Builds these attributes of an expression in which `make name attributes script` makes a derivation whose script sees busybox
+    /// as `$bb`. By `<name>!<output>`.
+    pub fn graph(&self, expression: &str, attributes: &[&str]) -> BTreeMap<String, Built> {
+        let shell = self.root.path().join("shell");
+        let text = format!(
+            "let bb = builtins.path {{ path = {shell}; name = \"busybox\"; }};\n\
+             make = name: attributes: script: derivation ({{ inherit name; system = builtins.currentSystem;\n\
+             builder = \"${{bb}}/busybox\"; args = [ \"sh\" \"-e\" \"-c\" ''bb=${{bb}}/busybox; ${{script}}'' ]; }} // attributes);\n\
+             in {expression}",
+            shell = shell.display(),
+        );
+        let file = self.root.path().join("graph.nix");
+        std::fs::write(&file, text).unwrap();
+        let file = file.to_str().unwrap();
+        let mut all = BTreeMap::new();
+        for attribute in attributes {
+            let mut command = self.command("nix");
+            let built = command
+                .args(["build", "--json", "--no-link", "-f", file, attribute])
+                .output()
+                .unwrap();
+            assert!(built.status.success(), "{}", built.stderr.escape_ascii());
+            let json: serde_json::Value = serde_json::from_slice(&built.stdout).unwrap();
+            let path = |v: &serde_json::Value| StorePath::parse(v.as_str().unwrap().as_bytes()).unwrap();
+            let drv = path(&json[0]["drvPath"]);
+            let query = self
+                .command("nix-instantiate")
+                .args(["--eval", "--json", "--strict", file, "-A"])
+                .arg(format!("{attribute}.outputs"))
+                .output()
+                .unwrap();
+            let outputs: Vec<String> = if query.status.success() {
+                serde_json::from_slice(&query.stdout).unwrap()
+            } else {
+                vec!["out".to_owned()]
+            };
+            for output in outputs {
+                let built = self
+                    .command("nix")
+                    .args(["build", "--json", "--no-link", "-f", file])
+                    .arg(format!("{attribute}.{output}"))
+                    .output()
+                    .unwrap();
+                assert!(built.status.success(), "{}", built.stderr.escape_ascii());
+                let json: serde_json::Value = serde_json::from_slice(&built.stdout).unwrap();
+                let built = Built {
+                    drv: drv.clone(),
+                    path: path(&json[0]["outputs"][&output]),
+                };
+                all.insert(format!("{attribute}!{output}"), built);
+            }
+        }
+        all
+    }
+
+    /// The path that a realisation in this store has.
+    pub fn realisation(&self, id: &str) -> Option<StorePath> {
+        let file = self.root.path().join("store/nix/var/nix/db/db.sqlite");
+        let (hash, output) = id.split_once('!').unwrap();
+        let query = format!(
+            "select p.path from Realisations r join ValidPaths p on p.id = r.outputPath \
+             where r.drvPath = '{hash}' and r.outputName = '{output}'"
+        );
+        let output = Command::new("sqlite3").arg(file).arg(query).output().unwrap();
+        let text = std::str::from_utf8(&output.stdout).unwrap().trim().to_owned();
+        (!text.is_empty()).then(|| StorePath::parse(text.as_bytes()).unwrap())
+    }
+
+    /// The NAR of a store path.
+    pub fn nar(&self, path: &StorePath) -> Vec<u8> {
+        let mut command = self.command("nix-store");
+        let output = command
+            .arg("--dump")
+            .arg(self.real(Path::new(&path.to_string())))
+            .output();
+        output.unwrap().stdout
     }
 
     /// Where a store path's bytes are.

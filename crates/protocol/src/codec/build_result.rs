@@ -1,12 +1,12 @@
 //! `BuildResult` in the forms of both protocols.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::io::AsyncBufRead;
 
 use super::{format_realisation, parse_realisation};
 use crate::wire::{Decoder, Encoder, WireError};
-use crate::{BuildResult, BuildStatus};
+use crate::{BuildResult, BuildStatus, BuiltOutput};
 
 /// Which fields a version of a protocol carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,18 @@ pub struct ResultFormat {
     /// Processor time.
     pub cpu: bool,
     /// Realisations of the outputs.
-    pub outputs: bool,
+    pub outputs: OutputsFormat,
+}
+
+/// How a build result says where its outputs are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputsFormat {
+    /// Not at all.
+    None,
+    /// JSON by id, with the derivation's hash.
+    Json,
+    /// Path and signatures by output name: `realisation-with-path-not-hash`.
+    Paths,
 }
 
 impl<B: AsyncBufRead + Unpin + Send> Decoder<'_, B> {
@@ -41,17 +52,26 @@ impl<B: AsyncBufRead + Unpin + Send> Decoder<'_, B> {
             result.cpu_user = self.optional_microseconds("cpuUser").await?;
             result.cpu_system = self.optional_microseconds("cpuSystem").await?;
         }
-        if format.outputs {
-            let mut outputs = BTreeMap::new();
+        if format.outputs != OutputsFormat::None {
             for _ in 0..self.count(self.limits().list_items, "builtOutputs").await? {
-                self.bytes("builtOutputs").await?;
-                let json = self.text("builtOutputs").await?;
-                let (name, output) = parse_realisation(&json)?;
-                outputs.insert(name, output);
+                let key = self.text("builtOutputs").await?;
+                let (name, output) = match format.outputs {
+                    OutputsFormat::Paths => (key, self.built_output().await?),
+                    _ => parse_realisation(&self.text("builtOutputs").await?)?,
+                };
+                result.built_outputs.insert(name, output);
             }
-            result.built_outputs = outputs;
         }
         Ok(result)
+    }
+
+    async fn built_output(&mut self) -> Result<BuiltOutput, WireError> {
+        Ok(BuiltOutput {
+            drv_hash: String::new(),
+            out_path: self.path("outPath").await?,
+            signatures: BTreeSet::new(),
+            path_signatures: self.texts("signatures").await?,
+        })
     }
 
     async fn optional_microseconds(&mut self, field: &'static str) -> Result<Option<u64>, WireError> {
@@ -81,7 +101,12 @@ impl Encoder {
                 };
             }
         }
-        if format.outputs {
+        if format.outputs == OutputsFormat::Paths {
+            self.list(&result.built_outputs, |e, (name, output)| {
+                e.text(name).path(&output.out_path).texts(&output.path_signatures);
+            });
+        }
+        if format.outputs == OutputsFormat::Json {
             // Sorted by key, as Nix writes maps; the key begins with the derivation's hash, which may differ between outputs only
             // in results that were put together from several derivations.
             let entries: BTreeMap<String, String> = result

@@ -8,6 +8,6 @@ mod derived_path;
 mod path_info;
 mod realisation;
 
-pub use build_result::ResultFormat;
+pub use build_result::{OutputsFormat, ResultFormat};
 pub use derived_path::{format_derived_path, parse_derived_path};
-pub use realisation::{format_realisation, parse_realisation};
+pub use realisation::{RealisationForm, format_realisation, parse_realisation};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::codec::ResultFormat;
+use crate::codec::{OutputsFormat, ResultFormat};
 
 /// A version of the serve protocol, `2.<minor>`: what client and server agreed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,8 +13,8 @@ pub struct Version {
 impl Version {
     /// The oldest that is served.
     pub const OLDEST: Self = Self { minor: 1 };
-    /// What Nix 2.4 to 2.34 and Lix speak.
-    pub const NEWEST: Self = Self { minor: 7 };
+    /// What Nix 2.35 and later speak.
+    pub const NEWEST: Self = Self { minor: 8 };
 
     /// `2.<minor>`.
     #[must_use]
@@ -59,7 +59,11 @@ impl Version {
         ResultFormat {
             times: self.minor >= 3,
             cpu: false,
-            outputs: self.minor >= 6,
+            outputs: match self.minor {
+                8.. => OutputsFormat::Paths,
+                6.. => OutputsFormat::Json,
+                _ => OutputsFormat::None,
+            },
         }
     }
 }

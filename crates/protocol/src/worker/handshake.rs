@@ -2,6 +2,7 @@
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::version::REALISATION_WITH_PATH;
 use super::{CLIENT_MAGIC, SERVER_MAGIC, StderrMessage, Version};
 use crate::wire::{Decoder, WireError, WireReader, WireWriter};
 use crate::{SessionError, SessionOptions};
@@ -35,12 +36,14 @@ where
         let text = format!("worker protocol version {stated:#x} is not served, only 1.x");
         return refuse(writer, Version::OLDEST, text).await;
     };
-    let version = client.min(Version::NEWEST);
+    let mut version = client.min(Version::NEWEST);
     if version.has_features() {
-        // Nothing is offered, so nothing is agreed on whatever the client knows.
-        d.texts("features").await.map_err(wire)?;
-        writer.out().len(0);
+        let known = d.texts("features").await.map_err(wire)?;
+        writer.out().texts(&[REALISATION_WITH_PATH.to_owned()]);
         writer.flush().await.map_err(io)?;
+        if known.contains(REALISATION_WITH_PATH) {
+            version = version.with_realisation_paths();
+        }
     }
     if version.has_cpu_affinity() && d.bool("cpuAffinity").await.map_err(wire)? {
         d.u64("cpuAffinity").await.map_err(wire)?;

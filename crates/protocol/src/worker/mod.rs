@@ -18,7 +18,7 @@ pub use op::Op;
 pub use request::{AddToStore, Request};
 pub use session::serve;
 pub use stderr::{Field, StderrMessage};
-pub use version::Version;
+pub use version::{REALISATION_WITH_PATH, Version};
 
 /// `nixc`: a client's first word.
 pub const CLIENT_MAGIC: u64 = 0x6e69_7863;

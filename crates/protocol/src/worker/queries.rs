@@ -9,6 +9,7 @@ use super::Request;
 use super::answer::Failure;
 use super::session::Session;
 use crate::Store;
+use crate::codec::RealisationForm;
 use crate::drive::send_nar;
 
 impl<S, R, W> Session<'_, S, R, W>
@@ -87,6 +88,21 @@ where
                 self.ask(self.store.add_signatures(path, signatures)).await?;
                 self.reply().u64(1);
             }
+            Request::RegisterDrvOutput(realisation) => {
+                self.ask(self.store.register_realisation(realisation)).await?;
+                self.reply();
+            }
+            Request::QueryRealisation(id) => {
+                let found = self.ask(self.store.query_realisation(id)).await?;
+                let form = self.version.realisation_form();
+                self.reply().list(&found, |e, realisation| {
+                    match form {
+                        RealisationForm::Names => e.path(&realisation.out_path),
+                        RealisationForm::Json => e.text(&realisation.to_json()),
+                        RealisationForm::Fields => e.unkeyed_realisation(realisation),
+                    };
+                });
+            }
             other => return self.formality(&other),
         }
         Ok(())
@@ -104,9 +120,9 @@ where
             Request::FindRoots => self.reply().len(0),
             Request::VerifyStore => self.reply().bool(false),
             Request::QuerySubstitutablePathInfo(_) => self.reply().bool(false),
-            Request::QuerySubstitutablePathInfos(_)
-            | Request::QuerySubstitutablePaths(_)
-            | Request::QueryRealisation(_) => self.reply().len(0),
+            Request::QuerySubstitutablePathInfos(_) | Request::QuerySubstitutablePaths(_) => {
+                self.reply().len(0)
+            }
             Request::CollectGarbage => {
                 return Err(Failure::refused(
                     "this store collects its garbage itself; clients cannot delete paths",
@@ -115,11 +131,6 @@ where
             Request::AddPermRoot => {
                 return Err(Failure::refused(
                     "this store keeps no roots for clients; make the root on the client",
-                ));
-            }
-            Request::RegisterDrvOutput => {
-                return Err(Failure::refused(
-                    "content-addressed derivations are not supported yet",
                 ));
             }
             other => {

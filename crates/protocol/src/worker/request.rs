@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use firn_nix::realisation::{DrvOutput, Realisation};
 use firn_nix::{BasicDerivation, CaMethod, HashAlgo, PathInfo, StorePath};
 use tokio::io::AsyncBufRead;
 
 use super::{Op, Version};
-use crate::codec::parse_derived_path;
+use crate::codec::{RealisationForm, parse_derived_path};
 use crate::wire::{Decoder, WireError};
 use crate::{BuildMode, BuildOptions, DerivedPath};
 
@@ -70,8 +71,8 @@ pub enum Request {
     AddToStoreNar(PathInfo),
     QueryMissing(Vec<DerivedPath>),
     QueryDerivationOutputMap(StorePath),
-    RegisterDrvOutput,
-    QueryRealisation(Vec<u8>),
+    RegisterDrvOutput(Realisation),
+    QueryRealisation(DrvOutput),
     /// A framed body follows: count, then path information and NAR of each.
     AddMultipleToStore,
     /// A framed log follows.
@@ -158,13 +159,12 @@ impl Request {
             Op::QueryMissing => Self::QueryMissing(derived_paths(d, version).await?),
             Op::QueryDerivationOutputMap => Self::QueryDerivationOutputMap(d.path("path").await?),
             Op::RegisterDrvOutput => {
-                d.bytes("realisation").await?;
-                if !version.has_json_realisations() {
-                    d.bytes("outPath").await?;
-                }
-                Self::RegisterDrvOutput
+                Self::RegisterDrvOutput(d.realisation(version.realisation_form()).await?)
             }
-            Op::QueryRealisation => Self::QueryRealisation(d.bytes("id").await?),
+            Op::QueryRealisation => {
+                let with_paths = version.realisation_form() == RealisationForm::Fields;
+                Self::QueryRealisation(d.drv_output(with_paths).await?)
+            }
             Op::AddMultipleToStore => {
                 d.bool("repair").await?;
                 d.bool("dontCheckSigs").await?;

@@ -43,7 +43,7 @@ impl Request {
             Self::AddToStoreNar(_) => Op::AddToStoreNar,
             Self::QueryMissing(_) => Op::QueryMissing,
             Self::QueryDerivationOutputMap(_) => Op::QueryDerivationOutputMap,
-            Self::RegisterDrvOutput => Op::RegisterDrvOutput,
+            Self::RegisterDrvOutput(_) => Op::RegisterDrvOutput,
             Self::QueryRealisation(_) => Op::QueryRealisation,
             Self::AddMultipleToStore => Op::AddMultipleToStore,
             Self::AddBuildLog(_) => Op::AddBuildLog,
@@ -95,7 +95,7 @@ impl Request {
                 derived_paths(targets, version, e).u64(mode_number(*mode))
             }
             Self::AddIndirectRoot(path) => e.bytes(path),
-            Self::QueryRealisation(id) => e.bytes(id),
+            Self::QueryRealisation(id) => e.drv_output(id),
             Self::QueryPathFromHashPart(hash_part) => e.text(hash_part),
             Self::SyncWithGC | Self::FindRoots | Self::QueryAllValidPaths | Self::OptimiseStore => e,
             Self::SetOptions(options) => set_options(options, e),
@@ -120,8 +120,7 @@ impl Request {
             Self::AddSignatures(path, signatures) => e.path(path).texts(signatures),
             Self::AddToStoreNar(info) => e.path_info(info).bool(false).bool(false),
             Self::QueryMissing(targets) => derived_paths(targets, version, e),
-            Self::RegisterDrvOutput if version.has_json_realisations() => e.text("{}"),
-            Self::RegisterDrvOutput => e.text("").text(""),
+            Self::RegisterDrvOutput(realisation) => e.realisation(realisation, version.realisation_form()),
             Self::AddBuildLog(path) => e.text(path.base_name()),
             Self::AddPermRoot => e
                 .text("/nix/store/00000000000000000000000000000000-root")

@@ -2,24 +2,41 @@
 
 use std::fmt;
 
-use crate::codec::ResultFormat;
+use crate::codec::{OutputsFormat, RealisationForm, ResultFormat};
 
-/// A version of the worker protocol, `1.<minor>`: what client and server agreed on.
+/// A version of the worker protocol, `1.<minor>`, and its features: what client and server agreed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     minor: u8,
+    /// [`REALISATION_WITH_PATH`]
+    realisation_paths: bool,
 }
+
+/// The feature that realisations name a derivation by its path instead of its hash.
+pub const REALISATION_WITH_PATH: &str = "realisation-with-path-not-hash";
 
 impl Version {
     /// The oldest that is served: no Nix 2 speaks an older one, Nix 2.3 speaks 1.21.
-    pub const OLDEST: Self = Self { minor: 18 };
+    pub const OLDEST: Self = Self::new(18);
     /// What Nix 2.24 and later speak, the newest there is.
-    pub const NEWEST: Self = Self { minor: 38 };
+    pub const NEWEST: Self = Self::new(38);
 
-    /// `1.<minor>`.
+    /// `1.<minor>` without features.
     #[must_use]
     pub const fn new(minor: u8) -> Self {
-        Self { minor }
+        Self {
+            minor,
+            realisation_paths: false,
+        }
+    }
+
+    /// The same with the feature [`REALISATION_WITH_PATH`].
+    #[must_use]
+    pub const fn with_realisation_paths(self) -> Self {
+        Self {
+            realisation_paths: true,
+            ..self
+        }
     }
 
     /// From the number on the wire, `major << 8 | minor`; `None` unless the major version is 1.
@@ -28,7 +45,7 @@ impl Version {
         let [minor, 1, 0, 0, 0, 0, 0, 0] = number.to_le_bytes() else {
             return None;
         };
-        Some(Self { minor })
+        Some(Self::new(minor))
     }
 
     /// The number on the wire.
@@ -81,8 +98,14 @@ impl Version {
         self.since(30)
     }
 
-    pub(crate) const fn has_json_realisations(self) -> bool {
-        self.since(31)
+    /// How realisations are written.
+    #[must_use]
+    pub const fn realisation_form(self) -> RealisationForm {
+        match self.realisation_paths {
+            true => RealisationForm::Fields,
+            false if self.since(31) => RealisationForm::Json,
+            false => RealisationForm::Names,
+        }
     }
 
     pub(crate) const fn has_daemon_version(self) -> bool {
@@ -103,7 +126,11 @@ impl Version {
         ResultFormat {
             times: self.since(29),
             cpu: self.since(37),
-            outputs: self.since(28),
+            outputs: match self.realisation_paths {
+                true => OutputsFormat::Paths,
+                false if self.since(28) => OutputsFormat::Json,
+                false => OutputsFormat::None,
+            },
         }
     }
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use firn_nix::realisation::{DrvOutput, Realisation};
 use firn_nix::{BasicDerivation, CaMethod, ContentAddress, Hash, HashAlgo, NarHash, PathInfo, StorePath};
 use firn_protocol::wire::{Decoder, Encoder, WireLimits};
 use firn_protocol::{
@@ -26,6 +27,7 @@ pub struct Entry {
 pub struct State {
     pub entries: BTreeMap<StorePath, Entry>,
     pub logs: BTreeMap<StorePath, Vec<u8>>,
+    pub realisations: BTreeMap<DrvOutput, Realisation>,
     pub options: Option<BuildOptions>,
     /// Uploads are refused that have this in the name.
     pub refuse: Option<String>,
@@ -287,6 +289,18 @@ impl Store for MemoryStore {
             .get_mut(&path)
             .ok_or_else(|| StoreError::new(format!("path '{path}' is not valid")))?;
         entry.info.signatures.extend(signatures);
+        Ok(())
+    }
+
+    async fn query_realisation(&self, id: DrvOutput) -> Result<Option<Realisation>, StoreError> {
+        Ok(self.state().realisations.get(&id).cloned())
+    }
+
+    async fn register_realisation(&self, realisation: Realisation) -> Result<(), StoreError> {
+        self.ensure_path(realisation.out_path.clone()).await?;
+        self.state()
+            .realisations
+            .insert(realisation.id.clone(), realisation);
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use firn_nix::StorePath;
+use firn_protocol::codec::RealisationForm;
 use firn_protocol::wire::{Decoder, Encoder, WireLimits, WireReader};
 use firn_protocol::worker::{self, Request, StderrMessage, Version};
 use firn_protocol::{SessionError, SessionOptions};
@@ -64,6 +65,9 @@ impl Client {
         let (mut client, last) = Self::shake(store, version, options).await;
         assert_eq!(last, StderrMessage::Last, "handshake");
         client.version = version.min(Version::NEWEST);
+        if version.realisation_form() == RealisationForm::Fields {
+            client.version = client.version.with_realisation_paths();
+        }
         client
     }
 
@@ -99,9 +103,14 @@ impl Client {
             .send(|e| {
                 e.u64(version.to_wire());
                 if v >= Version::new(38) {
-                    e.list(["some-feature"], |e, f| {
-                        e.text(f);
-                    });
+                    let known = version.realisation_form() == RealisationForm::Fields;
+                    let known = known.then_some(worker::REALISATION_WITH_PATH);
+                    e.list(
+                        ["some-feature"].into_iter().chain(known).collect::<Vec<_>>(),
+                        |e, f| {
+                            e.text(f);
+                        },
+                    );
                 }
                 if v >= Version::new(14) {
                     e.u64(0);
@@ -110,7 +119,8 @@ impl Client {
             })
             .await;
         if v >= Version::new(38) {
-            assert!(client.decoder().texts("").await.unwrap().is_empty());
+            let offered = client.decoder().texts("").await.unwrap();
+            assert_eq!(offered, [worker::REALISATION_WITH_PATH.to_owned()].into());
         }
         if v >= Version::new(33) {
             assert_eq!(client.decoder().text("").await.unwrap(), "test");

@@ -248,6 +248,7 @@ fn told(node: &Node, wanted: impl Fn(usize, Option<&StorePath>) -> bool) -> BTre
             drv_hash: node.ids.outputs.get(name)?.hex(),
             out_path: path.clone()?,
             signatures: BTreeSet::new(),
+            path_signatures: BTreeSet::new(),
         };
         Some((name.clone(), output))
     });

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 
-use firn_core::{AccountId, Claim, Evidence, KeyId, Object, ObjectId, Policy};
+use firn_core::{
+    AccountId, Claim, Evidence, KeyId, Object, ObjectId, Policy, RealisationClaim, RealisationEvidence,
+};
+use firn_nix::realisation::DrvOutput;
 use firn_nix::{NarHash, StorePath};
 
 use super::DatabaseError;
@@ -85,6 +88,23 @@ pub trait Views: Send + Sync + 'static {
         claims: &[Claim],
         proofs: &[Proof],
         registry: KeyId,
+    ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+
+    /// What the policy lets its account see of these outputs: its own claims, those of the policy's accounts as far as their level covers,
+    /// and, when the policy has keys, registered claims with signatures of accounts that share evidence. Whose those signatures are is
+    /// not looked at.
+    fn realisations(
+        &self,
+        policy: &Policy,
+        ids: &[DrvOutput],
+    ) -> impl Future<Output = Result<Vec<RealisationEvidence>, DatabaseError>> + Send;
+
+    /// Adds claims of an account in one transaction. One that says the same as an earlier one of that origin adds its signatures; one that
+    /// says something else takes its place.
+    fn record_realisations(
+        &self,
+        account: AccountId,
+        claims: &[RealisationClaim],
     ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
     /// Takes away the account's own claims for these paths, and what they alone shared; how many claims there were. A new epoch.

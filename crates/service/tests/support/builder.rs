@@ -6,6 +6,7 @@
 //! `break-first:<text>` only the first or second one of all. `peak:<bytes>` and `wall:<ms>` are what the run says it used; `starve`,
 //! `starve-first` (the first try of each build) and `starve-below:<bytes>` (of its limit) end it for lack of memory. Without these, outputs are made of what the
 //! sandbox shows: arguments, environment, and inputs with their contents. They refer to the paths in the variable `references`.
+//! The variable `content` says what is in them instead.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use firn_content::{ContentStore, IngestOptions};
 use firn_core::Object;
-use firn_nix::{DerivationOutput, Hash, NarHash, StorePath};
+use firn_nix::{ContentAddress, DerivationOutput, Hash, NarHash, StorePath, output_path_name};
 use firn_service::ports::{Builder, Job, Outcome, RunFailure, RunReport};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -208,7 +209,7 @@ impl StubBuilder {
         salt: u64,
     ) -> Result<Object, RunFailure> {
         let drv_name = job.drv_path.derivation_name().unwrap();
-        let path = output.known_path(drv_name, name).unwrap().unwrap();
+        let known_path = output.known_path(drv_name, name).unwrap();
         let references: BTreeSet<StorePath> = job
             .drv
             .env
@@ -218,16 +219,18 @@ impl StubBuilder {
             .filter(|path| !path.is_empty())
             .map(|path| StorePath::parse(path).unwrap())
             .collect();
-        let known = |p: &StorePath| *p == path || job.inputs.objects().any(|o| o.path == *p);
+        let known =
+            |p: &StorePath| known_path.as_ref() == Some(p) || job.inputs.objects().any(|o| o.path == *p);
         assert!(references.iter().all(known), "a reference that is no input");
-        let ca = match output {
+        let mut ca = match output {
             DerivationOutput::Fixed { ca, .. } => Some(*ca),
             _ => None,
         };
-        let text = match ca {
+        let text = match (ca, job.drv.env.get(&b"content"[..])) {
             // What the test that asks for it hashed.
-            Some(_) => super::FIXED.to_owned(),
-            None => seen_by_sandbox(job, name, salt),
+            (Some(_), _) => super::FIXED.to_owned(),
+            (None, Some(content)) => String::from_utf8(content.clone()).unwrap(),
+            (None, None) => seen_by_sandbox(job, name, salt),
         };
         let nar = nar_of_file(&text);
         let options = IngestOptions {
@@ -238,6 +241,14 @@ impl StubBuilder {
         let staged = self.content.ingest(&mut &nar[..], options, None).await.unwrap();
         let (content, nar_size) = (staged.hash(), staged.size());
         self.content.publish([staged]).await.unwrap();
+        if let DerivationOutput::Floating { method, .. } = *output {
+            let hash = content.to_hash();
+            ca = Some(ContentAddress { method, hash });
+        }
+        let path = known_path.unwrap_or_else(|| {
+            let name = output_path_name(drv_name, name).unwrap();
+            StorePath::make_content_addressed(&name, &ca.unwrap(), &references, false).unwrap()
+        });
         if ca.is_none() {
             self.note_lineage(job, name, content);
         }

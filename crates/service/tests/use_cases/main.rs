@@ -14,6 +14,7 @@ mod ledger;
 mod logs;
 mod non_interference;
 mod queue;
+mod realisations;
 mod results;
 mod runs;
 mod settings;

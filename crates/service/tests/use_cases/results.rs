@@ -138,8 +138,8 @@ async fn an_output_without_a_known_path_is_not_valid_already() {
     let alice = world.account("alice").await;
     let outputs = [
         DerivationOutput::Floating {
-            method: firn_nix::CaMethod::Nar,
-            algo: firn_nix::HashAlgo::Sha256,
+            method: firn_nix::CaMethod::Git,
+            algo: firn_nix::HashAlgo::Sha1,
         },
         DerivationOutput::Impure {
             method: firn_nix::CaMethod::Nar,

@@ -53,6 +53,17 @@ async fn of_store(method: &str, setting: &Setting) -> String {
                 answers.push(told(client.query_valid_derivers(path).await));
             }
         }
+        "query_realisation" => {
+            for realisation in &names.realisations {
+                let id = realisation.id.clone();
+                answers.push(told(client.query_realisation(id).await));
+            }
+        }
+        "register_realisation" => {
+            for realisation in &names.realisations {
+                answers.push(told(client.register_realisation(realisation.clone()).await));
+            }
+        }
         "query_closure" => {
             for include_outputs in [false, true] {
                 answers.push(told(client.query_closure(names.set(), include_outputs).await));

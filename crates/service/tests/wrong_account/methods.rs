@@ -1,6 +1,6 @@
 //! The methods that there are, from the source text.
 
-pub const STORE: [&str; 17] = [
+pub const STORE: [&str; 19] = [
     "query_valid_paths",
     "query_path_infos",
     "query_path_from_hash_part",
@@ -14,6 +14,8 @@ pub const STORE: [&str; 17] = [
     "begin_upload",
     "add_to_store",
     "add_signatures",
+    "query_realisation",
+    "register_realisation",
     "ensure_path",
     "build_derivation",
     "build_paths",

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use firn_core::Trust;
 use firn_nix::StorePath;
+use firn_nix::realisation::{DrvOutput, Realisation};
 use firn_nix::signature::SecretKey;
 use firn_protocol::Store as _;
 use firn_service::Desk;
@@ -41,6 +42,8 @@ pub struct Names {
     /// A derivation as a file.
     pub file: Item,
     pub drv: Drv,
+    /// What is said of an output whose path follows from its content, and is signed by the key: of that derivation, by hash and by path.
+    pub realisations: Vec<Realisation>,
     pub key: SecretKey,
     pub ssh_key: SshKey,
     pub host: &'static str,
@@ -63,7 +66,18 @@ impl Names {
         );
         let file = text_item("thing.drv", &aterm, &[]);
         referrer.info.deriver = Some(file.info.path.clone());
+        let ids = [
+            format!("sha256:{}!out", "5".repeat(64)).parse().unwrap(),
+            DrvOutput::of_path(file.info.path.clone(), "out".to_owned()).unwrap(),
+        ];
+        let realisations = ids.map(|id| {
+            let mut realisation = Realisation::unsigned(id, source.info.path.clone());
+            let signature = key.sign(realisation.fingerprint().as_bytes());
+            realisation.signatures.insert(signature);
+            realisation
+        });
         Self {
+            realisations: realisations.into(),
             source,
             referrer,
             file,
@@ -137,6 +151,10 @@ pub async fn setting(standing: Standing, bob_has: bool) -> Setting {
             .await
             .unwrap();
         assert!(build(&bob, &names.drv).await.done().status.is_success());
+        for realisation in &names.realisations {
+            bob.register_realisation(realisation.clone()).await.unwrap();
+            secrets.extend(realisation.signatures.iter().map(ToString::to_string));
+        }
         bob.add_build_log(path("brought-1.0.drv"), &mut &b"bobs log"[..])
             .await
             .unwrap();
@@ -172,7 +190,7 @@ pub async fn setting(standing: Standing, bob_has: bool) -> Setting {
                 password: "bobs-password".into(),
             });
         });
-        secrets = vec![
+        secrets.extend([
             "bobs secret".into(),
             "bobs other secret".into(),
             "bobs-user".into(),
@@ -183,7 +201,7 @@ pub async fn setting(standing: Standing, bob_has: bool) -> Setting {
             "4321".into(),
             out.nar_hash.to_string(),
             names.source.signature(&names.key),
-        ];
+        ]);
     }
     let [desk, _] = desks;
     Setting {

@@ -127,7 +127,7 @@ impl<'w> Slow<'w> {
             extra: BTreeMap::new(),
             cores: 1,
         };
-        BuildKey::new(&derivation, &mapping, &class)
+        BuildKey::new("x", &derivation, &mapping, &class)
     }
 
     /// The cache's closure of a derivation becomes known.

@@ -194,14 +194,14 @@ async fn outputs_that_cannot_be_are_refused_by_name() {
         ),
         (
             DerivationOutput::Floating {
-                method: CaMethod::Nar,
-                algo: HashAlgo::Sha256,
+                method: CaMethod::Git,
+                algo: HashAlgo::Sha1,
             },
-            "content-addressed derivations are not supported",
+            "content addresses of the form 'git:sha1' are not supported",
         ),
         (
             DerivationOutput::Deferred,
-            "content-addressed derivations are not supported",
+            "depend on content-addressed inputs that are not resolved",
         ),
         (
             DerivationOutput::Impure {

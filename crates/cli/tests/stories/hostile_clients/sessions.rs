@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use firn_nix::realisation::{DrvOutput, Realisation};
 use firn_nix::{CaMethod, HashAlgo};
 use firn_protocol::worker::{self, AddToStore, Op, Request, Version};
 use firn_protocol::{BuildMode, BuildOptions, DerivedPath, OutputsSpec, serve};
@@ -214,6 +215,7 @@ fn requests() -> Vec<Request> {
         ]
     };
     let (build, basic) = shell("some", some(), "echo x > $out");
+    let realised = || -> DrvOutput { format!("sha256:{}!out", "0".repeat(64)).parse().unwrap() };
     vec![
         Request::IsValidPath(some()),
         Request::QueryReferrers(some()),
@@ -258,8 +260,8 @@ fn requests() -> Vec<Request> {
         Request::AddToStoreNar(object("some", file(b"some")).info),
         Request::QueryMissing(targets()),
         Request::QueryDerivationOutputMap(drv()),
-        Request::RegisterDrvOutput,
-        Request::QueryRealisation(b"sha256:0!out".to_vec()),
+        Request::RegisterDrvOutput(Realisation::unsigned(realised(), some())),
+        Request::QueryRealisation(realised()),
         Request::AddMultipleToStore,
         Request::AddBuildLog(drv()),
         Request::BuildPathsWithResults(targets(), BuildMode::Normal),

@@ -89,6 +89,7 @@ impl Accounts for MemoryDatabase {
         state.trust.retain(|(a, b, _)| *a != id && *b != id);
         state.readers.retain(|(a, b), _| *a != id && *b != id);
         state.claims.retain(|row| row.owner != id);
+        state.realisations.retain(|row| row.account != id);
         state.requests.retain(|request| request.account != id);
         state.settle();
         state.epoch += 1;

@@ -11,7 +11,9 @@ mod views;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use firn_core::{AccountId, BuildId, BuildKey, Claim, Ground, KeyId, Object, ObjectId, Trust};
+use firn_core::{
+    AccountId, BuildId, BuildKey, Claim, Ground, KeyId, Object, ObjectId, RealisationEvidence, Trust,
+};
 use firn_nix::NarHash;
 use firn_nix::signature::PublicKey;
 use firn_service::ports::{
@@ -52,6 +54,7 @@ struct State {
     /// Oldest first.
     claims: Vec<ClaimRow>,
     signatures: Vec<SignatureRow>,
+    realisations: Vec<RealisationEvidence>,
     /// Every run that is remembered.
     runs: Vec<RunRow>,
     /// The runs that answer for a key; oldest first.

@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firn_core::{AccountId, Claim, Evidence, KeyId, ObjectId, Origin, Policy, Witness};
+use firn_core::{
+    AccountId, Claim, Evidence, KeyId, ObjectId, Origin, Policy, RealisationClaim, RealisationEvidence,
+    Witness,
+};
+use firn_nix::realisation::DrvOutput;
 use firn_nix::{NarHash, StorePath};
 use firn_service::ports::{DatabaseError, Proof, Views};
 
@@ -174,6 +178,55 @@ impl Views for MemoryDatabase {
             state.note(ids[&proof.claim], proof);
         }
         state.settle();
+        Ok(())
+    }
+
+    async fn realisations(
+        &self,
+        policy: &Policy,
+        ids: &[DrvOutput],
+    ) -> Result<Vec<RealisationEvidence>, DatabaseError> {
+        let state = self.open("realisations")?;
+        let seen = |e: &&RealisationEvidence| {
+            let origin = e.claim.origin;
+            let mut others = policy.accounts.iter();
+            let signed = !e.claim.realisation.signatures.is_empty();
+            e.account == policy.account
+                || others.any(|(other, level)| *other == e.account && level.covers(origin))
+                || (signed && origin == Origin::Uploaded && state.gives(e.account).evidence)
+        };
+        let asked = state
+            .realisations
+            .iter()
+            .filter(|e| ids.contains(&e.claim.realisation.id));
+        Ok(asked.filter(seen).cloned().collect())
+    }
+
+    async fn record_realisations(
+        &self,
+        account: AccountId,
+        claims: &[RealisationClaim],
+    ) -> Result<(), DatabaseError> {
+        let mut state = self.open("record_realisations")?;
+        state.of(account)?;
+        for claim in claims {
+            let (id, origin) = (&claim.realisation.id, claim.origin);
+            let same = |e: &RealisationEvidence| {
+                e.account == account && e.claim.realisation.id == *id && e.claim.origin == origin
+            };
+            let mut claim = claim.clone();
+            if let Some(place) = state.realisations.iter().position(same) {
+                let earlier = state.realisations.remove(place).claim;
+                if earlier.realisation.fingerprint() == claim.realisation.fingerprint() {
+                    claim.registered = earlier.registered;
+                    claim
+                        .realisation
+                        .signatures
+                        .extend(earlier.realisation.signatures);
+                }
+            }
+            state.realisations.push(RealisationEvidence { account, claim });
+        }
         Ok(())
     }
 

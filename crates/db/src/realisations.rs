@@ -1,0 +1,127 @@
+//! Which path an output got, in the words of accounts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use firn_core::{AccountId, Policy, RealisationClaim, RealisationEvidence};
+use firn_nix::realisation::{DrvOutput, Realisation};
+use firn_service::ports::DatabaseError;
+
+use crate::claim_batch;
+use crate::decode::Fields;
+use crate::dialect::{Connection, Row};
+use crate::error::{backend, stored};
+use crate::evidence::bind_policy;
+use crate::query::{Query, Value, insert_rows};
+
+/// What a policy lets its account see of outputs of these derivations: its own claims, those of the policy's accounts as far as their level
+/// covers, and, when the policy has keys, everything signed that its account shares.
+pub fn of_drvs<C: Connection>(policy: &Policy, drvs: Vec<String>) -> Query {
+    let sql = format!(
+        "SELECT realisation.drv, realisation.output, realisation.account, realisation.origin, realisation.registered, realisation.text
+         FROM realisation JOIN account ON account.id = realisation.account
+         WHERE realisation.drv {drvs} AND (
+           realisation.account = $1
+           OR (realisation.account {trusted} AND (realisation.origin = 'built'
+               OR (realisation.origin = 'uploaded' AND realisation.account {uploads})))
+           OR ($5 = 1 AND realisation.signed = 1 AND realisation.origin = 'uploaded' AND account.gives_evidence = 1))",
+        trusted = C::in_ints(2),
+        uploads = C::in_ints(3),
+        drvs = C::in_texts(4),
+    );
+    bind_policy(Query::new(sql), policy)
+        .bind(Value::Texts(drvs))
+        .int(i64::from(!policy.keys.is_empty()))
+}
+
+/// Runs [`of_drvs`].
+pub async fn fetch<C: Connection>(
+    connection: &mut C,
+    policy: &Policy,
+    ids: &[DrvOutput],
+) -> Result<Vec<RealisationEvidence>, DatabaseError> {
+    let wanted: BTreeSet<&DrvOutput> = ids.iter().collect();
+    let drvs: BTreeSet<String> = ids.iter().map(|id| id.drv.to_string()).collect();
+    let query = of_drvs::<C>(policy, drvs.into_iter().collect());
+    let rows = connection.fetch(query).await.map_err(backend)?;
+    let mut all = rows.iter().map(evidence).collect::<Result<Vec<_>, _>>()?;
+    all.retain(|e| wanted.contains(&e.claim.realisation.id));
+    Ok(all)
+}
+
+fn evidence(row: &impl Row) -> Result<RealisationEvidence, DatabaseError> {
+    let mut fields = Fields::new("realisation", row);
+    let drv = fields.text("drv")?;
+    fields.label = drv;
+    let output = fields.text("output")?;
+    let account = AccountId(fields.int("account")?);
+    let origin = fields.origin("origin")?;
+    let registered = fields.unsigned("registered")?;
+    let text = fields.text("text")?;
+    let realisation = Realisation::parse(text.as_bytes()).map_err(|e| fields.bad("text", e))?;
+    if realisation.id.drv.to_string() != drv || realisation.id.output != output {
+        return Err(fields.bad("text", format_args!("is about {}", realisation.id)));
+    }
+    Ok(RealisationEvidence {
+        account,
+        claim: RealisationClaim {
+            realisation,
+            origin,
+            registered,
+        },
+    })
+}
+
+/// Records claims of one account; see [`firn_service::ports::Views::record_realisations`].
+pub async fn record<C: Connection>(
+    connection: &mut C,
+    account: AccountId,
+    claims: Vec<RealisationClaim>,
+) -> Result<(), DatabaseError> {
+    claim_batch::lock(connection, account).await?;
+    let ids: Vec<DrvOutput> = claims.iter().map(|c| c.realisation.id.clone()).collect();
+    let own = fetch(connection, &Policy::alone(account), &ids).await?;
+    let place = |claim: &RealisationClaim| (claim.realisation.id.clone(), claim.origin.name());
+    let mut merged: BTreeMap<(DrvOutput, &'static str), RealisationClaim> =
+        own.into_iter().map(|e| (place(&e.claim), e.claim)).collect();
+    let mut changed = BTreeSet::new();
+    for claim in claims {
+        let place = place(&claim);
+        changed.insert(place.clone());
+        match merged.get_mut(&place) {
+            Some(known) if known.realisation.fingerprint() == claim.realisation.fingerprint() => {
+                known.realisation.signatures.extend(claim.realisation.signatures);
+            }
+            _ => {
+                merged.insert(place, claim);
+            }
+        }
+    }
+    merged.retain(|place, _| changed.contains(place));
+    let rows = merged.into_values().map(|claim| row(account, &claim));
+    for query in insert_rows::<C, _>(
+        "INSERT INTO realisation (account, drv, output, origin, signed, registered, text)",
+        rows.collect::<Result<Vec<_>, _>>()?,
+        "ON CONFLICT (account, drv, output, origin)
+         DO UPDATE SET signed = excluded.signed, registered = excluded.registered, text = excluded.text",
+    ) {
+        connection.fetch(query).await.map_err(backend)?;
+    }
+    Ok(())
+}
+
+fn row(account: AccountId, claim: &RealisationClaim) -> Result<[Value; 7], DatabaseError> {
+    let RealisationClaim {
+        realisation,
+        origin,
+        registered,
+    } = claim;
+    Ok([
+        Value::Int(account.0),
+        Value::Text(realisation.id.drv.to_string()),
+        Value::Text(realisation.id.output.clone()),
+        Value::Text(origin.name().to_owned()),
+        Value::Int(i64::from(!realisation.signatures.is_empty())),
+        Value::Int(stored(*registered)?),
+        Value::Text(realisation.to_json()),
+    ])
+}

@@ -1,0 +1,250 @@
+//! Which path an output got, as far as an account believes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use firn_core::{Origin, RealisationClaim, realisations_believed};
+use firn_nix::derivation::{DerivationKind, ModuloError};
+use firn_nix::realisation::{DrvId, DrvOutput, Realisation};
+use firn_nix::signature::SecretKey;
+use firn_nix::{BasicDerivation, Derivation, StorePath};
+use firn_protocol::{BuiltOutput, StoreError};
+
+use crate::ports::{Ports, Views as _};
+use crate::resolve::failed;
+use crate::{AccountStore, signatures, signing};
+
+/// Bytes of the largest realisation that a client may register.
+const MAX_REGISTERED: usize = 1 << 16;
+
+impl<P: Ports> AccountStore<P> {
+    /// The path that an output got: the best that the account believes and whose path is valid.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn realised(&self, id: &DrvOutput) -> Result<Option<StorePath>, StoreError> {
+        let mut found = self.realisations(std::slice::from_ref(id)).await?;
+        Ok(found.remove(id).map(|r| r.out_path))
+    }
+
+    /// [`AccountStore::realised`] for many at once; what is not known is left out.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn realisations(
+        &self,
+        ids: &[DrvOutput],
+    ) -> Result<BTreeMap<DrvOutput, Realisation>, StoreError> {
+        let terms = self.terms().await?;
+        let evidence = self
+            .house
+            .db
+            .realisations(&terms.policy, ids)
+            .await
+            .map_err(failed)?;
+        if evidence.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let ranked = realisations_believed(&terms.policy, &terms.settings.trusted_public_keys, evidence);
+        let paths: BTreeSet<&StorePath> = ranked.iter().map(|(r, _)| &r.out_path).collect();
+        let paths: Vec<StorePath> = paths.into_iter().cloned().collect();
+        let view = self.house.view(&terms, &paths).await?;
+        let mut best = BTreeMap::new();
+        for (realisation, _) in ranked {
+            if view.get(&realisation.out_path).is_some() {
+                best.entry(realisation.id.clone()).or_insert(realisation);
+            }
+        }
+        Ok(best)
+    }
+
+    /// Notes what Firn's own builds, or reused ones, gave for this account.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn record_realisations(
+        &self,
+        built: &BTreeMap<DrvOutput, StorePath>,
+    ) -> Result<(), StoreError> {
+        let key = signing::active_key(&self.house.db, self.account.id)
+            .await
+            .map_err(failed)?;
+        let claims: Vec<_> = built
+            .iter()
+            .map(|(id, path)| self.claim(signed(key.as_ref(), id, path), Origin::Built))
+            .collect();
+        self.house
+            .db
+            .record_realisations(self.account.id, &claims)
+            .await
+            .map_err(failed)
+    }
+
+    /// Notes what the account's client says.
+    pub(crate) async fn register(&self, realisation: Realisation) -> Result<(), StoreError> {
+        let path = &realisation.out_path;
+        let texts = realisation.signatures.iter().map(ToString::to_string).collect();
+        signatures::check(path, &texts)?;
+        if realisation.to_json().len() > MAX_REGISTERED {
+            let id = &realisation.id;
+            return Err(StoreError::new(format!(
+                "cannot register '{id}': it has more than {MAX_REGISTERED} bytes"
+            )));
+        }
+        // As with signatures of paths: the owner of the key would wonder.
+        let fingerprint = realisation.fingerprint();
+        let terms = self.terms().await?;
+        let wrong = realisation.signatures.iter().find(|signature| {
+            let mut keys = terms.settings.trusted_public_keys.iter();
+            keys.any(|k| k.name() == signature.key_name() && !k.verify(fingerprint.as_bytes(), signature))
+        });
+        if let Some(wrong) = wrong {
+            return Err(StoreError::new(format!(
+                "cannot register '{}': its signature by the key '{}', which you trust, is not over it; sign it again, or leave the signature out",
+                realisation.id,
+                wrong.key_name().escape_debug()
+            )));
+        }
+        if self.view(std::slice::from_ref(path)).await?.get(path).is_none() {
+            let id = &realisation.id;
+            return Err(StoreError::new(format!(
+                "cannot register '{id}': its path '{path}' is not valid"
+            )));
+        }
+        let claim = self.claim(realisation, Origin::Uploaded);
+        self.house
+            .db
+            .record_realisations(self.account.id, &[claim])
+            .await
+            .map_err(failed)
+    }
+
+    fn claim(&self, realisation: Realisation, origin: Origin) -> RealisationClaim {
+        RealisationClaim {
+            realisation,
+            origin,
+            registered: self.house.now(),
+        }
+    }
+
+    /// What the account believes of these outputs; those of which it knows nothing are left out.
+    pub(crate) async fn known_outputs(
+        &self,
+        outputs: &FloatingOutputs,
+    ) -> Result<BTreeMap<String, BuiltOutput>, StoreError> {
+        let ids: Vec<DrvOutput> = outputs
+            .0
+            .values()
+            .flat_map(|ids| [&ids.path, &ids.hash])
+            .cloned()
+            .collect();
+        let mut found = self.realisations(&ids).await?;
+        let mut known = BTreeMap::new();
+        for (name, ids) in &outputs.0 {
+            let (by_path, by_hash) = (found.remove(&ids.path), found.remove(&ids.hash));
+            let Some(out_path) = by_path.as_ref().or(by_hash.as_ref()).map(|r| r.out_path.clone()) else {
+                continue;
+            };
+            let of = |realisation: Option<Realisation>| {
+                let signatures = realisation
+                    .filter(|r| r.out_path == out_path)
+                    .map(|r| r.signatures);
+                signatures.iter().flatten().map(ToString::to_string).collect()
+            };
+            let output = BuiltOutput {
+                drv_hash: ids.drv_hash(),
+                signatures: of(by_hash),
+                path_signatures: of(by_path),
+                out_path: out_path.clone(),
+            };
+            known.insert(name.clone(), output);
+        }
+        Ok(known)
+    }
+
+    /// Notes what a build gave, and tells it.
+    pub(crate) async fn record_outputs(
+        &self,
+        outputs: &FloatingOutputs,
+        built: &BTreeMap<String, StorePath>,
+    ) -> Result<BTreeMap<String, BuiltOutput>, StoreError> {
+        let mut ids = BTreeMap::new();
+        for (name, path) in built {
+            if let Some(of_output) = outputs.0.get(name) {
+                ids.insert(of_output.path.clone(), path.clone());
+                ids.insert(of_output.hash.clone(), path.clone());
+            }
+        }
+        self.record_realisations(&ids).await?;
+        let key = signing::active_key(&self.house.db, self.account.id)
+            .await
+            .map_err(failed)?;
+        let texts = |id: &DrvOutput, path: &StorePath| {
+            let realisation = signed(key.as_ref(), id, path);
+            realisation.signatures.iter().map(ToString::to_string).collect()
+        };
+        Ok(outputs
+            .0
+            .iter()
+            .filter_map(|(name, ids)| {
+                let out_path = built.get(name)?.clone();
+                let output = BuiltOutput {
+                    drv_hash: ids.drv_hash(),
+                    signatures: texts(&ids.hash, &out_path),
+                    path_signatures: texts(&ids.path, &out_path),
+                    out_path,
+                };
+                Some((name.clone(), output))
+            })
+            .collect())
+    }
+}
+
+fn signed(key: Option<&SecretKey>, id: &DrvOutput, path: &StorePath) -> Realisation {
+    let mut realisation = Realisation::unsigned(id.clone(), path.clone());
+    let signature = key.map(|k| k.sign(realisation.fingerprint().as_bytes()));
+    realisation.signatures.extend(signature);
+    realisation
+}
+
+/// Under which ids the realisations of a derivation's outputs are known, where their paths follow from their contents.
+#[derive(Clone, Debug)]
+pub(crate) struct FloatingOutputs(BTreeMap<String, Ids>);
+
+#[derive(Clone, Debug)]
+struct Ids {
+    path: DrvOutput,
+    hash: DrvOutput,
+}
+
+impl Ids {
+    fn drv_hash(&self) -> String {
+        match &self.hash.drv {
+            DrvId::Modulo(hash) => hash.hex(),
+            DrvId::Resolved(_) => String::new(),
+        }
+    }
+}
+
+impl FloatingOutputs {
+    /// Of a derivation with floating outputs. Its ids follow from the derivation; of what the client calls it, only the name counts.
+    pub(crate) fn of(drv_path: &StorePath, drv: &BasicDerivation) -> Result<Option<Self>, ModuloError> {
+        let name = drv_path.derivation_name().unwrap_or_default();
+        if !matches!(drv.kind(), Ok(DerivationKind::Floating)) {
+            return Ok(None);
+        }
+        let path = Derivation::from_basic(drv.clone()).store_path(name)?;
+        let ids = |(output, hash): (String, _)| {
+            let of = |drv| DrvOutput {
+                drv,
+                output: output.clone(),
+            };
+            let ids = Ids {
+                path: of(DrvId::Resolved(path.clone())),
+                hash: of(DrvId::Modulo(hash)),
+            };
+            (output, ids)
+        };
+        let hashes = drv.output_hashes(name)?;
+        Ok(Some(Self(hashes.into_iter().map(ids).collect())))
+    }
+}
