@@ -195,12 +195,16 @@ impl<P: Ports> Store for AccountStore<P> {
         drv_path: StorePath,
     ) -> Result<BTreeMap<String, Option<StorePath>>, StoreError> {
         let drv = self.derivation(&drv_path).await?;
-        Ok(drv
-            .basic
-            .outputs
-            .iter()
+        let stated = drv.basic.outputs.iter();
+        let mut outputs: BTreeMap<String, Option<StorePath>> = stated
             .map(|(name, output)| (name.clone(), output.path().cloned()))
-            .collect())
+            .collect();
+        if outputs.values().any(Option::is_none) {
+            for (name, path) in self.realised_outputs(&drv_path).await? {
+                outputs.entry(name).or_default().get_or_insert(path);
+            }
+        }
+        Ok(outputs)
     }
 
     async fn query_missing(&self, targets: Vec<DerivedPath>) -> Result<Missing, StoreError> {

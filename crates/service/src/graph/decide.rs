@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use firn_nix::StorePath;
+use firn_nix::realisation::DrvOutput;
 use firn_protocol::{LogSink, StoreError};
 
 use super::load::Graph;
-use super::plan::{Outputs, Plan, paths};
+use super::plan::{Outputs, Plan};
 use super::take::Taker;
 use crate::AccountStore;
 use crate::offers::Offer;
@@ -133,6 +134,33 @@ impl<'a, P: Ports> Decider<'a, P> {
             let valid = outputs.filter(|(_, (_, path))| path.as_ref().is_some_and(there));
             plan.note_valid(number, Outputs::of(valid.map(|(n, _)| n)));
         }
+        self.look_up_realised(plan, &unknown).await
+    }
+
+    /// Learns where outputs are whose paths do not follow from the graph.
+    async fn look_up_realised(&self, plan: &mut Plan, numbers: &[usize]) -> Result<(), StoreError> {
+        let mut asked = BTreeMap::new();
+        for &number in numbers {
+            let Some(node) = self.graph.node(number) else {
+                continue;
+            };
+            let open = node
+                .outputs
+                .iter()
+                .enumerate()
+                .filter(|(_, (_, path))| path.is_none());
+            asked.extend(open.filter_map(|(output, (name, _))| Some((node.id(name)?, (number, output)))));
+        }
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<DrvOutput> = asked.keys().cloned().collect();
+        for (id, realisation) in self.store.realisations(&ids).await? {
+            if let Some((number, output)) = asked.get(&id).copied() {
+                plan.realise(number, output, realisation.out_path);
+                plan.note_valid(number, Outputs::of([output]));
+            }
+        }
         Ok(())
     }
 
@@ -147,7 +175,7 @@ impl<'a, P: Ports> Decider<'a, P> {
             return Ok(BTreeSet::new());
         }
         let absent = |number: usize| {
-            let paths = paths(self.graph, number, plan.wanted(number))?;
+            let paths = plan.wanted_paths(self.graph, number)?;
             Some((number, paths))
         };
         let wanted: Vec<(usize, Vec<StorePath>)> = missing

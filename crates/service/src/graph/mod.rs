@@ -13,6 +13,7 @@ mod take;
 use std::collections::{BTreeMap, BTreeSet};
 
 use firn_nix::StorePath;
+use firn_nix::realisation::DrvOutput;
 use firn_protocol::{
     BuildMode, BuildOptions, BuildResult, BuildStatus, BuiltOutput, DerivedPath, LogSink, Missing,
     OutputsSpec, Store as _, StoreError,
@@ -85,17 +86,13 @@ impl<P: Ports> AccountStore<P> {
                     else {
                         return Ok(None);
                     };
-                    let Some(paths) = numbers(&node, outputs).ok().and_then(|numbers| {
-                        let path = |number: usize| node.outputs.get(number)?.1.clone();
-                        numbers
-                            .iter()
-                            .map(|number| path(*number))
-                            .collect::<Option<Vec<_>>>()
-                    }) else {
+                    let Ok(numbers) = numbers(&node, outputs) else {
                         return Ok(None);
                     };
-                    result.built_outputs =
-                        told(&node, |_, path| path.is_some_and(|path| paths.contains(path)));
+                    let path = |number: usize| node.outputs.get(number)?.1.as_ref();
+                    let paths: Option<Vec<StorePath>> = numbers.iter().map(|n| path(*n).cloned()).collect();
+                    let Some(paths) = paths else { return Ok(None) };
+                    result.built_outputs = told(&node, |n| path(n).filter(|_| numbers.contains(&n)));
                     wanted.extend(paths);
                     checked.push(drv_path.clone());
                 }
@@ -106,6 +103,24 @@ impl<P: Ports> AccountStore<P> {
         let is_checked = |path: &StorePath| view.get(path).is_some_and(|c| c.object().ca.is_some());
         let nothing = checked.iter().all(is_checked) && self.has_all(&view, &wanted);
         Ok(nothing.then_some(results))
+    }
+
+    /// Where the outputs of a derivation are whose paths do not follow from its graph, as far as the account believes to know.
+    pub(crate) async fn realised_outputs(
+        &self,
+        drv_path: &StorePath,
+    ) -> Result<BTreeMap<String, StorePath>, StoreError> {
+        let graph = self.graph(&BTreeSet::from([drv_path.clone()])).await?;
+        let Some(node) = graph.find(drv_path).and_then(|number| graph.node(number)) else {
+            return Ok(BTreeMap::new());
+        };
+        let ids: Vec<DrvOutput> = node
+            .outputs
+            .iter()
+            .filter_map(|(name, _)| node.id(name))
+            .collect();
+        let found = self.realisations(&ids).await?;
+        Ok(found.into_iter().map(|(id, r)| (id.output, r.out_path)).collect())
     }
 
     /// What making targets valid would need.
@@ -217,7 +232,7 @@ fn result(
         Some(Ok((number, outputs))) => {
             let mut result = ran.result(graph, plan, number);
             if result.status.is_success() {
-                result.built_outputs = built_outputs(graph, number, outputs);
+                result.built_outputs = built_outputs(graph, plan, number, outputs);
             }
             result
         }
@@ -232,21 +247,27 @@ fn result(
     }
 }
 
-fn built_outputs(graph: &Graph, number: usize, outputs: Outputs) -> BTreeMap<String, BuiltOutput> {
-    let Some(node) = graph.node(number) else {
-        return BTreeMap::new();
-    };
-    told(node, |number, _| outputs.has(number))
+fn built_outputs(
+    graph: &Graph,
+    plan: &Plan,
+    number: usize,
+    outputs: Outputs,
+) -> BTreeMap<String, BuiltOutput> {
+    match graph.node(number) {
+        Some(node) => told(node, |output| {
+            plan.path(graph, number, output).filter(|_| outputs.has(output))
+        }),
+        None => BTreeMap::new(),
+    }
 }
 
-/// Clients learn from this where outputs are.
-fn told(node: &Node, wanted: impl Fn(usize, Option<&StorePath>) -> bool) -> BTreeMap<String, BuiltOutput> {
+/// Clients learn from this where outputs are. `path` has those that are to be told.
+fn told<'p>(node: &Node, path: impl Fn(usize) -> Option<&'p StorePath>) -> BTreeMap<String, BuiltOutput> {
     let outputs = node.outputs.iter().enumerate();
-    let told = outputs.filter(|(n, (_, path))| wanted(*n, path.as_ref()));
-    let told = told.filter_map(|(_, (name, path))| {
+    let told = outputs.filter_map(|(number, (name, _))| {
         let output = BuiltOutput {
             drv_hash: node.ids.outputs.get(name)?.hex(),
-            out_path: path.clone()?,
+            out_path: path(number)?.clone(),
             signatures: BTreeSet::new(),
             path_signatures: BTreeSet::new(),
         };

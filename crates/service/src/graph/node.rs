@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use firn_nix::derivation::{AtermError, DerivationKind, DrvHash, InvalidDerivation, Modulo, ModuloError};
+use firn_nix::realisation::{DrvId, DrvOutput};
 use firn_nix::{CaMethod, ContentAddress, Derivation, DerivationOutput, Hash, PathError, StorePath};
 
 /// What planning needs of a derivation. Everything follows from its path: the text hashes to it, and its outputs' paths follow from the
@@ -112,6 +113,14 @@ impl Node {
                 .collect(),
             hash,
             ids,
+        })
+    }
+
+    /// Under which name an output's realisations are known.
+    pub(crate) fn id(&self, output: &str) -> Option<DrvOutput> {
+        Some(DrvOutput {
+            drv: DrvId::Modulo(*self.ids.outputs.get(output)?),
+            output: output.to_owned(),
         })
     }
 

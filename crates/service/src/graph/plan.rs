@@ -1,6 +1,6 @@
 //! Which derivations of a graph have to be fetched or built, and in which order.
 
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 
 use firn_nix::StorePath;
 
@@ -69,6 +69,8 @@ pub(crate) struct Plan {
     ready: BinaryHeap<(u64, usize)>,
     /// Steps that are fetched or built and have not ended.
     pending: usize,
+    /// Paths of outputs that did not follow from the graph, by the numbers of node and output.
+    realised: HashMap<(usize, usize), StorePath>,
 }
 
 impl Plan {
@@ -78,7 +80,34 @@ impl Plan {
             open: BTreeSet::new(),
             ready: BinaryHeap::new(),
             pending: 0,
+            realised: HashMap::new(),
         }
+    }
+
+    /// An output is at this path.
+    pub(crate) fn realise(&mut self, number: usize, output: usize, path: StorePath) {
+        self.realised.insert((number, output), path);
+    }
+
+    /// Where an output is or will be, as far as that is known.
+    pub(crate) fn path<'p>(
+        &'p self,
+        graph: &'p Graph,
+        number: usize,
+        output: usize,
+    ) -> Option<&'p StorePath> {
+        let stated = graph.node(number)?.outputs.get(output)?.1.as_ref();
+        stated.or_else(|| self.realised.get(&(number, output)))
+    }
+
+    /// Where all that is wanted of a node is or will be; `None` when that is not known of all.
+    pub(crate) fn wanted_paths(&self, graph: &Graph, number: usize) -> Option<Vec<StorePath>> {
+        let wanted = self.wanted(number);
+        let outputs = 0..graph.node(number)?.outputs.len();
+        let paths = outputs.filter(|output| wanted.has(*output));
+        paths
+            .map(|output| self.path(graph, number, output).cloned())
+            .collect()
     }
 
     fn place(&self, number: usize) -> Option<&Place> {
@@ -314,11 +343,4 @@ impl Plan {
             place.begun = true;
         }
     }
-}
-
-/// The paths of some outputs of a node, as far as they are known.
-pub(crate) fn paths(graph: &Graph, number: usize, outputs: Outputs) -> Option<Vec<StorePath>> {
-    let node = graph.node(number)?;
-    let wanted = node.outputs.iter().enumerate().filter(|(n, _)| outputs.has(*n));
-    wanted.map(|(_, (_, path))| path.clone()).collect()
 }

@@ -1,15 +1,17 @@
 //! Taking the steps of a plan, as many at a time as is useful, the most urgent first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
-use firn_nix::{BasicDerivation, StorePath};
+use firn_nix::StorePath;
+use firn_nix::derivation::Resolved;
 use firn_protocol::{BuildMode, BuildOptions, BuildResult, BuildStatus, LogEvent, LogSink, StoreError};
 use tokio::task::JoinSet;
 
 use super::decide::Decider;
 use super::load::Graph;
 use super::node::Node;
-use super::plan::{Plan, Step, paths};
+use super::plan::{Plan, Step};
 use crate::AccountStore;
 use crate::ports::Ports;
 use crate::realise::Request;
@@ -34,8 +36,12 @@ pub(crate) struct Ran {
 /// How one step ended.
 enum Ended {
     Fetched,
-    Built(BuildResult),
+    /// With the paths of outputs that did not follow from the graph.
+    Built(BuildResult, BTreeMap<String, StorePath>),
 }
+
+/// By derivation and name of the output: where it is.
+type Inputs = HashMap<(StorePath, String), StorePath>;
 
 impl<P: Ports> AccountStore<P> {
     /// Decides and takes steps until the targets are valid, or cannot be.
@@ -68,31 +74,36 @@ impl<P: Ports> AccountStore<P> {
                 let store = self.clone();
                 match plan.step(number) {
                     Step::Fetch => {
-                        let wanted = paths(graph, number, plan.wanted(number)).unwrap_or_default();
+                        let wanted = plan.wanted_paths(graph, number).unwrap_or_default();
                         running.spawn(async move {
                             let fetched = store.substitute(wanted.into_iter().collect()).await;
                             (number, fetched.map(|_| Ended::Fetched))
                         });
                     }
                     _ => {
-                        let outputs = outputs_of_inputs(graph, node);
-                        let mode = if decider.is_forced(number) {
-                            mode
-                        } else {
-                            BuildMode::Normal
+                        let inputs = inputs(graph, plan, node);
+                        let mode = match decider.is_forced(number) {
+                            true => mode,
+                            false => BuildMode::Normal,
                         };
-                        let (drv_path, log) = (node.path.clone(), log.clone());
+                        let (node, log) = (Arc::clone(node), log.clone());
                         let sound = graph.is_sound(number);
                         running.spawn(async move {
                             let step = async {
-                                let outputs = match outputs {
-                                    Ok(outputs) => outputs,
-                                    Err(why) => return Ok(BuildResult::new(BuildStatus::InputRejected, why)),
+                                let resolved = match store.resolved(&node.path, &inputs).await? {
+                                    Ok(resolved) => resolved,
+                                    Err(why) => {
+                                        let rejected = BuildResult::new(BuildStatus::InputRejected, why);
+                                        return Ok(Ended::Built(rejected, BTreeMap::new()));
+                                    }
                                 };
-                                let drv = store.with_inputs(&drv_path, outputs).await?;
+                                let stated = resolved.drv.outputs.iter();
+                                let stated: BTreeMap<String, StorePath> = stated
+                                    .filter_map(|(name, output)| Some((name.clone(), output.path()?.clone())))
+                                    .collect();
                                 let request = Request {
-                                    drv_path,
-                                    drv,
+                                    drv_path: resolved.drv_path,
+                                    drv: resolved.drv,
                                     mode,
                                     options,
                                     number: number as u64,
@@ -100,9 +111,11 @@ impl<P: Ports> AccountStore<P> {
                                     sound,
                                     log,
                                 };
-                                store.realise(request).await
+                                let result = store.realise(request).await?;
+                                let realised = store.note_realised(&node, stated, &result).await?;
+                                Ok(Ended::Built(result, realised))
                             };
-                            (number, step.await.map(Ended::Built))
+                            (number, step.await)
                         });
                     }
                 }
@@ -131,7 +144,12 @@ impl<P: Ports> AccountStore<P> {
                         self.note_fallen(graph, plan, &builds, &mut ran);
                     }
                 }
-                Ended::Built(result) => {
+                Ended::Built(result, realised) => {
+                    for (name, path) in realised {
+                        if let Some(output) = graph.node(number).and_then(|node| node.output(&name)) {
+                            plan.realise(number, output, path);
+                        }
+                    }
                     let success = result.status.is_success();
                     ran.results.insert(number, result);
                     if success {
@@ -207,49 +225,70 @@ impl<P: Ports> AccountStore<P> {
     }
 
     async fn has_wanted(&self, graph: &Graph, plan: &Plan, number: usize) -> Result<bool, StoreError> {
-        let Some(wanted) = paths(graph, number, plan.wanted(number)) else {
+        let Some(wanted) = plan.wanted_paths(graph, number) else {
             return Ok(false);
         };
         let view = self.view(&wanted).await?;
         Ok(wanted.iter().all(|path| view.get(path).is_some()))
     }
 
-    /// A derivation with the outputs of other derivations as plain inputs.
-    async fn with_inputs(
+    /// A derivation with the outputs of other derivations as plain inputs, or why there is none.
+    async fn resolved(
         &self,
         drv_path: &StorePath,
-        outputs: BTreeSet<StorePath>,
-    ) -> Result<BasicDerivation, StoreError> {
-        let mut drv = self.derivation(drv_path).await?.basic;
-        drv.input_srcs.extend(outputs);
-        Ok(drv)
+        inputs: &Inputs,
+    ) -> Result<Result<Resolved, String>, StoreError> {
+        let drv = self.derivation(drv_path).await?;
+        let path = |drv: &StorePath, output: &str| inputs.get(&(drv.clone(), output.to_owned())).cloned();
+        let resolved = drv.resolve(drv_path, &path);
+        Ok(resolved.map_err(|e| format!("cannot build '{drv_path}': {e}")))
+    }
+
+    /// Remembers, by the derivation as it stands in the graph, where outputs are whose paths did not follow from it. So it need not be
+    /// resolved to find them.
+    async fn note_realised(
+        &self,
+        node: &Node,
+        stated: BTreeMap<String, StorePath>,
+        result: &BuildResult,
+    ) -> Result<BTreeMap<String, StorePath>, StoreError> {
+        let mut realised = BTreeMap::new();
+        if !result.status.is_success() {
+            return Ok(realised);
+        }
+        for (name, _) in node.outputs.iter().filter(|(_, path)| path.is_none()) {
+            let built = result.built_outputs.get(name).map(|output| &output.out_path);
+            if let Some(path) = built.or_else(|| stated.get(name)) {
+                realised.insert(name.clone(), path.clone());
+            }
+        }
+        if !realised.is_empty() {
+            let ids = realised.iter();
+            let ids = ids.filter_map(|(name, path)| Some((node.id(name)?, path.clone())));
+            self.record_realisations(&ids.collect()).await?;
+        }
+        Ok(realised)
     }
 }
 
-/// The paths of all outputs that a node uses.
-fn outputs_of_inputs(graph: &Graph, node: &Node) -> Result<BTreeSet<StorePath>, String> {
-    let mut found = BTreeSet::new();
+/// Where all outputs are that a node uses.
+fn inputs(graph: &Graph, plan: &Plan, node: &Node) -> Inputs {
+    let mut found = Inputs::new();
     for (drv_path, names) in &node.inputs {
-        let input = graph.find(drv_path).and_then(|number| graph.node(number));
-        let input = input.ok_or_else(|| {
-            format!(
-                "cannot build '{}': its input '{drv_path}' is not a valid derivation",
-                node.path
-            )
-        })?;
+        let Some(number) = graph.find(drv_path) else {
+            continue;
+        };
+        let Some(input) = graph.node(number) else { continue };
         for name in names {
-            let path = input.output(name).and_then(|n| input.outputs.get(n));
-            let path = path.and_then(|(_, path)| path.clone()).ok_or_else(|| {
-                format!(
-                    "cannot build '{}': the path of output '{}' of '{drv_path}' is not known",
-                    node.path,
-                    name.escape_debug()
-                )
-            })?;
-            found.insert(path);
+            let path = input
+                .output(name)
+                .and_then(|output| plan.path(graph, number, output));
+            if let Some(path) = path {
+                found.insert((drv_path.clone(), name.clone()), path.clone());
+            }
         }
     }
-    Ok(found)
+    found
 }
 
 impl Ran {

@@ -13,7 +13,7 @@ use firn_protocol::{LogEvent, LogSink, StoreError};
 
 use super::decide::Decider;
 use super::load::Graph;
-use super::plan::{Plan, paths};
+use super::plan::Plan;
 use crate::ports::{Builds as _, GroundedOutput, Grounds as _, Ports, RequestRecord};
 use crate::resolve::failed;
 use crate::{AccountStore, signing};
@@ -97,7 +97,7 @@ impl<P: Ports> Decider<'_, P> {
         log: Option<&LogSink>,
     ) -> Result<BTreeSet<usize>, StoreError> {
         let graph = self.graph;
-        let wanted = |number: usize| paths(graph, number, plan.wanted(number));
+        let wanted = |number: usize| plan.wanted_paths(graph, number);
         let mut candidates: BTreeMap<usize, Vec<StorePath>> = missing
             .iter()
             .filter(|number| graph.is_sound(**number))
