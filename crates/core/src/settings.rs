@@ -631,7 +631,7 @@ mod tests {
     fn unknown_names_get_the_nearest() {
         for (name, nearest) in [
             ("substitutors", "substituters"),
-            ("trusted-keys", "trusted-public-keys"),
+            ("trusted-public-key", "trusted-public-keys"),
             ("time-out", "timeout"),
             ("sharebuilds", "share-builds"),
         ] {

@@ -289,7 +289,7 @@ async fn what_is_refused_before_it_runs() {
     };
     let text = refused(&|job| job.drv.builder = b"builtin:fetchurl".into()).await;
     assert!(
-        text.contains("test.drv") && text.contains("preferLocalBuild"),
+        text.contains("test.drv") && text.contains("fetches from the network"),
         "{text}"
     );
     for (name, value) in [
