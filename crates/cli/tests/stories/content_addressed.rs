@@ -123,3 +123,39 @@ fn self_references_are_copied() {
     let low = closure.iter().find(|path| path.ends_with("-low-lib")).unwrap();
     assert!(crate::is_valid(&alice, low) && !crate::is_valid(&bob, low));
 }
+
+/// The server resolves what is above as soon as what is below is built.
+#[test]
+fn a_graph_on_the_server_is_cut_off_early() {
+    let Some(server) = server() else { return };
+    let (alice, bob) = (client(&server, "alice"), client(&server, "bob"));
+    let out = |client: &Client, comment: &str| {
+        let run = client
+            .build_in_store(&graph(comment), &[])
+            .unwrap()
+            .success()
+            .unwrap();
+        let told: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        told[0]["outputs"]["out"].as_str().unwrap().to_owned()
+    };
+    let top = out(&alice, "one");
+    assert_eq!(rungs(&server, "alice"), ["built"; 3]);
+    let local = client(&server, "local");
+    assert_eq!(build_locally(&local, &graph("one")), std::slice::from_ref(&top));
+
+    // Nothing is resolved again where it is known already.
+    assert_eq!(out(&alice, "one"), top);
+    assert_eq!(rungs(&server, "alice").len(), 3);
+
+    assert_eq!(out(&alice, "two"), top);
+    assert_eq!(
+        rungs(&server, "alice")[3..],
+        ["built", "already-valid", "already-valid"]
+    );
+
+    assert_eq!(out(&bob, "two"), top);
+    assert_eq!(rungs(&server, "bob"), ["reused"; 3]);
+    let copy = ["copy", "--no-check-sigs", "--from", "ssh-ng://firn", &top];
+    bob.nix.run("nix", &copy).unwrap().success().unwrap();
+    assert_eq!(bob.nix.nar_hash(&top).unwrap(), local.nix.nar_hash(&top).unwrap());
+}

@@ -34,8 +34,8 @@ pub async fn in_sum<D: Database>(Bench { db, .. }: Bench<D>) {
     }
     db.record_failure(&failed(7, 7), bob, false).await.unwrap();
     let all = Rung::ALL.map(Some).into_iter().chain([None]);
-    // `already-valid` names run 1, …, `joined` 5, `failed-before` 7, `built` 6, and what failed and was run 7.
-    for (rung, n) in all.zip([1, 2, 3, 4, 5, 7, 6, 7]) {
+    // `already-valid` names run 1, …, `grounded` 3 too, `joined` 5, `failed-before` 7, `built` 6, and what failed and was run 7.
+    for (rung, n) in all.zip([1, 2, 3, 3, 4, 5, 7, 6, 7]) {
         let mut asked = request(alice, 1, 1);
         (asked.rung, asked.build) = (rung, Some(BuildId([n; 16])));
         db.record_request(&asked).await.unwrap();
@@ -53,6 +53,7 @@ pub async fn in_sum<D: Database>(Bench { db, .. }: Bench<D>) {
         (Some(Rung::AlreadyValid), sums(1, &[], 0)),
         (Some(Rung::Substituted), sums(1, &[], 0)),
         (Some(Rung::Trusted), sums(1, &[3], output(3))),
+        (Some(Rung::Grounded), sums(1, &[3], output(3))),
         (
             Some(Rung::Shared),
             sums(5, &[4, 4, 2], output(4) + output(4) + output(2)),

@@ -136,6 +136,9 @@ impl<P: Ports> AccountStore<P> {
         let roots: BTreeSet<StorePath> = derivations(targets).intersection(&valid).cloned().collect();
         let graph = self.graph(&roots).await?;
         let mut plan = Plan::of(&graph);
+        if let Some(error) = roots.iter().find_map(|root| graph.error(root)) {
+            return Err(StoreError::new(error.to_string()));
+        }
         for target in targets {
             if let DerivedPath::Built { drv_path, .. } = target
                 && let Some(Err(unknown)) = located(&graph, target)

@@ -27,9 +27,9 @@ pub(crate) struct Node {
 /// Why a derivation is not taken as it stands.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum NodeError {
-    #[error("derivation '{path}' cannot be read: {why}")]
+    #[error("cannot read derivation '{path}': {why}")]
     Unreadable { path: StorePath, why: String },
-    #[error("derivation '{path}' cannot be read: {source}")]
+    #[error("cannot read derivation '{path}': {source}")]
     Syntax { path: StorePath, source: AtermError },
     #[error("derivation '{path}' has a text that belongs to '{computed}'")]
     OtherPath { path: StorePath, computed: StorePath },
