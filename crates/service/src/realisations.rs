@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use firn_core::{Origin, RealisationClaim, realisations_believed};
 use firn_nix::derivation::{DerivationKind, ModuloError};
 use firn_nix::realisation::{DrvId, DrvOutput, Realisation};
+use firn_nix::rewrite::placeholder;
 use firn_nix::signature::SecretKey;
 use firn_nix::{BasicDerivation, Derivation, StorePath};
 use firn_protocol::{BuiltOutput, StoreError};
 
 use crate::ports::{Ports, Views as _};
 use crate::resolve::failed;
-use crate::{AccountStore, signatures, signing};
+use crate::{AccountStore, signatures, signing, untrusted};
 
 /// Bytes of the largest realisation that a client may register.
 const MAX_REGISTERED: usize = 1 << 16;
@@ -104,6 +105,7 @@ impl<P: Ports> AccountStore<P> {
                 wrong.key_name().escape_debug()
             )));
         }
+        untrusted::register(&terms.settings, &realisation)?;
         if self.view(std::slice::from_ref(path)).await?.get(path).is_none() {
             let id = &realisation.id;
             return Err(StoreError::new(format!(
@@ -132,15 +134,16 @@ impl<P: Ports> AccountStore<P> {
         outputs: &FloatingOutputs,
     ) -> Result<BTreeMap<String, BuiltOutput>, StoreError> {
         let ids: Vec<DrvOutput> = outputs
-            .0
+            .ids
             .values()
             .flat_map(|ids| [&ids.path, &ids.hash])
             .cloned()
             .collect();
         let mut found = self.realisations(&ids).await?;
         let mut known = BTreeMap::new();
-        for (name, ids) in &outputs.0 {
-            let (by_path, by_hash) = (found.remove(&ids.path), found.remove(&ids.hash));
+        for (name, ids) in &outputs.ids {
+            let by_path = found.remove(&ids.path);
+            let by_hash = found.remove(&ids.hash).filter(|_| outputs.hash_counts);
             let Some(out_path) = by_path.as_ref().or(by_hash.as_ref()).map(|r| r.out_path.clone()) else {
                 continue;
             };
@@ -169,9 +172,11 @@ impl<P: Ports> AccountStore<P> {
     ) -> Result<BTreeMap<String, BuiltOutput>, StoreError> {
         let mut ids = BTreeMap::new();
         for (name, path) in built {
-            if let Some(of_output) = outputs.0.get(name) {
+            if let Some(of_output) = outputs.ids.get(name) {
                 ids.insert(of_output.path.clone(), path.clone());
-                ids.insert(of_output.hash.clone(), path.clone());
+                if outputs.hash_counts {
+                    ids.insert(of_output.hash.clone(), path.clone());
+                }
             }
         }
         self.record_realisations(&ids).await?;
@@ -183,7 +188,7 @@ impl<P: Ports> AccountStore<P> {
             realisation.signatures.iter().map(ToString::to_string).collect()
         };
         Ok(outputs
-            .0
+            .ids
             .iter()
             .filter_map(|(name, ids)| {
                 let out_path = built.get(name)?.clone();
@@ -208,7 +213,12 @@ fn signed(key: Option<&SecretKey>, id: &DrvOutput, path: &StorePath) -> Realisat
 
 /// Under which ids the realisations of a derivation's outputs are known, where their paths follow from their contents.
 #[derive(Clone, Debug)]
-pub(crate) struct FloatingOutputs(BTreeMap<String, Ids>);
+pub(crate) struct FloatingOutputs {
+    ids: BTreeMap<String, Ids>,
+    /// Whether the hash is that of this derivation only. It leaves out the variables that are named like outputs; where those say what
+    /// Nix never writes, another derivation has the same hash and is built in another way.
+    hash_counts: bool,
+}
 
 #[derive(Clone, Debug)]
 struct Ids {
@@ -245,6 +255,13 @@ impl FloatingOutputs {
             (output, ids)
         };
         let hashes = drv.output_hashes(name)?;
-        Ok(Some(Self(hashes.into_iter().map(ids).collect())))
+        let usual = |output: &String| {
+            let value = drv.env.get(output.as_bytes());
+            value.is_none_or(|value| *value == placeholder(output).into_bytes())
+        };
+        Ok(Some(Self {
+            ids: hashes.into_iter().map(ids).collect(),
+            hash_counts: drv.outputs.keys().all(usual),
+        }))
     }
 }

@@ -1,6 +1,7 @@
 //! An account whose clients are not believed (`trusted = false`): what they may bring, and what they may ask to be built.
 
 use firn_core::Effective;
+use firn_nix::realisation::Realisation;
 use firn_nix::signature::Signature;
 use firn_nix::{BasicDerivation, DerivationOutput, PathInfo, StorePath};
 use firn_protocol::StoreError;
@@ -27,6 +28,18 @@ pub(crate) fn admit(settings: &Effective, info: &PathInfo) -> Result<(), StoreEr
         "cannot add '{}': it is input-addressed and has no signature by a key that the account trusts, and the account's setting 'trusted' \
          is false; send its derivation and have it built here, or sign it",
         info.path
+    )))
+}
+
+/// Refuses a realisation that nothing but the client's word vouches for.
+pub(crate) fn register(settings: &Effective, realisation: &Realisation) -> Result<(), StoreError> {
+    if settings.trusted || realisation.signed_by(&settings.trusted_public_keys).is_some() {
+        return Ok(());
+    }
+    Err(StoreError::new(format!(
+        "cannot register '{}': it has no signature by a key that the account trusts, and the account's setting 'trusted' is false; have it \
+         built here, or sign it",
+        realisation.id
     )))
 }
 

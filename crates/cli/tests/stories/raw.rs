@@ -100,7 +100,10 @@ impl Raw {
         let mut d = self.decoder();
         assert_eq!(d.u64("magic").await?, worker::SERVER_MAGIC);
         assert_eq!(d.u64("version").await?, Version::NEWEST.to_wire());
-        assert!(d.texts("features").await?.is_empty());
+        assert_eq!(
+            d.texts("features").await?,
+            [firn_protocol::worker::REALISATION_WITH_PATH.to_owned()].into()
+        );
         d.text("daemon version").await?;
         d.u64("trust").await?;
         self.answer().await?.unwrap();

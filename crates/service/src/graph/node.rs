@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use firn_nix::derivation::{AtermError, DerivationKind, DrvHash, InvalidDerivation, Modulo, ModuloError};
 use firn_nix::realisation::{DrvId, DrvOutput};
+use firn_nix::rewrite::placeholder;
 use firn_nix::{CaMethod, ContentAddress, Derivation, DerivationOutput, Hash, PathError, StorePath};
 
 /// What planning needs of a derivation. Everything follows from its path: the text hashes to it, and its outputs' paths follow from the
@@ -48,13 +49,13 @@ pub(crate) enum NodeError {
         computed: String,
     },
     #[error(
-        "derivation '{path}' has '{stated}' in its environment for its output '{output}', whose path is '{computed}'"
+        "derivation '{path}' has '{stated}' in its environment for its output '{output}', which must be '{expected}'"
     )]
     Environment {
         path: StorePath,
         output: String,
         stated: String,
-        computed: StorePath,
+        expected: String,
     },
     #[error("derivation '{path}': {source}")]
     Hash { path: StorePath, source: ModuloError },
@@ -197,15 +198,21 @@ fn agrees(
             computed: shown(computed),
         });
     }
-    match (drv.basic.env.get(name.as_bytes()), computed) {
-        (Some(value), Some(computed)) if *value != computed.to_string().into_bytes() => {
-            Err(NodeError::Environment {
-                path: path.clone(),
-                output: name.to_owned(),
-                stated: value.escape_ascii().take(300).map(char::from).collect(),
-                computed: computed.clone(),
-            })
-        }
-        _ => Ok(()),
+    let Some(value) = drv.basic.env.get(name.as_bytes()) else {
+        return Ok(());
+    };
+    let expected = match (computed, output) {
+        (Some(computed), _) => computed.to_string(),
+        (None, DerivationOutput::InputAddressed(_) | DerivationOutput::Deferred) => String::new(),
+        (None, _) => placeholder(name),
+    };
+    if *value == expected.as_bytes() {
+        return Ok(());
     }
+    Err(NodeError::Environment {
+        path: path.clone(),
+        output: name.to_owned(),
+        stated: value.escape_ascii().take(300).map(char::from).collect(),
+        expected,
+    })
 }

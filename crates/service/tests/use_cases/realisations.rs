@@ -236,6 +236,61 @@ async fn a_trusted_key_speaks_whoever_brings_it() {
     assert_eq!(realised(&alice, by_path(&drv, "out")).await, None);
 }
 
+/// The hash of a derivation leaves out the variables that are named like its outputs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_derivation_with_the_same_hash_is_another() {
+    let world = World::new();
+    let alice = world.account("alice").await;
+    let honest = floating("thing", &["out"], "1", &[]);
+    let mut odd = floating("thing", &["out"], "1", &[]);
+    odd.drv.env.insert(b"out".to_vec(), b"anything".to_vec());
+    odd.drv.env.remove(b"content".as_slice());
+    let mut honest = honest;
+    honest.drv.env.remove(b"content".as_slice());
+    assert_eq!(by_hash(&honest, "out"), by_hash(&odd, "out"));
+    let evil = build(&alice, &odd).await.done().built_outputs["out"]
+        .out_path
+        .clone();
+    assert_eq!(realised(&alice, by_hash(&honest, "out")).await, None);
+    let good = build(&alice, &honest).await.done().built_outputs["out"]
+        .out_path
+        .clone();
+    assert_ne!(good, evil);
+    assert_eq!(realised(&alice, by_hash(&honest, "out")).await, Some(good));
+    let again = build(&alice, &odd).await.done();
+    assert_eq!(again.built_outputs["out"].out_path, evil);
+}
+
+/// An account whose clients are not believed takes signed realisations only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_are_not_believed_bring_signatures() {
+    let world = World::new();
+    let alice = world.account("alice").await;
+    let secret = key("cache-1", 1);
+    let desk = world.desk("alice").await;
+    desk.set(None, "trusted", Some("false")).await.unwrap();
+    desk.set(
+        None,
+        "trusted-public-keys",
+        Some(&secret.public_key().to_string()),
+    )
+    .await
+    .unwrap();
+    let drv = floating("thing", &["out"], "1", &[]);
+    let output = text_item("thing", "from elsewhere", &[]);
+    upload(&alice, &[&output]).await.unwrap();
+    let mut realisation = Realisation::unsigned(by_path(&drv, "out"), output.info.path.clone());
+    let refused = alice.register_realisation(realisation.clone()).await.unwrap_err();
+    assert!(refused.message.contains("'trusted' is false"), "{refused}");
+    let signature = secret.sign(realisation.fingerprint().as_bytes());
+    realisation.signatures.insert(signature);
+    alice.register_realisation(realisation).await.unwrap();
+    assert_eq!(
+        realised(&alice, by_path(&drv, "out")).await,
+        Some(output.info.path)
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn checks_compare_paths() {
     let world = World::new();
