@@ -61,7 +61,10 @@ impl Counts {
     /// Share of the cache's answers and the plain builds that needs no run, in `0..=1`.
     #[must_use]
     pub fn answered(&self) -> f64 {
-        ratio(self.from_cache() + self.spared(), self.from_cache() + self.plain())
+        ratio(
+            self.from_cache() + self.spared(),
+            self.from_cache() + self.plain(),
+        )
     }
 }
 

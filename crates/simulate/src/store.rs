@@ -51,7 +51,12 @@ impl<W: Watch> Service<'_, W> {
     /// taken is still taken itself where it is needed.
     pub(crate) fn build_graph(&mut self, account: u32, target: Drv, seen: &mut [bool]) {
         let world = self.world;
-        for drv in world.needed(target).iter().copied().filter(|d| !world.is_cached(*d)) {
+        for drv in world
+            .needed(target)
+            .iter()
+            .copied()
+            .filter(|d| !world.is_cached(*d))
+        {
             if self.met.needs(account, drv) {
                 self.counts(drv).below += 1;
                 if !std::mem::replace(&mut seen[drv as usize], true) {
