@@ -73,6 +73,8 @@ pub enum Step {
 pub struct Scenario {
     /// What the public cache has before the first step.
     pub cached: Vec<(Drv, Content)>,
+    /// What derivations with fixed outputs give, known beforehand.
+    pub fixed: Vec<(Drv, Content)>,
     /// In order.
     pub steps: Vec<Step>,
     /// The same, counted.
@@ -85,9 +87,13 @@ impl Scenario {
     pub fn new(world: &World<'_>, population: &Population) -> Self {
         let mut steps = Vec::new();
         let outcome = run(world, population, &mut Record(&mut steps));
+        let content = |drv: Drv| (drv, Content(world.cache_content(drv)));
         let cached = world.graph.drvs().filter(|d| world.is_cached(*d));
+        let fixed = world.graph.drvs().filter(|d| world.graph.is_fixed(*d));
         Self {
-            cached: cached.map(|d| (d, Content(world.cache_content(d)))).collect(),
+            cached: cached.map(content).collect(),
+            // The cache's is everybody's.
+            fixed: fixed.map(content).collect(),
             steps,
             outcome,
         }
