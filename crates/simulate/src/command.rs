@@ -30,7 +30,10 @@ pub struct Args {
         default_value = "80,90,95,99,100"
     )]
     pub reproducible: Vec<Share>,
-    /// Share of what it needs that an account has built itself, in per cent; uploaded where a request needs it
+    /// Shares of accounts that use the service as a remote store, in per cent; the others use it as a remote builder
+    #[arg(long, value_name = "%,…", value_delimiter = ',', default_value = "0,100")]
+    pub stores: Vec<Share>,
+    /// Share of what it needs that a remote builder's account has built itself, in per cent; uploaded where a request needs it
     #[arg(long, value_name = "%", default_value = "10")]
     pub local: Share,
     /// Share of all derivations that a public binary cache has, in per cent
@@ -107,20 +110,21 @@ pub fn run(args: &Args) -> Result<String, CommandError> {
         return Err(CommandError::NoTargets);
     }
     let mut points: Vec<(Params, Outcome)> = Vec::new();
-    for reproducible in &args.reproducible {
+    let kinds = args.stores.iter().flat_map(|stores| {
+        let reproducible = args.reproducible.iter();
+        reproducible.map(move |reproducible| (*stores, *reproducible))
+    });
+    for (stores, reproducible) in kinds {
+        let point = |accounts, seed| args.params(accounts, stores, reproducible, seed);
         let mut sums = vec![Outcome::default(); args.accounts.len()];
         for seed in (args.seed..).take(args.repeat as usize) {
-            let params = args.params(0, *reproducible, seed);
-            let world = World::new(&graph, &params);
+            let world = World::new(&graph, &point(0, seed));
             for (accounts, sum) in args.accounts.iter().zip(&mut sums) {
-                let params = args.params(*accounts, *reproducible, seed);
-                let population = Population::new(&graph, &params);
+                let population = Population::new(&graph, &point(*accounts, seed));
                 *sum += crate::run::run(&world, &population, &mut ());
             }
         }
-        for (accounts, sum) in args.accounts.iter().zip(sums) {
-            points.push((args.params(*accounts, *reproducible, args.seed), sum));
-        }
+        points.extend(args.accounts.iter().map(|a| point(*a, args.seed)).zip(sums));
     }
     let fixed = graph.drvs().filter(|d| graph.is_fixed(*d)).count();
     let about = format!(
@@ -142,10 +146,11 @@ pub fn run(args: &Args) -> Result<String, CommandError> {
 }
 
 impl Args {
-    fn params(&self, accounts: u32, reproducible: Share, seed: u64) -> Params {
+    fn params(&self, accounts: u32, stores: Share, reproducible: Share, seed: u64) -> Params {
         Params {
             accounts,
             reproducible,
+            stores,
             local: self.local,
             cached: self.cached,
             runtime: self.runtime_share,
@@ -165,7 +170,7 @@ impl Args {
 
     fn terms(&self) -> String {
         let mut terms = format!(
-            "Accounts have built {} themselves; a public cache has {}",
+            "Remote builders have built {} themselves; a public cache has {}",
             self.local, self.cached
         );
         if self.absorb > Share::percent(0.0) {

@@ -2,22 +2,28 @@
 
 use std::ops::AddAssign;
 
-/// How many requests each rung answered. A request is a derivation that an account needs and has not built itself.
+/// How many requests each rung answered. A request of a remote builder is a derivation that an account needs and has not built itself. A
+/// request of a remote store is a derivation that the service comes to, from the top-level one down, until it meets what is valid, what
+/// the cache has or what is grounded; of these the service itself records only what it took, shared or built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Asked for again, for another top-level derivation of the same account.
+    /// Asked for or come to again, for another top-level derivation of the same account.
     pub already_valid: u64,
     /// Fetched from the public cache.
     pub substituted: u64,
     /// Valid at once, because another account has brought it with the cache's signature.
     pub signed: u64,
+    /// Taken, because it was built before from the same graph, down to its sources.
+    pub grounded: u64,
+    /// Needed by an account and not even asked for: below what was taken. Each account and derivation once; no requests.
+    pub below: u64,
     /// Answered with a result of the same build key.
     pub shared: u64,
     /// Run.
     pub built: u64,
-    /// Built by the accounts themselves: no requests.
+    /// Built by the accounts themselves, on their own machines: no requests.
     pub local: u64,
-    /// Different derivations that some account needed and the cache did not have: what runs when results are grounded.
+    /// Different derivations that some account needed and the cache did not have: the fewest runs that can be.
     pub distinct: u64,
 }
 
@@ -25,13 +31,19 @@ impl Counts {
     /// What would run if every account only reused its own results and the public cache.
     #[must_use]
     pub const fn plain(&self) -> u64 {
-        self.shared + self.built
+        self.spared() + self.built
+    }
+
+    /// Those of the plain builds that another account's result spares.
+    #[must_use]
+    pub const fn spared(&self) -> u64 {
+        self.grounded + self.below + self.shared
     }
 
     /// All requests.
     #[must_use]
     pub const fn requests(&self) -> u64 {
-        self.already_valid + self.from_cache() + self.plain()
+        self.already_valid + self.from_cache() + self.grounded + self.shared + self.built
     }
 
     /// Answered with what the cache has, whoever brought it.
@@ -43,26 +55,16 @@ impl Counts {
     /// Share of the plain builds that sharing spares, in `0..=1`.
     #[must_use]
     pub fn saved(&self) -> f64 {
-        ratio(self.shared, self.plain())
+        ratio(self.spared(), self.plain())
     }
 
-    /// Share of the requests that are not repetitions of the account's own which are answered without a run, in `0..=1`.
+    /// Share of the cache's answers and the plain builds that needs no run, in `0..=1`.
     #[must_use]
     pub fn answered(&self) -> f64 {
-        ratio(self.from_cache() + self.shared, self.from_cache() + self.plain())
-    }
-
-    /// [`answered`](Self::answered) if each account handed over the whole graph and the service built each derivation once. Of the
-    /// runs some are for what accounts have built themselves; below 0 when those are more than what is spared.
-    #[must_use]
-    pub fn answered_grounded(&self) -> f64 {
-        1.0 - ratio(self.distinct, self.from_cache() + self.plain())
-    }
-
-    /// [`saved`](Self::saved) with grounded results.
-    #[must_use]
-    pub fn saved_grounded(&self) -> f64 {
-        1.0 - ratio(self.distinct, self.plain())
+        ratio(
+            self.from_cache() + self.spared(),
+            self.from_cache() + self.plain(),
+        )
     }
 }
 
@@ -80,6 +82,8 @@ impl AddAssign for Counts {
         self.already_valid += other.already_valid;
         self.substituted += other.substituted;
         self.signed += other.signed;
+        self.grounded += other.grounded;
+        self.below += other.below;
         self.shared += other.shared;
         self.built += other.built;
         self.local += other.local;

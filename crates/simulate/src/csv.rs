@@ -11,8 +11,8 @@ use crate::{Counts, Outcome, Params};
 #[must_use]
 pub fn csv(points: &[(Params, Outcome)], repeat: u32) -> String {
     let mut text = String::from(
-        "kind,accounts,reproducible,local,cached,runtime,absorb,order,arrival,targets_min,targets_max,zipf,seed,repeat,\
-         requests,already_valid,substituted,signed,shared,built,plain,local_builds,distinct,uploads,saved,answered,answered_grounded\n",
+        "kind,accounts,reproducible,stores,local,cached,runtime,absorb,order,arrival,targets_min,targets_max,zipf,seed,repeat,\
+         requests,already_valid,substituted,signed,grounded,below,shared,built,plain,local_builds,distinct,uploads,saved,answered\n",
     );
     for (params, outcome) in points {
         line(
@@ -39,9 +39,10 @@ fn line(text: &mut String, kind: &str, params: &Params, repeat: u32, counts: &Co
     // Writing to a string does not fail.
     let _ = writeln!(
         text,
-        "{kind},{},{},{},{},{},{},{},{},{},{},{},{},{repeat},{},{},{},{},{},{},{},{},{},{uploads},{:.6},{:.6},{:.6}",
+        "{kind},{},{},{},{},{},{},{},{},{},{},{},{},{},{repeat},{},{},{},{},{},{},{},{},{},{},{},{uploads},{:.6},{:.6}",
         params.accounts,
         params.reproducible.as_percent(),
+        params.stores.as_percent(),
         params.local.as_percent(),
         params.cached.as_percent(),
         params.runtime.as_percent(),
@@ -56,6 +57,8 @@ fn line(text: &mut String, kind: &str, params: &Params, repeat: u32, counts: &Co
         counts.already_valid,
         counts.substituted,
         counts.signed,
+        counts.grounded,
+        counts.below,
         counts.shared,
         counts.built,
         counts.plain(),
@@ -63,7 +66,6 @@ fn line(text: &mut String, kind: &str, params: &Params, repeat: u32, counts: &Co
         counts.distinct,
         counts.saved(),
         counts.answered(),
-        counts.answered_grounded(),
     );
 }
 

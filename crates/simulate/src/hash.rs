@@ -32,6 +32,7 @@ pub(crate) enum About {
     Popularity,
     Targets,
     Graph,
+    Store,
 }
 
 /// Hash of a subject and up to two numbers.

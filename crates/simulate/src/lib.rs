@@ -2,7 +2,7 @@
 //!
 //! A [`Graph`] of derivations, a [`Population`] of accounts that ask for some of its top-level derivations, and [`Params`] (what is
 //! reproducible, what a public cache has, what accounts have built themselves) give [`Counts`]: how many requests each rung of the
-//! reuse ladder answers. Everything follows from the seed. `docs/simulation.md` says what is modelled and what is not.
+//! reuse ladder answers. Accounts are remote builders or remote stores. Everything follows from the seed. `docs/simulation.md` says what is modelled and what is not.
 //!
 //! This crate refuses to know time, sizes and load: no clock, no bytes, no queue. A build has no duration here, so "joined" is
 //! "shared". Only [`command`] touches files.
@@ -26,6 +26,7 @@ mod params;
 mod population;
 mod run;
 mod scenario;
+mod store;
 mod svg;
 mod synthetic;
 mod table;

@@ -104,7 +104,10 @@ pub struct Params {
     pub accounts: u32,
     /// Share of derivations whose outputs are a function of the build key.
     pub reproducible: Share,
-    /// Share of the derivations that it needs which an account builds itself.
+    /// Share of accounts that use the service as a remote store: they send the graph and take what is built of it. The others are remote
+    /// builders: they send what a build is made of.
+    pub stores: Share,
+    /// Share of the derivations that it needs which an account builds itself, if it is no remote store.
     pub local: Share,
     /// Share of all derivations that the public cache has.
     pub cached: Share,
@@ -129,6 +132,7 @@ impl Default for Params {
         Self {
             accounts: 100,
             reproducible: Share::percent(95.0),
+            stores: Share::percent(0.0),
             local: Share::percent(10.0),
             cached: Share::percent(0.0),
             runtime: Share::percent(25.0),

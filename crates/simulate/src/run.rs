@@ -11,6 +11,7 @@ use firn_core::Rung;
 
 use crate::client::{Client, Entry, Pending};
 use crate::hash::{About, ByHash, of};
+use crate::store::{Answers, Met};
 use crate::world::PRIVATE;
 use crate::{Counts, Drv, Graph, Order, Outcome, Params, Population, World};
 
@@ -19,6 +20,7 @@ pub(crate) trait Watch {
     fn upload(&mut self, account: u32, drv: Drv, content: u64);
     fn substitute(&mut self, account: u32, drv: Drv);
     fn request(&mut self, account: u32, drv: Drv, rung: Rung, content: u64);
+    fn graph(&mut self, account: u32, target: Drv, answers: &Answers);
 }
 
 /// Nobody.
@@ -26,6 +28,7 @@ impl Watch for () {
     fn upload(&mut self, _: u32, _: Drv, _: u64) {}
     fn substitute(&mut self, _: u32, _: Drv) {}
     fn request(&mut self, _: u32, _: Drv, _: Rung, _: u64) {}
+    fn graph(&mut self, _: u32, _: Drv, _: &Answers) {}
 }
 
 /// Runs one point.
@@ -40,7 +43,9 @@ pub(crate) fn run(world: &World<'_>, population: &Population, watch: &mut impl W
         world,
         results: HashMap::default(),
         runs: 0,
+        grounded: vec![None; world.graph.len()],
         signed: vec![false; world.graph.len()],
+        met: Met::new(world.graph.len()),
         client: Client::new(world.graph.len()),
         outcome: Outcome::default(),
         watch,
@@ -49,6 +54,10 @@ pub(crate) fn run(world: &World<'_>, population: &Population, watch: &mut impl W
     for (targets, account) in population.accounts().zip(0..) {
         service.client.next_account();
         for target in targets {
+            if world.is_store(account) {
+                service.build_graph(account, *target, &mut seen);
+                continue;
+            }
             for drv in world.needed(*target) {
                 if !service.client.has(*drv) {
                     service.first(account, *drv);
@@ -65,20 +74,24 @@ pub(crate) fn run(world: &World<'_>, population: &Population, watch: &mut impl W
     service.outcome
 }
 
-struct Service<'w, W> {
-    world: &'w World<'w>,
+pub(crate) struct Service<'w, W> {
+    pub(crate) world: &'w World<'w>,
     /// Content by build key, of all keys that more than one account can show.
     results: HashMap<u64, u64, ByHash>,
     runs: u64,
+    /// Content by derivation, where one was built from nothing but contents that are known beforehand and what is grounded itself.
+    pub(crate) grounded: Vec<Option<u64>>,
     /// Whether somebody has brought the cache's signature: it counts for all who trust the key.
-    signed: Vec<bool>,
-    client: Client,
+    pub(crate) signed: Vec<bool>,
+    /// What remote stores have come to.
+    pub(crate) met: Met,
+    pub(crate) client: Client,
     outcome: Outcome,
-    watch: &'w mut W,
+    pub(crate) watch: &'w mut W,
 }
 
 impl<W: Watch> Service<'_, W> {
-    fn counts(&mut self, drv: Drv) -> &mut Counts {
+    pub(crate) fn counts(&mut self, drv: Drv) -> &mut Counts {
         if self.world.graph.is_fixed(drv) {
             &mut self.outcome.fixed
         } else {
@@ -102,7 +115,7 @@ impl<W: Watch> Service<'_, W> {
     }
 
     /// What an account has of a derivation, from the bytes on either side.
-    fn entry(&self, drv: Drv, view: u64, own: u64, pending: Pending) -> Entry {
+    pub(crate) fn entry(&self, drv: Drv, view: u64, own: u64, pending: Pending) -> Entry {
         let client = &self.client;
         Entry {
             view: self.world.class(drv, view, |i| client.view(i)),
@@ -116,7 +129,7 @@ impl<W: Watch> Service<'_, W> {
         }
     }
 
-    /// Rungs 4 to 7.
+    /// A remote builder's request.
     fn request(&mut self, account: u32, drv: Drv) -> Entry {
         let (uploads, watch) = (&mut self.outcome.uploads, &mut *self.watch);
         self.client
@@ -131,27 +144,30 @@ impl<W: Watch> Service<'_, W> {
                 }
                 Pending::References | Pending::Nothing => {}
             });
-        let key = self.world.key(drv, |i| self.client.view(i));
-        let (rung, content) = match self.results.get(&key) {
-            Some(content) => (Rung::Shared, *content),
-            None => {
-                self.runs += 1;
-                let run = of(self.world.params.seed, About::Run, self.runs, 0) & !PRIVATE | key & PRIVATE;
-                let content = self.world.output(drv, key, run);
-                if key & PRIVATE == 0 {
-                    self.results.insert(key, content);
-                }
-                (Rung::Built, content)
-            }
-        };
-        let counts = self.counts(drv);
-        match rung {
-            Rung::Shared => counts.shared += 1,
-            _ => counts.built += 1,
+        let (rung, content) = self.by_key(drv);
+        if self.world.graph.is_fixed(drv) {
+            self.grounded[drv as usize] = Some(content);
         }
         self.watch.request(account, drv, rung, content);
         // The client fetches what it has asked for.
         self.entry(drv, content, content, Pending::Nothing)
+    }
+
+    /// The stored result of the build key, or a run.
+    pub(crate) fn by_key(&mut self, drv: Drv) -> (Rung, u64) {
+        let key = self.world.key(drv, |i| self.client.view(i));
+        if let Some(content) = self.results.get(&key).copied() {
+            self.counts(drv).shared += 1;
+            return (Rung::Shared, content);
+        }
+        self.counts(drv).built += 1;
+        self.runs += 1;
+        let run = of(self.world.params.seed, About::Run, self.runs, 0) & !PRIVATE | key & PRIVATE;
+        let content = self.world.output(drv, key, run);
+        if key & PRIVATE == 0 {
+            self.results.insert(key, content);
+        }
+        (Rung::Built, content)
     }
 
     /// Rung 2, or rung 1 when another account has brought it.
@@ -206,7 +222,7 @@ impl<W: Watch> Service<'_, W> {
 }
 
 /// A fetch brings the closure.
-fn fetch(world: &World<'_>, signed: &mut [bool], drv: Drv) {
+pub(crate) fn fetch(world: &World<'_>, signed: &mut [bool], drv: Drv) {
     let mut todo = vec![drv];
     while let Some(drv) = todo.pop() {
         if !std::mem::replace(&mut signed[drv as usize], true) {

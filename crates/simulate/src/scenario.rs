@@ -3,6 +3,7 @@
 use firn_core::Rung;
 
 use crate::run::{Watch, run};
+use crate::store::Answers;
 use crate::{Drv, Outcome, Population, World};
 
 /// Names the bytes of all outputs of one derivation, without holding any: equal numbers are equal bytes.
@@ -10,7 +11,7 @@ use crate::{Drv, Outcome, Population, World};
 pub struct Content(pub u64);
 
 /// What a client does to the service, and what must come of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Sends the outputs of a derivation, unsigned. The view has their references.
     Upload {
@@ -40,13 +41,24 @@ pub enum Step {
         /// `None` when the account asked for it before: nothing changes.
         content: Option<Content>,
     },
+    /// A remote store sends the whole graph of a top-level derivation and asks for that.
+    Graph {
+        /// Who.
+        account: u32,
+        /// For which.
+        target: Drv,
+        /// Derivations whose outputs the cache must be asked for, besides what these refer to; ascending.
+        fetched: Vec<Drv>,
+        /// Which requests must be recorded, ascending: the rung and the bytes, as in [`Request`](Self::Request).
+        answers: Vec<(Drv, Rung, Content)>,
+    },
 }
 
 /// Everything that all accounts do, in order, by the rules of Firn.
 ///
 /// To play it: give each derivation a path per number, make an object's references those of [`World::references`], let the cache have
 /// (signed by a key that all accounts trust) what [`cached`](Self::cached) says, and make the builder give the bytes that the step
-/// of the running request names. A derivation with one output is enough: outputs come together here.
+/// of the running request names. Outputs of [`Graph::is_fixed`](crate::Graph::is_fixed) derivations are content-addressed. A derivation with one output is enough: outputs come together here.
 ///
 /// ```
 /// use firn_simulate::{Graph, Params, Population, Scenario, Step, World};
@@ -61,6 +73,8 @@ pub enum Step {
 pub struct Scenario {
     /// What the public cache has before the first step.
     pub cached: Vec<(Drv, Content)>,
+    /// What derivations with fixed outputs give, known beforehand.
+    pub fixed: Vec<(Drv, Content)>,
     /// In order.
     pub steps: Vec<Step>,
     /// The same, counted.
@@ -73,9 +87,13 @@ impl Scenario {
     pub fn new(world: &World<'_>, population: &Population) -> Self {
         let mut steps = Vec::new();
         let outcome = run(world, population, &mut Record(&mut steps));
+        let content = |drv: Drv| (drv, Content(world.cache_content(drv)));
         let cached = world.graph.drvs().filter(|d| world.is_cached(*d));
+        let fixed = world.graph.drvs().filter(|d| world.graph.is_fixed(*d));
         Self {
-            cached: cached.map(|d| (d, Content(world.cache_content(d)))).collect(),
+            cached: cached.map(content).collect(),
+            // The cache's is everybody's.
+            fixed: fixed.map(content).collect(),
             steps,
             outcome,
         }
@@ -105,6 +123,20 @@ impl Watch for Record<'_> {
             drv,
             rung,
             content,
+        });
+    }
+
+    fn graph(&mut self, account: u32, target: Drv, answers: &Answers) {
+        let mut fetched = answers.fetched.clone();
+        fetched.sort_unstable();
+        let answer = |(drv, rung, content): &(Drv, Rung, u64)| (*drv, *rung, Content(*content));
+        let mut answers: Vec<_> = answers.recorded.iter().map(answer).collect();
+        answers.sort_unstable();
+        self.0.push(Step::Graph {
+            account,
+            target,
+            fetched,
+            answers,
         });
     }
 }

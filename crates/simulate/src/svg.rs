@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::{Outcome, Params};
+use crate::{Outcome, Params, Share};
 
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 548.0;
@@ -36,7 +36,8 @@ struct Line {
 }
 
 /// Share of the requests for ordinary derivations, beyond the account's own view, that are answered without a run. Points that differ
-/// only in the number of accounts make a line; the dashed one is what grounded results would give. `title` names the graph.
+/// only in the number of accounts make a line; those where all accounts are remote stores make a dashed one, for one reproducibility,
+/// which makes no difference there. `title` names the graph.
 #[must_use]
 pub fn svg(title: &str, points: &[(Params, Outcome)]) -> String {
     let lines = lines(points);
@@ -94,7 +95,7 @@ pub fn svg(title: &str, points: &[(Params, Outcome)]) -> String {
          <text transform=\"translate(20 {:.1}) rotate(-90)\" text-anchor=\"middle\">answered without a run</text>\
          <text class=\"small\" x=\"{LEFT}\" y=\"{:.1}\">Of the requests that are not repetitions of the account’s own; downloads of sources \
          not counted.</text>\
-         <text class=\"small\" x=\"{LEFT}\" y=\"{:.1}\">Dashed: if every derivation ran once (grounded results).</text>",
+         <text class=\"small\" x=\"{LEFT}\" y=\"{:.1}\">Lines: accounts are remote builders. Dashed: they are remote stores, however reproducible.</text>",
         f64::midpoint(LEFT, RIGHT),
         BOTTOM + 46.0,
         f64::midpoint(TOP, BOTTOM),
@@ -128,37 +129,41 @@ pub fn svg(title: &str, points: &[(Params, Outcome)]) -> String {
     text
 }
 
-/// One per reproducibility, in order of appearance, and the dashed one.
+/// In order of appearance.
 fn lines(points: &[(Params, Outcome)]) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
-    let mut grounded = Vec::new();
     let mut colours = COLOURS.iter().cycle();
+    let all = Share::percent(100.0);
+    let dashed = points.iter().find(|(params, _)| params.stores == all);
     for (params, outcome) in points {
-        let label = format!("{} reproducible", params.reproducible);
-        let accounts = f64::from(params.accounts);
-        let point = (accounts, outcome.ordinary.answered());
-        if !lines.iter().any(|l| l.label == label) {
-            let colour = colours.next().copied().unwrap_or("currentColor");
-            lines.push(Line {
-                label: label.clone(),
-                class: "",
-                colour,
-                points: Vec::new(),
-            });
+        let is_dashed = params.stores == all;
+        if is_dashed && dashed.is_some_and(|(first, _)| first.reproducible != params.reproducible) {
+            continue;
         }
+        let label = if is_dashed {
+            "remote stores".into()
+        } else if params.stores > Share::percent(0.0) {
+            format!("{} reproducible, {} stores", params.reproducible, params.stores)
+        } else {
+            format!("{} reproducible", params.reproducible)
+        };
+        let point = (f64::from(params.accounts), outcome.ordinary.answered());
         if let Some(line) = lines.iter_mut().find(|l| l.label == label) {
             line.points.push(point);
+            continue;
         }
-        if lines.len() == 1 {
-            grounded.push((accounts, outcome.ordinary.answered_grounded()));
-        }
+        let (class, colour) = if is_dashed {
+            ("grounded", "currentColor")
+        } else {
+            ("", colours.next().copied().unwrap_or("currentColor"))
+        };
+        lines.push(Line {
+            label,
+            class,
+            colour,
+            points: vec![point],
+        });
     }
-    lines.push(Line {
-        label: "grounded results".into(),
-        class: "grounded",
-        colour: "currentColor",
-        points: grounded,
-    });
     for line in &mut lines {
         line.points.sort_by(|a, b| a.0.total_cmp(&b.0));
     }

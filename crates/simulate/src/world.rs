@@ -148,7 +148,7 @@ impl<'g> World<'g> {
         self.references.of(drv)
     }
 
-    /// Whether an account builds a derivation on its own machine, if it needs it.
+    /// Whether a remote builder's account builds a derivation on its own machine, if it needs it.
     #[must_use]
     pub fn is_local(&self, account: u32, drv: Drv) -> bool {
         self.params.local.has(of(
@@ -157,6 +157,13 @@ impl<'g> World<'g> {
             u64::from(account),
             u64::from(drv),
         ))
+    }
+
+    /// Whether an account uses the service as a remote store; then it builds nothing on its own machine.
+    #[must_use]
+    pub fn is_store(&self, account: u32) -> bool {
+        let drawn = of(self.params.seed, About::Store, u64::from(account), 0);
+        self.params.stores.has(drawn)
     }
 
     /// What the cache has, or would have.

@@ -90,10 +90,10 @@ fn the_command_writes_what_was_asked_for() {
     let args = Options::parse_from(line).args;
     let text = run(&args).unwrap();
     assert_eq!(text, run(&args).unwrap(), "the seed decides");
-    assert_eq!(text.lines().filter(|l| l.contains(" %  ")).count(), 4, "{text}");
+    assert_eq!(text.lines().filter(|l| l.contains(" %  ")).count(), 8, "{text}");
     let csv = std::fs::read_to_string(file("a.csv")).unwrap();
     let widths: Vec<usize> = csv.lines().map(|l| l.split(',').count()).collect();
-    assert_eq!(widths, [widths[0]; 9], "{csv}");
+    assert_eq!(widths, [widths[0]; 17], "{csv}");
     let svg = std::fs::read_to_string(file("a.svg")).unwrap();
     assert_eq!(svg.matches("<polyline class=\"line").count(), 3, "{svg}");
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n") && !svg.contains("NaN"));
@@ -127,6 +127,38 @@ fn without_uploads_every_derivation_runs_once_however_unreproducible() {
     let outcome = simulate(&graph, &params);
     assert_eq!(outcome.ordinary.built, outcome.ordinary.distinct);
     assert_eq!(outcome.fixed.built, outcome.fixed.distinct);
+}
+
+#[test]
+fn for_remote_stores_every_derivation_runs_once_whatever_is_reproducible_or_built_elsewhere() {
+    let graph = Graph::synthetic(500, 3);
+    let at = |percent: f64, stores, cached| {
+        let share = Share::percent(percent);
+        let (stores, cached) = (Share::percent(stores), Share::percent(cached));
+        let (reproducible, local) = (share, share);
+        simulate(
+            &graph,
+            &Params {
+                reproducible,
+                local,
+                stores,
+                cached,
+                ..Params::default()
+            },
+        )
+    };
+    for cached in [0.0, 40.0] {
+        let outcome = at(0.0, 100.0, cached);
+        assert_eq!(outcome.ordinary.built, outcome.ordinary.distinct);
+        assert_eq!((outcome.ordinary.local, outcome.uploads), (0, 0));
+        assert_eq!(outcome, at(90.0, 100.0, cached));
+    }
+    // With the cache's contents below, results are found by their keys.
+    let (alone, below) = (at(50.0, 100.0, 0.0).ordinary, at(50.0, 100.0, 40.0).ordinary);
+    assert_eq!((alone.shared, below.shared > 0), (0, true));
+    // What others upload is nothing to them: they run at most what nobody had run.
+    let mixed = at(50.0, 50.0, 0.0).ordinary;
+    assert!(alone.saved() > mixed.saved() && mixed.saved() > at(50.0, 0.0, 0.0).ordinary.saved());
 }
 
 #[test]
@@ -166,23 +198,34 @@ fn all_kinds_of_steps_occur_in_the_scenarios_that_are_compared() {
             accounts: 5,
             cached: Share::percent(40.0),
             local: Share::percent(20.0),
+            stores: Share::percent(50.0),
             targets: TargetRange { min: 1, max: 4 },
             seed,
             ..Params::default()
         };
         let world = World::new(&graph, &params);
         for step in Scenario::new(&world, &Population::new(&graph, &params)).steps {
-            kinds.insert(match step {
+            let kind = match step {
                 Step::Upload { .. } => "upload".to_owned(),
                 Step::Substitute { .. } => "substitute".to_owned(),
                 Step::Request { rung, content, .. } => format!("{rung} {}", content.is_some()),
-            });
+                Step::Graph { fetched, answers, .. } => {
+                    kinds.extend(answers.iter().map(|(_, rung, _)| format!("graph {rung}")));
+                    format!("graph {}", if fetched.is_empty() { "" } else { "fetched" })
+                }
+            };
+            kinds.insert(kind);
         }
     }
     let all = [
         "already-valid false",
         "already-valid true",
         "built true",
+        "graph ",
+        "graph built",
+        "graph fetched",
+        "graph grounded",
+        "graph reused",
         "reused true",
         "substitute",
         "substituted true",

@@ -12,16 +12,23 @@ use firn_simulate::{
     Counts, Drv, Graph, Outcome, Params, Population, Scenario, Share, Step, TargetRange, World,
 };
 use proptest::prelude::*;
-use support::{Slow, bytes, path};
+use support::{Slow, bytes};
 
-/// Per cent of: reproducible, local, cached, runtime, absorb.
-type Shares = (u32, u32, u32, u32, u32);
+/// Per cent of: reproducible, local, cached, runtime, absorb, stores.
+type Shares = (u32, u32, u32, u32, u32, u32);
 
 fn params() -> impl Strategy<Value = Params> {
     let any_share = || (0u32..=10).prop_map(|tenths| tenths * 10);
-    let anything = (any_share(), any_share(), any_share(), any_share(), any_share());
+    let anything = (
+        any_share(),
+        any_share(),
+        any_share(),
+        any_share(),
+        any_share(),
+        any_share(),
+    );
     // Contents that are equal while those of their references are not.
-    let hidden = (50u32..80, 10u32..40, 0u32..30, 30u32..60, 60u32..=100);
+    let hidden = (50u32..80, 10u32..40, 0u32..30, 30u32..60, 60u32..=100, 0u32..70);
     let shares = prop_oneof![anything.boxed(), hidden.boxed()];
     let share = |percent: u32| Share::percent(percent.into());
     ((2u32..6, any::<u64>(), 1u32..6), shares).prop_map(
@@ -32,6 +39,7 @@ fn params() -> impl Strategy<Value = Params> {
             cached: share(shares.2),
             runtime: share(shares.3),
             absorb: share(shares.4),
+            stores: share(shares.5),
             targets: TargetRange { min: 1, max },
             seed,
             ..Params::default()
@@ -49,8 +57,9 @@ fn replay(graph: &Graph, params: &Params) -> Result<(), TestCaseError> {
     // Contents of reproducible derivations are a function of the real key, and a different one for each key.
     let mut of_key: HashMap<BuildKey, NarHash> = HashMap::new();
     let mut of_content: HashMap<NarHash, BuildKey> = HashMap::new();
+    let mut ran_all = Vec::new();
     for step in &scenario.steps {
-        match *step {
+        match step.clone() {
             Step::Upload {
                 account,
                 drv,
@@ -79,14 +88,43 @@ fn replay(graph: &Graph, params: &Params) -> Result<(), TestCaseError> {
                 if let Some(c) = c {
                     prop_assert_eq!(slow.content(account, drv), Some(content(c)), "{:?}", step);
                 }
-                if let (Some(key), Some(c)) = (ran, c)
-                    && world.is_reproducible(drv)
-                {
-                    prop_assert_eq!(*of_key.entry(key).or_insert(content(c)), content(c));
-                    if !world.absorbs(drv) {
-                        prop_assert_eq!(*of_content.entry(content(c)).or_insert(key), key);
-                    }
+                ran_all.extend(ran.zip(c).map(|(key, c)| (drv, key, content(c))));
+            }
+            Step::Graph {
+                account,
+                target,
+                fetched,
+                answers,
+            } => {
+                let told: BTreeMap<Drv, NarHash> =
+                    answers.iter().map(|(d, _, c)| (*d, content(*c))).collect();
+                let mut met = slow.build_graph(account, target, &cached, |drv, key| {
+                    ran_all.push((drv, key, told[&drv]));
+                    told[&drv]
+                });
+                met.retain(|_, rung| *rung != Rung::AlreadyValid);
+                let found: Vec<Drv> = met
+                    .extract_if(.., |_, r| *r == Rung::Substituted)
+                    .map(|(d, _)| d)
+                    .collect();
+                prop_assert_eq!(found, fetched, "{:?}", step);
+                prop_assert_eq!(
+                    met,
+                    answers.iter().map(|(d, r, _)| (*d, *r)).collect(),
+                    "{:?}",
+                    step
+                );
+                for (drv, content) in told {
+                    prop_assert_eq!(slow.content(account, drv), Some(content), "{:?}", step);
                 }
+            }
+        }
+    }
+    for (drv, key, content) in ran_all {
+        if world.is_reproducible(drv) {
+            prop_assert_eq!(*of_key.entry(key).or_insert(content), content);
+            if !world.absorbs(drv) {
+                prop_assert_eq!(*of_content.entry(content).or_insert(key), key);
             }
         }
     }
@@ -103,13 +141,18 @@ struct Machine {
 struct Model<'w> {
     slow: Slow<'w>,
     cached: BTreeMap<Drv, NarHash>,
-    fresh: u128,
+    runs: Runs,
     outcome: Outcome,
     distinct: BTreeSet<Drv>,
 }
 
-impl Model<'_> {
-    fn run(&mut self, drv: Drv, key: BuildKey) -> NarHash {
+/// What runs give.
+struct Runs {
+    fresh: u128,
+}
+
+impl Runs {
+    fn run(&mut self, world: &World<'_>, drv: Drv, key: BuildKey) -> NarHash {
         let known = |tag: u8, n: u128| {
             let mut hash = key.0;
             if tag > 0 {
@@ -119,16 +162,18 @@ impl Model<'_> {
             }
             NarHash::new(hash)
         };
-        if !self.slow.world.is_reproducible(drv) {
+        if !world.is_reproducible(drv) {
             self.fresh += 1;
             known(1, self.fresh)
-        } else if self.slow.world.absorbs(drv) {
+        } else if world.absorbs(drv) {
             known(2, drv.into())
         } else {
             known(0, 0)
         }
     }
+}
 
+impl Model<'_> {
     fn counts(&mut self, drv: Drv) -> &mut Counts {
         if self.slow.graph.is_fixed(drv) {
             &mut self.outcome.fixed
@@ -159,8 +204,11 @@ impl Model<'_> {
             let content = match self.cached.get(&drv) {
                 Some(signed) if world.is_reproducible(drv) => *signed,
                 // It is not reproducible: the key does not matter.
-                Some(_) => self.run(drv, BuildKey([0; 32])),
-                None => self.run(drv, self.slow.key(drv, |input| machine.store[&input])),
+                Some(_) => self.runs.run(world, drv, BuildKey([0; 32])),
+                None => {
+                    let key = self.slow.key(drv, |input| machine.store[&input]);
+                    self.runs.run(world, drv, key)
+                }
             };
             machine.store.insert(drv, content);
         }
@@ -181,25 +229,10 @@ impl Model<'_> {
                 }
             }
         }
-        let fresh = self.fresh;
-        let mut ran = None;
-        let placeholder = bytes(u128::MAX - fresh);
-        // The content is decided by the model, which is borrowed while the key is found: twice, then.
-        let key_of = {
-            let view = self.slow.view(account);
-            let closed = self.slow.input_closure(drv);
-            closed.iter().all(|d| view.get(&path(*d)).is_some()).then(|| {
-                self.slow
-                    .key(drv, |d| view.get(&path(d)).unwrap().object().content)
-            })
-        };
-        let would = key_of.map_or(placeholder, |key| self.run(drv, key));
-        let cached = self.cached.clone();
-        let rung = self.slow.request(account, drv, &cached, |key| {
-            ran = Some(key);
-            would
-        });
-        assert!(ran.is_none() || ran == key_of);
+        let (world, runs) = (self.slow.world, &mut self.runs);
+        let rung = self
+            .slow
+            .request(account, drv, &self.cached, |key| runs.run(world, drv, key));
         let again = !machine.asked.insert(drv);
         let counts = self.counts(drv);
         match rung {
@@ -215,20 +248,66 @@ impl Model<'_> {
     }
 }
 
+impl Model<'_> {
+    /// A remote store's account.
+    fn store(&mut self, machine: &mut Machine, targets: &[Drv]) {
+        let (account, world) = (machine.account, self.slow.world);
+        let mut unasked = BTreeSet::new();
+        let mut todo = targets.to_vec();
+        while let Some(drv) = todo.pop() {
+            if !self.cached.contains_key(&drv) && unasked.insert(drv) {
+                todo.extend(self.slow.graph.inputs(drv));
+            }
+        }
+        self.distinct.extend(&unasked);
+        for target in targets {
+            let runs = &mut self.runs;
+            let met = self.slow.build_graph(account, *target, &self.cached, |drv, key| {
+                runs.run(world, drv, key)
+            });
+            for (drv, rung) in &met {
+                let again = machine.asked.contains(drv);
+                let counts = self.counts(*drv);
+                match rung {
+                    Rung::AlreadyValid if again => counts.already_valid += 1,
+                    Rung::AlreadyValid => counts.signed += 1,
+                    Rung::Substituted => counts.substituted += 1,
+                    Rung::Grounded => counts.grounded += 1,
+                    Rung::Shared => counts.shared += 1,
+                    Rung::Built => counts.built += 1,
+                    Rung::Trusted | Rung::Joined | Rung::Failed => unreachable!(),
+                }
+                if !matches!(rung, Rung::AlreadyValid | Rung::Substituted) {
+                    unasked.remove(drv);
+                }
+            }
+            let mut todo: Vec<Drv> = met.into_keys().collect();
+            while let Some(drv) = todo.pop() {
+                if machine.asked.insert(drv) {
+                    todo.extend(world.references(drv));
+                }
+            }
+        }
+        for drv in unasked {
+            self.counts(drv).below += 1;
+        }
+    }
+}
+
 /// The counts that a client without shortcuts finds.
 fn slow_outcome(graph: &Graph, params: &Params) -> Outcome {
     let world = World::new(graph, params);
     let mut model = Model {
         slow: Slow::new(graph, &world),
         cached: BTreeMap::new(),
-        fresh: 0,
+        runs: Runs { fresh: 0 },
         outcome: Outcome::default(),
         distinct: BTreeSet::new(),
     };
     let mut farm = BTreeMap::new();
     for drv in graph.drvs() {
         let key = model.slow.key(drv, |input| farm[&input]);
-        farm.insert(drv, model.run(drv, key));
+        farm.insert(drv, model.runs.run(&world, drv, key));
     }
     farm.retain(|drv, _| world.is_cached(*drv));
     model.cached = farm;
@@ -238,6 +317,10 @@ fn slow_outcome(graph: &Graph, params: &Params) -> Outcome {
             store: BTreeMap::new(),
             asked: BTreeSet::new(),
         };
+        if world.is_store(account) {
+            model.store(&mut machine, targets);
+            continue;
+        }
         for target in targets {
             model.want(&mut machine, *target, &mut BTreeSet::new());
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use firn_content::{ContentStore, IngestOptions};
 use firn_core::{Effective, Isolation, Object};
+use firn_nix::StorePath;
 use firn_service::ports::{Builder, Job, JobLimits, Outcome, Ports, RunFailure, RunReport};
 use firn_service::{Settings, SystemClock};
 use tempfile::TempDir;
@@ -29,14 +30,14 @@ impl Ports for Dictated {
 #[derive(Clone)]
 pub struct DictatedBuilder {
     content: ContentStore,
-    next: Arc<Mutex<Option<Item>>>,
+    given: Arc<Mutex<BTreeMap<StorePath, Item>>>,
     runs: Arc<AtomicU64>,
 }
 
 impl DictatedBuilder {
-    /// What the next run gives.
-    pub fn dictate(&self, item: Option<Item>) {
-        *self.next.lock().unwrap() = item;
+    /// What the next run of each of these derivations gives; nothing else may run.
+    pub fn dictate(&self, items: impl IntoIterator<Item = (StorePath, Item)>) {
+        *self.given.lock().unwrap() = items.into_iter().collect();
     }
 
     pub fn runs(&self) -> u64 {
@@ -45,10 +46,10 @@ impl DictatedBuilder {
 }
 
 impl Builder for DictatedBuilder {
-    async fn run(&self, _job: Job, _log: mpsc::Sender<Bytes>, _cancel: CancellationToken) -> Outcome {
+    async fn run(&self, job: Job, _log: mpsc::Sender<Bytes>, _cancel: CancellationToken) -> Outcome {
         self.runs.fetch_add(1, Ordering::Relaxed);
-        let next = self.next.lock().unwrap().take();
-        let result = match next {
+        let item = self.given.lock().unwrap().remove(&job.drv_path);
+        let result = match item {
             None => Err(RunFailure::Infrastructure("nothing was to run".into())),
             Some(item) => {
                 let options = IngestOptions {
@@ -67,7 +68,7 @@ impl Builder for DictatedBuilder {
                     content: item.info.nar_hash,
                     nar_size: item.info.nar_size,
                     references: item.info.references,
-                    ca: None,
+                    ca: item.info.ca,
                 };
                 Ok(BTreeMap::from([("out".to_owned(), object)]))
             }
@@ -124,7 +125,7 @@ impl House {
         };
         let builder = DictatedBuilder {
             content: content.clone(),
-            next: Arc::default(),
+            given: Arc::default(),
             runs: Arc::default(),
         };
         let db = MemoryDatabase::new(|_| {});

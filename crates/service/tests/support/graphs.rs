@@ -115,9 +115,14 @@ impl Packages {
 
     /// A package whose content is known beforehand: [`FIXED`].
     pub fn fixed(&mut self, name: &str, args: &[&str]) -> Package {
+        self.fixed_to(FIXED, name, args, &[])
+    }
+
+    /// A package that is a file with this text, whatever it is built from.
+    pub fn fixed_to(&mut self, text: &str, name: &str, args: &[&str], inputs: &[&Package]) -> Package {
         let ca = ContentAddress {
             method: CaMethod::Flat,
-            hash: HashAlgo::Sha256.digest(FIXED.as_bytes()),
+            hash: HashAlgo::Sha256.digest(text.as_bytes()),
         };
         let out = StorePath::make_content_addressed(name, &ca, &BTreeSet::new(), false).unwrap();
         let mut drv = Derivation::default();
@@ -126,6 +131,10 @@ impl Packages {
         drv.basic.platform = b"x86_64-linux".to_vec();
         drv.basic.builder = b"/bin/sh".to_vec();
         drv.basic.args = args.iter().map(|a| a.as_bytes().to_vec()).collect();
+        drv.input_drvs = inputs
+            .iter()
+            .map(|i| (i.path(), ["out".to_owned()].into()))
+            .collect();
         self.finish(name, drv)
     }
 

@@ -31,6 +31,7 @@ pub struct Slow<'w> {
     /// What each account has, and what the cache has signed (nobody's).
     evidence: Vec<(Option<u32>, Evidence)>,
     results: HashMap<BuildKey, NarHash>,
+    grounded: BTreeMap<Drv, NarHash>,
 }
 
 impl<'w> Slow<'w> {
@@ -41,6 +42,7 @@ impl<'w> Slow<'w> {
             objects: Vec::new(),
             evidence: Vec::new(),
             results: HashMap::new(),
+            grounded: BTreeMap::new(),
         }
     }
 
@@ -164,6 +166,14 @@ impl<'w> Slow<'w> {
             assert_eq!(decide(facts(self)), Reuse::View);
             return Rung::Substituted;
         }
+        let (rung, content) = self.by_key(account, drv, run);
+        if self.graph.is_fixed(drv) {
+            self.grounded.insert(drv, content);
+        }
+        rung
+    }
+
+    fn by_key(&mut self, account: u32, drv: Drv, run: impl FnOnce(BuildKey) -> NarHash) -> (Rung, NarHash) {
         let view = self.view(account);
         let key = self.key(drv, |input| view.get(&path(input)).unwrap().object().content);
         let stored = self.results.get(&key).copied();
@@ -174,6 +184,65 @@ impl<'w> Slow<'w> {
         self.results.insert(key, content);
         let object = self.object(drv, content);
         self.say(Some(account), object, Origin::Built);
-        rung
+        (rung, content)
+    }
+
+    /// A whole graph; everything that the service comes to and how that is answered, ascending.
+    pub fn build_graph(
+        &mut self,
+        account: u32,
+        target: Drv,
+        cached: &BTreeMap<Drv, NarHash>,
+        mut run: impl FnMut(Drv, BuildKey) -> NarHash,
+    ) -> BTreeMap<Drv, Rung> {
+        let before = self.view(account);
+        let mut met = BTreeMap::new();
+        let mut open = BTreeSet::from([target]);
+        while let Some(drv) = open.pop_last() {
+            let rung = if before.get(&path(drv)).is_some() {
+                Rung::AlreadyValid
+            } else if cached.contains_key(&drv) {
+                Rung::Substituted
+            } else if self.grounded.contains_key(&drv) {
+                Rung::Grounded
+            } else {
+                open.extend(self.graph.inputs(drv));
+                Rung::Built
+            };
+            met.insert(drv, rung);
+        }
+        for (drv, rung) in &mut met {
+            match rung {
+                Rung::Substituted => self.fetch(*drv, cached),
+                Rung::Grounded => self.take(account, *drv),
+                Rung::Built => {
+                    let view = self.view(account);
+                    let known = |input: &Drv| {
+                        let content = view.get(&path(*input)).unwrap().object().content;
+                        self.graph.is_fixed(*input) || self.grounded.get(input) == Some(&content)
+                    };
+                    let grounded = self.graph.is_fixed(*drv) || self.input_closure(*drv).iter().all(known);
+                    let content;
+                    (*rung, content) = self.by_key(account, *drv, |key| run(*drv, key));
+                    if grounded {
+                        self.grounded.insert(*drv, content);
+                    }
+                }
+                _ => {}
+            }
+        }
+        met
+    }
+
+    /// What is grounded becomes valid, after what it refers to.
+    fn take(&mut self, account: u32, drv: Drv) {
+        if self.content(account, drv).is_some() {
+            return;
+        }
+        for reference in self.world.references(drv).to_vec() {
+            self.take(account, reference);
+        }
+        let object = self.object(drv, self.grounded[&drv]);
+        self.say(Some(account), object, Origin::Built);
     }
 }
