@@ -7,7 +7,9 @@ mod decide;
 mod load;
 mod node;
 mod plan;
+mod ran;
 mod run;
+mod step;
 mod take;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +28,9 @@ use crate::ports::Ports;
 use decide::Decider;
 use node::Node;
 use plan::{Outputs, Plan, Step};
-use run::Ran;
+use ran::Ran;
+use run::Run;
+use step::Wishes;
 
 impl<P: Ports> AccountStore<P> {
     /// Makes targets valid; one result for each, in order.
@@ -54,9 +58,8 @@ impl<P: Ports> AccountStore<P> {
         if mode != BuildMode::Normal {
             decider.force(roots.iter().filter_map(|root| graph.find(root)));
         }
-        let ran = self
-            .run_plan(&graph, &mut plan, &mut decider, mode, options, log)
-            .await?;
+        let wishes = Wishes { mode, options, log };
+        let ran = Run::new(decider, &mut plan, wishes).to_the_end().await?;
         Ok(targets
             .iter()
             .map(|target| result(&graph, &plan, &ran, &valid, target))
