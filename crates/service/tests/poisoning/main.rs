@@ -16,6 +16,7 @@ mod derivations;
 mod failures;
 mod fixed_outputs;
 mod grounded;
+mod review;
 mod runs;
 mod shopping;
 mod signatures;

@@ -1,0 +1,356 @@
+//! Attempts on grounded results and realisations.
+
+use std::collections::BTreeSet;
+
+use firn_nix::Hash;
+use firn_nix::realisation::{DrvId, DrvOutput, Realisation};
+use firn_nix::signature::SecretKey;
+use firn_protocol::{BuildMode, BuildStatus, Store as _};
+
+use super::Stage;
+use crate::support::graphs::{Packages, build_all, realise, send, source};
+use crate::support::{FIXED, World, bytes, is_valid, item, objects_of_fixed, upload};
+
+/// Bob knows the hash of what the service once fetched for Alice, and nothing else: neither her derivation nor its inputs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hash_alone_opens_a_fixed_output() {
+    let world = World::new();
+    let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+    let (mut hers, mut his) = (Packages::default(), Packages::default());
+    let fetched = hers.fixed(
+        "private.tar",
+        &["log:https://alice:token@private.example/private.tar"],
+    );
+    send(&alice, &[&fetched]).await;
+    assert_eq!(build_all(&alice, &[&fetched]).await[0].status, BuildStatus::Built);
+    let guess = his.fixed("private.tar", &["fail:I have no idea where it comes from"]);
+    assert_eq!(guess.out(), fetched.out());
+    assert_ne!(guess.path(), fetched.path());
+    send(&bob, &[&guess]).await;
+    let status = build_all(&bob, &[&guess]).await[0].status;
+    assert!(
+        !is_valid(&bob, &guess.out()).await,
+        "{status:?} {:?}",
+        world.rungs("bob").await
+    );
+}
+
+/// The same as a remote builder: Alice's fixed output was made of an upload of hers, without any graph.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fixed_output_made_of_a_private_upload() {
+    let world = World::new();
+    let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+    let secret = crate::support::path("secret");
+    upload(&alice, &[&item(&secret, "secret", &[])]).await.unwrap();
+    let mut drv = crate::support::fixed_without_path("extract");
+    drv.drv.input_srcs = [secret].into();
+    crate::support::build(&alice, &drv).await.done();
+    let mut packages = Packages::default();
+    let guess = packages.fixed("extract", &["fail:no"]);
+    assert_eq!(guess.out(), drv.out());
+    send(&bob, &[&guess]).await;
+    build_all(&bob, &[&guess]).await;
+    assert!(!is_valid(&bob, &guess.out()).await);
+}
+
+/// A fixed output that the service made of one that only Alice has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fixed_output_above_a_private_one() {
+    let world = World::new();
+    let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+    let mut packages = Packages::default();
+    let fetched = packages.fixed("secret.tar", &["fail:401 Unauthorized"]);
+    let unpacked = packages.fixed_to(FIXED, "secret", &[], &[&fetched]);
+    send(&alice, &[&fetched, &unpacked]).await;
+    upload(&alice, &[&objects_of_fixed(&fetched.out())])
+        .await
+        .unwrap();
+    assert_eq!(
+        build_all(&alice, &[&unpacked]).await[0].status,
+        BuildStatus::Built
+    );
+    send(&bob, &[&fetched, &unpacked]).await;
+    assert_eq!(
+        build_all(&bob, &[&unpacked]).await[0].status,
+        BuildStatus::DependencyFailed
+    );
+}
+
+/// Leaves runs of `low` until one suits; that result is not shared. What is built of it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_built_of_a_run_that_suits() {
+    let stage = Stage::new().await;
+    let mut packages = Packages::default();
+    let low = packages.add("low", &["log:as it turns out\n", "wait", "random"], &[], &[]);
+    let high = packages.add("high", &[], &[&low], &[]);
+    send(&stage.mallory, &[&low, &high]).await;
+    let (client, target) = (stage.mallory.clone(), low.target());
+    let asked = tokio::spawn(async move { realise(&client, &[target], BuildMode::Normal).await });
+    stage.world.builder.until(|c| c.waiting == 1).await;
+    asked.abort();
+    stage.world.builder.until(|c| c.ended == 1).await;
+    stage.world.idle().await;
+    stage.world.builder.release(1);
+    let status = build_all(&stage.mallory, &[&high]).await[0].status;
+    assert_eq!(status, BuildStatus::Built);
+    assert_eq!(stage.runs(), 3);
+
+    send(&stage.alice, &[&low, &high]).await;
+    stage.world.builder.release(1);
+    assert!(build_all(&stage.alice, &[&high]).await[0].status.is_success());
+    assert_ne!(
+        bytes(&stage.alice, &high.out()).await.unwrap(),
+        bytes(&stage.mallory, &high.out()).await.unwrap(),
+        "{:?}",
+        stage.world.rungs("alice").await
+    );
+}
+
+/// The same with a result from the time when he was private.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_built_of_a_private_result() {
+    let stage = Stage::new().await;
+    let mut packages = Packages::default();
+    let low = packages.add("low", &["random"], &[], &[]);
+    let high = packages.add("high", &[], &[&low], &[]);
+    stage.set("mallory", "private", "true").await;
+    send(&stage.mallory, &[&low, &high]).await;
+    build_all(&stage.mallory, &[&low]).await;
+    stage.set("mallory", "private", "false").await;
+    build_all(&stage.mallory, &[&high]).await;
+    send(&stage.alice, &[&low, &high]).await;
+    build_all(&stage.alice, &[&high]).await;
+    assert_ne!(
+        bytes(&stage.alice, &high.out()).await.unwrap(),
+        bytes(&stage.mallory, &high.out()).await.unwrap(),
+        "{:?}",
+        stage.world.rungs("alice").await
+    );
+}
+
+/// `high` and the `low` that it was built with belong together: Bob must not get one of Mallory's and one of somebody else's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pair_that_nobody_built() {
+    let stage = Stage::new().await;
+    let mut packages = Packages::default();
+    let low = packages.add("low", &["random"], &[], &[]);
+    let high = packages.referring("high", &[&low]);
+    let all = [&low, &high];
+    stage.set("mallory", "private", "true").await;
+    send(&stage.mallory, &all).await;
+    build_all(&stage.mallory, &[&low]).await;
+    stage.set("mallory", "private", "false").await;
+    build_all(&stage.mallory, &[&high]).await;
+    // Carol's own `low` is the first that is shared.
+    let carol = stage.world.account("carol").await;
+    send(&carol, &all).await;
+    build_all(&carol, &[&low]).await;
+    send(&stage.alice, &all).await;
+    build_all(&stage.alice, &[&high]).await;
+    let same = |a: &[u8], b: &[u8]| a == b;
+    let high_is_his = same(
+        &bytes(&stage.alice, &high.out()).await.unwrap(),
+        &bytes(&stage.mallory, &high.out()).await.unwrap(),
+    );
+    let low_is_his = same(
+        &bytes(&stage.alice, &low.out()).await.unwrap(),
+        &bytes(&stage.mallory, &low.out()).await.unwrap(),
+    );
+    assert_eq!(high_is_his, low_is_his, "{:?}", stage.world.rungs("alice").await);
+}
+
+/// Alice has `low` signed by a key that she trusts, with bytes of its own. Without Mallory her `high` is made of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_alice_has_of_a_key_that_she_trusts() {
+    async fn high(with_mallory: bool) -> Vec<u8> {
+        let stage = Stage::new().await;
+        let mut packages = Packages::default();
+        let leaf = source("source", "int main");
+        let low = packages.add("low", &[], &[], &[&leaf.info.path]);
+        let high = packages.referring("high", &[&low]);
+        if with_mallory {
+            upload(&stage.mallory, &[&leaf]).await.unwrap();
+            send(&stage.mallory, &[&low, &high]).await;
+            build_all(&stage.mallory, &[&high]).await;
+        }
+        let key = SecretKey::from_seed("vendor-1", &[9; 32]).unwrap();
+        stage
+            .set("alice", "trusted-public-keys", &key.public_key().to_string())
+            .await;
+        let mut signed = item(&low.out(), "the vendor's build", &[]);
+        let text = firn_nix::fingerprint(
+            &signed.info.path,
+            signed.info.nar_hash,
+            signed.info.nar_size,
+            &signed.info.references,
+        );
+        signed
+            .info
+            .signatures
+            .insert(key.sign(text.as_bytes()).to_string());
+        upload(&stage.alice, &[&leaf, &signed]).await.unwrap();
+        send(&stage.alice, &[&low, &high]).await;
+        build_all(&stage.alice, &[&high]).await;
+        bytes(&stage.alice, &high.out()).await.unwrap()
+    }
+    assert_eq!(high(true).await, high(false).await);
+}
+
+/// Signatures of a realisation are limited per request, and pile up.
+#[tokio::test(flavor = "multi_thread")]
+async fn signatures_of_a_realisation_pile_up() {
+    let stage = Stage::new().await;
+    let out = crate::support::path("anything");
+    upload(&stage.mallory, &[&item(&out, "anything", &[])])
+        .await
+        .unwrap();
+    let id = DrvOutput {
+        drv: DrvId::Modulo(Hash::sha256(b"a popular derivation")),
+        output: "out".into(),
+    };
+    for round in 0..20u8 {
+        let mut realisation = Realisation::unsigned(id.clone(), out.clone());
+        for n in 0..64u8 {
+            let mut seed = [0; 32];
+            seed[..2].copy_from_slice(&[round, n]);
+            // The name of a key that others trust; the signatures are worth nothing.
+            let key = SecretKey::from_seed(&format!("vendor-{}", "x".repeat(200)), &seed).unwrap();
+            realisation.signatures.insert(key.sign(b"nothing"));
+        }
+        stage.mallory.register_realisation(realisation).await.unwrap();
+    }
+    let found = stage.mallory.query_realisation(id).await.unwrap().unwrap();
+    assert!(
+        found.signatures.len() <= 64,
+        "{} signatures, {} bytes of JSON",
+        found.signatures.len(),
+        found.to_json().len()
+    );
+}
+
+/// What is told to be there is there, also of a derivation with many outputs.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_outputs_than_bits() {
+    let world = World::new();
+    let alice = world.account("alice").await;
+    let names: Vec<String> = (0..66).map(|n| format!("o{n:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut packages = Packages::default();
+    let many = packages.with_outputs("many", &names, &[], &[], &[]);
+    send(&alice, &[&many]).await;
+    for name in &names[..64] {
+        upload(&alice, &[&item(&many.output(name), "x", &[])])
+            .await
+            .unwrap();
+    }
+    assert!(build_all(&alice, &[&many]).await[0].status.is_success());
+    let absent: BTreeSet<_> = {
+        let mut absent = BTreeSet::new();
+        for name in &names {
+            if !is_valid(&alice, &many.output(name)).await {
+                absent.insert(*name);
+            }
+        }
+        absent
+    };
+    assert!(absent.is_empty(), "{absent:?}");
+}
+
+/// How long planning takes when the bottom of a tower is not to be had any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn cost_of_a_tower_without_its_bottom() {
+    for height in [50usize, 100, 200, 400] {
+        let stage = Stage::new().await;
+        let carol = stage.world.account("carol").await;
+        let mut packages = Packages::default();
+        let mut tower = vec![packages.add("bottom", &[], &[], &[])];
+        for n in 0..height {
+            let below = tower.last().unwrap().clone();
+            tower.push(packages.referring(&format!("p{n}"), &[&below]));
+        }
+        let all: Vec<_> = tower.iter().collect();
+        send(&carol, &all).await;
+        build_all(&carol, &all[..1]).await;
+        send(&stage.mallory, &all).await;
+        assert!(
+            build_all(&stage.mallory, &[all[height]]).await[0]
+                .status
+                .is_success()
+        );
+        stage.set("carol", "private", "true").await;
+        send(&stage.alice, &all).await;
+        let begun = std::time::Instant::now();
+        let missing = stage
+            .alice
+            .query_missing(vec![all[height].target()])
+            .await
+            .unwrap();
+        println!(
+            "height {height}: {} to build, {:?}",
+            missing.will_build.len(),
+            begun.elapsed()
+        );
+    }
+}
+
+/// How long planning takes for derivations with many outputs that are all used.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn cost_of_many_outputs() {
+    for (leaves, parents) in [(10usize, 10usize), (20, 20), (40, 40)] {
+        let world = World::new();
+        let alice = world.account("alice").await;
+        let names: Vec<String> = (0..1024).map(|n| format!("o{n:04}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut packages = Packages::default();
+        let low: Vec<_> = (0..leaves)
+            .map(|n| packages.with_outputs(&format!("l{n}"), &names, &[], &[], &[]))
+            .collect();
+        let low: Vec<_> = low.iter().collect();
+        let mid: Vec<_> = (0..parents)
+            .map(|n| packages.add(&format!("m{n}"), &[], &low, &[]))
+            .collect();
+        let mid: Vec<_> = mid.iter().collect();
+        let top = packages.add("top", &[], &mid, &[]);
+        let bytes: usize = low.iter().chain(&mid).map(|p| p.item.nar.len()).sum();
+        send(&alice, &low).await;
+        send(&alice, &mid).await;
+        send(&alice, &[&top]).await;
+        for _ in 0..2 {
+            let begun = std::time::Instant::now();
+            alice.query_missing(vec![top.target()]).await.unwrap();
+            println!(
+                "{leaves} x {parents}: {bytes} bytes of text, {:?}",
+                begun.elapsed()
+            );
+        }
+    }
+}
+
+/// What reading one text costs that is refused in the end.
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_reading_a_text() {
+    let peak = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        status
+            .lines()
+            .find(|l| l.starts_with("VmHWM"))
+            .unwrap()
+            .to_owned()
+    };
+    let mut text = String::from("Derive([(\"out\",\"\",\"\",\"\")],[],[],\"x\",\"y\",[");
+    while text.len() < (64 << 20) - 32 {
+        text.push_str("\"a\",");
+    }
+    text.push_str("\"a\"],[])");
+    let before = peak();
+    let drv = firn_nix::Derivation::parse(text.as_bytes()).unwrap();
+    println!(
+        "{} bytes, {} arguments: {before} -> {}",
+        text.len(),
+        drv.basic.args.len(),
+        peak()
+    );
+}
