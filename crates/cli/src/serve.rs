@@ -278,7 +278,8 @@ fn room(config: &Config, max_jobs: usize, processors: usize) -> Room {
         memory,
         cpus,
         unknown_memory: match build.unknown_memory {
-            0 => memory.unwrap_or(0) / (max_jobs as u64).max(1),
+            // The queue rounds up by less than an eighth, and as many as there are slots must fit.
+            0 => memory.unwrap_or(0) / (max_jobs as u64).max(1) / 9 * 8,
             bytes => bytes,
         },
         machine_memory: machines::memory(config),

@@ -1,5 +1,6 @@
 //! Grounded results: what was built from nothing but content-addressed leaves and other grounded results.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use sha2::{Digest as _, Sha256};
@@ -15,9 +16,9 @@ const FORMAT: &[u8] = b"firn-ground-1";
 pub struct Ground(pub [u8; 32]);
 
 impl Ground {
-    /// Of builds in this class.
+    /// Of builds in this class, beside builtin builders of these names and versions.
     #[must_use]
-    pub fn of(class: &EnvironmentClass) -> Self {
+    pub fn of(class: &EnvironmentClass, builtins: &BTreeMap<String, String>) -> Self {
         let mut bytes = Vec::new();
         let mut put = |part: &[u8]| {
             bytes.extend((part.len() as u64).to_le_bytes());
@@ -26,9 +27,14 @@ impl Ground {
         put(FORMAT);
         put(class.sandbox.as_bytes());
         put(&class.cores.to_le_bytes());
+        put(&(class.extra.len() as u64).to_le_bytes());
         for (path, content) in &class.extra {
             put(path.as_bytes());
             put(content.bytes());
+        }
+        for (name, version) in builtins {
+            put(name.as_bytes());
+            put(version.as_bytes());
         }
         Self(Sha256::digest(bytes).into())
     }
@@ -43,8 +49,6 @@ impl fmt::Debug for Ground {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     #[test]
@@ -55,13 +59,19 @@ mod tests {
             extra: BTreeMap::new(),
             cores,
         };
-        let ground = Ground::of(&class("x86_64-linux", "namespaces-1", 2));
-        assert_eq!(ground, Ground::of(&class("i686-linux", "namespaces-1", 2)));
+        let of = |class: &EnvironmentClass| Ground::of(class, &BTreeMap::new());
+        let ground = of(&class("x86_64-linux", "namespaces-1", 2));
+        assert_eq!(ground, of(&class("i686-linux", "namespaces-1", 2)));
         for other in [
             class("x86_64-linux", "vm-1", 2),
             class("x86_64-linux", "namespaces-1", 4),
         ] {
-            assert_ne!(ground, Ground::of(&other));
+            assert_ne!(ground, of(&other));
         }
+        let builtins = BTreeMap::from([("builtin:buildenv".to_owned(), "2".to_owned())]);
+        assert_ne!(
+            ground,
+            Ground::of(&class("x86_64-linux", "namespaces-1", 2), &builtins)
+        );
     }
 }

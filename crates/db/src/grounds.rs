@@ -10,6 +10,7 @@ use crate::decode::{self, Fields, OBJECT};
 use crate::dialect::Connection;
 use crate::driver::{Driver, Repository};
 use crate::error::backend;
+use crate::inputs;
 use crate::query::{Query, Value};
 
 impl<D: Driver> Grounds for Repository<D> {
@@ -17,7 +18,9 @@ impl<D: Driver> Grounds for Repository<D> {
         let query = Query::new(
             "INSERT INTO grounded (ground, path, build, object)
              SELECT $1, object.path, build_output.build, object.id FROM build_output
-             JOIN object ON object.id = build_output.object WHERE build_output.build = $2
+             JOIN object ON object.id = build_output.object
+             JOIN result ON result.build = build_output.build AND result.shared = 1
+             WHERE build_output.build = $2
              ON CONFLICT DO NOTHING",
         )
         .blob(ground.0)
@@ -64,18 +67,54 @@ impl<D: Driver> Grounds for Repository<D> {
             let mut fields = Fields::new("grounded", row);
             let build = BuildId(fields.array("build")?);
             let id = ObjectId(fields.int("object")?);
+            let drv_path = fields.text("drv_path")?;
+            let drv_path = fields.parse_path("drv_path", drv_path)?;
             let object = decode::object(&mut fields)?.ok_or_else(|| fields.bad("object", "is missing"))?;
             let path = object.path.clone();
             // The best comes first.
-            found.entry(path).or_insert(GroundedOutput { build, id, object });
+            found.entry(path).or_insert(GroundedOutput {
+                build,
+                drv_path,
+                id,
+                object,
+            });
         }
         Ok(found)
+    }
+
+    async fn inputs_of(
+        &self,
+        builds: &BTreeSet<BuildId>,
+    ) -> Result<BTreeMap<BuildId, BTreeSet<ObjectId>>, DatabaseError> {
+        if builds.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let ids = builds.iter().map(|id| id.0.to_vec()).collect();
+        let query = Query::new(format!(
+            "SELECT build.id, build.inputs FROM build WHERE build.id {}",
+            D::Connection::in_blobs(1)
+        ));
+        let query = query.bind(Value::Blobs(ids));
+        let rows = self.driver.reader().await?.fetch(query).await.map_err(backend)?;
+        let decoded = rows.iter().map(|row| {
+            let mut fields = Fields::new("build", row);
+            let id = BuildId(fields.array("id")?);
+            let bytes = fields.blob("inputs")?;
+            let inputs = inputs::decode(bytes).map_err(|why| fields.bad("inputs", why))?;
+            Ok((id, inputs))
+        });
+        decoded.collect()
     }
 }
 
 fn among<C: Connection>(objects: &BTreeSet<ObjectId>, ground: &Ground) -> Query {
     Query::new(format!(
-        "SELECT DISTINCT grounded.object FROM grounded WHERE grounded.ground = $1 AND grounded.object {}",
+        "SELECT DISTINCT grounded.object FROM grounded
+         JOIN result ON result.build = grounded.build AND result.shared = 1
+         WHERE grounded.ground = $1 AND grounded.object {} AND NOT EXISTS (
+           SELECT 1 FROM grounded AS other JOIN result AS first ON first.build = other.build AND first.shared = 1
+           WHERE other.ground = grounded.ground AND other.path = grounded.path AND other.object <> grounded.object
+             AND first.seq < result.seq)",
         C::in_ints(2)
     ))
     .blob(ground.0)
@@ -84,8 +123,8 @@ fn among<C: Connection>(objects: &BTreeSet<ObjectId>, ground: &Ground) -> Query 
 
 fn outputs<C: Connection>(paths: &[StorePath], ground: &Ground, account: AccountId, takes: bool) -> Query {
     Query::new(format!(
-        "SELECT grounded.build, grounded.object, {OBJECT}
-         FROM grounded JOIN object ON object.id = grounded.object
+        "SELECT grounded.build, grounded.object, build.drv_path, {OBJECT}
+         FROM grounded JOIN build ON build.id = grounded.build JOIN object ON object.id = grounded.object
          JOIN result ON result.build = grounded.build
          LEFT JOIN account AS giver ON giver.id = result.account
          WHERE grounded.ground = $1 AND grounded.path {}

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use firn_content::ContentStore;
 use firn_core::{AccountName, Effective, EnvironmentClass, Isolation};
 use firn_nix::NarHash;
+use tokio::sync::Semaphore;
 
 use crate::desk::Desk;
 use crate::graph::Nodes;
@@ -21,6 +22,9 @@ use crate::signing;
 use crate::single_flight::SingleFlight;
 use crate::terms::{Session, gives};
 use crate::{AccountStore, StoreError};
+
+/// Graphs that are read at once, of all accounts together.
+const READING: usize = 2;
 
 /// What the operator decided.
 #[derive(Clone, Debug)]
@@ -84,6 +88,8 @@ pub struct House<P: Ports> {
     pub(crate) grounds: KnownGrounds,
     /// Derivations that graphs were made of.
     pub(crate) nodes: Nodes,
+    /// Graphs that are read at once.
+    pub(crate) reading: Semaphore,
     /// Held while an account's lists are changed: read, then written.
     pub(crate) deciding: tokio::sync::Mutex<()>,
 }
@@ -113,6 +119,7 @@ impl<P: Ports> House<P> {
             fetching: SingleFlight::default(),
             grounds: KnownGrounds::default(),
             nodes: Nodes::default(),
+            reading: Semaphore::new(READING),
             deciding: tokio::sync::Mutex::default(),
         })
     }

@@ -145,9 +145,6 @@ impl<W: Watch> Service<'_, W> {
                 Pending::References | Pending::Nothing => {}
             });
         let (rung, content) = self.by_key(drv);
-        if self.world.graph.is_fixed(drv) {
-            self.grounded[drv as usize] = Some(content);
-        }
         self.watch.request(account, drv, rung, content);
         // The client fetches what it has asked for.
         self.entry(drv, content, content, Pending::Nothing)

@@ -66,6 +66,7 @@ impl<W: Watch> Service<'_, W> {
         }
         let mut answers = Answers::default();
         let (mut found, mut builds, mut open) = (Vec::new(), Vec::new(), vec![target]);
+        let mut known = Vec::new();
         self.met.requests += 1;
         while let Some(drv) = open.pop() {
             if !self.met.plans(drv) {
@@ -81,7 +82,9 @@ impl<W: Watch> Service<'_, W> {
                     self.counts(drv).substituted += 1;
                     answers.fetched.push(drv);
                 }
-            } else if let Some(content) = self.grounded[drv as usize] {
+            } else if let Some(content) = self.grounded[drv as usize]
+                && self.may_take(drv, &mut known)
+            {
                 found.push(drv);
                 self.counts(drv).grounded += 1;
                 answers.recorded.push((drv, Rung::Grounded, content));
@@ -109,6 +112,40 @@ impl<W: Watch> Service<'_, W> {
             self.counts(*drv).below -= 1;
         }
         self.watch.graph(account, target, &answers);
+    }
+
+    /// Whether the account has, or could have, all leaves of what is grounded, and nothing else of it than what it was built of.
+    /// `open` is what was found of this request, by derivation.
+    fn may_take(&self, drv: Drv, open: &mut Vec<Option<bool>>) -> bool {
+        let graph = self.world.graph;
+        open.resize(graph.len(), None);
+        let mut todo = vec![drv];
+        while let Some(&next) = todo.last() {
+            let inputs = graph.inputs(next).iter();
+            let unknown: Vec<Drv> = inputs.filter(|i| open[**i as usize].is_none()).copied().collect();
+            if !unknown.is_empty() {
+                todo.extend(unknown);
+                continue;
+            }
+            todo.pop();
+            let below = graph.inputs(next).iter().all(|i| open[*i as usize] == Some(true));
+            let grounded = self.grounded[next as usize];
+            // What the cache has signed is in every view, once somebody has brought it.
+            let signed = self.world.is_cached(next) && self.signed[next as usize];
+            let own = match self.client.has(next) {
+                true => Some(self.client.get(next).content),
+                false => signed.then(|| self.world.cache_content(next)),
+            };
+            let is_open = match graph.is_fixed(next) {
+                true => own.is_some() || (grounded.is_some() && below),
+                false => below && (own.is_none() || own == grounded),
+            };
+            open[next as usize] = Some(is_open);
+        }
+        match graph.is_fixed(drv) {
+            true => open[drv as usize] == Some(true),
+            false => graph.inputs(drv).iter().all(|i| open[*i as usize] == Some(true)),
+        }
     }
 
     /// What the cache has or what is grounded becomes valid, with all that it refers to, which is of the same kind.

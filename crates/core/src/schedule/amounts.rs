@@ -86,6 +86,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn eight_ninths_of_a_share_fit_into_it() {
+        for share in (1..5000).chain((1 << 30..1 << 36).step_by(123_456_789)) {
+            assert!(graded(share / 9 * 8) <= share, "{share}");
+        }
+    }
+
+    #[test]
     fn amounts_are_rounded_up_by_less_than_an_eighth() {
         for bytes in [
             0,

@@ -1,5 +1,7 @@
 //! Grounded results.
 
+use std::collections::BTreeSet;
+
 use firn_core::{BuildId, Ground, ObjectId, Policy};
 use firn_service::ports::{Database, Gives};
 
@@ -25,7 +27,7 @@ pub async fn outputs_by_path<D: Database>(Bench { db, .. }: Bench<D>) {
             .outputs
             .values()
             .map(|o| &o.object.path)
-            .collect::<std::collections::BTreeSet<_>>()
+            .collect::<BTreeSet<_>>()
             .into_iter()
             .collect::<Vec<_>>()
     );
@@ -66,7 +68,9 @@ pub async fn by_the_rule_of_results<D: Database>(Bench { db, .. }: Bench<D>) {
     // The own one first, then the first that is shared.
     assert_eq!(seen(alice, true).await, Some(first.run.id));
     assert_eq!(seen(bob, true).await, Some(second.run.id));
-    assert_eq!(seen(carol, true).await, Some(own.run.id));
+    // What is not shared is not grounded, for its own account neither.
+    assert_eq!(seen(carol, true).await, Some(first.run.id));
+    assert_eq!(seen(carol, false).await, None);
     let dave = account(&db, "dave").await;
     assert_eq!(seen(dave, true).await, Some(first.run.id));
     assert_eq!(seen(dave, false).await, None);
@@ -80,19 +84,28 @@ pub async fn by_the_rule_of_results<D: Database>(Bench { db, .. }: Bench<D>) {
 
 pub async fn objects<D: Database>(Bench { db, .. }: Bench<D>) {
     let alice = account(&db, "alice").await;
-    let (grounded, other) = (build(1, 1, &[1]), build(2, 2, &[2]));
-    for record in [&grounded, &other] {
-        db.record_build(record, alice, false).await.unwrap();
+    let (first, other, later, kept) = (
+        build(1, 1, &[1]),
+        build(2, 2, &[2]),
+        build(3, 3, &[3]),
+        build(4, 4, &[4]),
+    );
+    for (record, shares) in [(&first, true), (&other, true), (&later, true), (&kept, false)] {
+        db.record_build(record, alice, shares).await.unwrap();
     }
-    db.ground(grounded.run.id, &GROUND).await.unwrap();
-    let all: std::collections::BTreeSet<ObjectId> = (1..=9).map(ObjectId).collect();
+    for record in [&first, &later, &kept] {
+        db.ground(record.run.id, &GROUND).await.unwrap();
+    }
+    let all: BTreeSet<ObjectId> = (1..=9).map(ObjectId).collect();
+    // All have the same path: the first that is grounded.
     let found = db.grounded(&all, &GROUND).await.unwrap();
     let outputs = db
         .grounded_outputs(&[path(0)], &GROUND, alice, false)
         .await
         .unwrap();
+    assert_eq!(outputs[&path(0)].build, first.run.id);
+    assert_eq!(outputs[&path(0)].drv_path, first.run.drv_path);
     assert_eq!(found, outputs.values().map(|o| o.id).collect());
-    assert_eq!(found.len(), 1);
     assert!(db.grounded(&all, &Ground([0; 32])).await.unwrap().is_empty());
     assert!(db.grounded(&[].into(), &GROUND).await.unwrap().is_empty());
     // It is no evidence.
@@ -102,6 +115,11 @@ pub async fn objects<D: Database>(Bench { db, .. }: Bench<D>) {
         accounts: Vec::new(),
     };
     assert!(db.evidence(&policy, &[path(0)]).await.unwrap().is_empty());
+
+    let builds = [first.run.id, BuildId([9; 16])].into();
+    let inputs = db.inputs_of(&builds).await.unwrap();
+    assert_eq!(inputs, [(first.run.id, first.run.inputs)].into());
+    assert!(db.inputs_of(&[].into()).await.unwrap().is_empty());
 }
 
 pub async fn forgotten_runs<D: Database>(Bench { db, .. }: Bench<D>) {

@@ -58,7 +58,7 @@ pub struct DrvHash {
 /// Computes hashes modulo and remembers those of input derivations.
 #[derive(Clone, Debug, Default)]
 pub struct Modulo {
-    memo: HashMap<StorePath, DrvHash>,
+    memo: HashMap<StorePath, Arc<DrvHash>>,
 }
 
 /// A derivation whose inputs are being worked on.
@@ -78,12 +78,12 @@ impl Modulo {
     /// What is remembered of an input derivation.
     #[must_use]
     pub fn get(&self, drv: &StorePath) -> Option<&DrvHash> {
-        self.memo.get(drv)
+        self.memo.get(drv).map(Arc::as_ref)
     }
 
     /// Remembers a hash that was computed earlier.
-    pub fn insert(&mut self, drv: StorePath, hash: DrvHash) {
-        self.memo.insert(drv, hash);
+    pub fn insert(&mut self, drv: StorePath, hash: impl Into<Arc<DrvHash>>) {
+        self.memo.insert(drv, hash.into());
     }
 
     /// Hash of a derivation as the input of another one. `lookup` finds derivations by path; graphs may be deep.
@@ -96,9 +96,7 @@ impl Modulo {
         mut lookup: impl FnMut(&StorePath) -> Option<Arc<Derivation>>,
     ) -> Result<&DrvHash, ModuloError> {
         self.visit(drv, &mut lookup)?;
-        self.memo
-            .get(drv)
-            .ok_or_else(|| ModuloError::Missing(drv.clone()))
+        self.get(drv).ok_or_else(|| ModuloError::Missing(drv.clone()))
     }
 
     /// Hash of a derivation without what depends on its output paths: what those are computed from, and what the ids of its
@@ -181,7 +179,7 @@ impl Modulo {
                     .ok_or_else(|| ModuloError::NotADerivationPath(path.clone()))?;
                 let hash = self.hash(&drv, name, Masked::No)?;
                 open.remove(&path);
-                self.memo.insert(path, hash);
+                self.memo.insert(path, Arc::new(hash));
             }
         }
         Ok(())

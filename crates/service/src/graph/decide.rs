@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use firn_nix::StorePath;
 use firn_nix::realisation::DrvOutput;
+use firn_nix::{StorePath, output_path_name};
 use firn_protocol::{LogSink, StoreError};
 
 use super::load::Graph;
+use super::node::Node;
 use super::plan::{Outputs, Plan};
 use super::take::Taker;
 use crate::AccountStore;
@@ -156,12 +157,26 @@ impl<'a, P: Ports> Decider<'a, P> {
         }
         let ids: Vec<DrvOutput> = asked.keys().cloned().collect();
         for (id, realisation) in self.store.realisations(&ids).await? {
-            if let Some((number, output)) = asked.get(&id).copied() {
+            if let Some((number, output)) = asked.get(&id).copied()
+                && self.is_named_so(number, output, &realisation.out_path)
+            {
                 plan.realise(number, output, realisation.out_path);
                 plan.note_valid(number, Outputs::of([output]));
             }
         }
         Ok(())
+    }
+
+    /// Ids leave out the derivation's name, and two that differ in nothing else have outputs of their own.
+    fn is_named_so(&self, number: usize, output: usize, path: &StorePath) -> bool {
+        let name = |node: &Node| {
+            let drv_name = node.path.derivation_name()?;
+            output_path_name(drv_name, &node.outputs.get(output)?.0).ok()
+        };
+        self.graph
+            .node(number)
+            .and_then(|node| name(node))
+            .is_some_and(|name| name == path.name())
     }
 
     /// Those of which a cache has all that is wanted.

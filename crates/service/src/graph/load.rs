@@ -16,8 +16,11 @@ use crate::AccountStore;
 use crate::ports::Ports;
 use crate::store::MAX_DERIVATION;
 
-/// Nodes that are remembered, of all accounts together; about 1 KiB each.
+/// Nodes that are remembered, of all accounts together; about 1 KiB each, and never more than some hundred.
 const MAX_NODES: usize = 1 << 17;
+
+/// Most references of all that is in a graph together. Nixpkgs as a whole has a tenth of that.
+const MAX_EDGES: usize = 1 << 22;
 
 type Table<T> = HashMap<StorePath, T, RandomState>;
 
@@ -32,6 +35,9 @@ impl Nodes {
     }
 
     fn note(&self, node: &Arc<Node>) {
+        if !node.is_small() {
+            return;
+        }
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_NODES {
             known.clear();
@@ -86,19 +92,16 @@ impl Graph {
 
     /// The numbers of what a node is built from, with the numbers of the outputs that it uses.
     pub(crate) fn inputs<'g>(&'g self, node: &'g Node) -> impl Iterator<Item = (usize, Vec<usize>)> + 'g {
-        node.inputs.iter().filter_map(|(path, names)| {
-            let number = self.find(path)?;
-            let input = self.node(number)?;
-            Some((
-                number,
-                names.iter().filter_map(|name| input.output(name)).collect(),
-            ))
-        })
+        let numbers = |outputs: &[u16]| outputs.iter().map(|output| usize::from(*output)).collect();
+        let inputs = node.inputs.iter();
+        inputs.filter_map(move |(path, outputs)| Some((self.find(path)?, numbers(outputs))))
     }
 
     fn add(&mut self, node: Arc<Node>, sound: bool) {
         let known = matches!(node.kind, DerivationKind::InputAddressed | DerivationKind::Fixed);
-        let below = self.inputs(&node).all(|(number, _)| self.is_sound(number));
+        let sound_input =
+            |(path, _): &(StorePath, Box<[u16]>)| self.find(path).is_some_and(|n| self.is_sound(n));
+        let below = node.inputs.iter().all(sound_input);
         self.index.insert(node.path.clone(), self.nodes.len());
         self.nodes.push(node);
         self.sound.push(sound && known && below);
@@ -171,17 +174,27 @@ impl<P: Ports> AccountStore<P> {
         let terms = self.terms().await?;
         let view = self.house.closure(&terms, roots).await?;
         let (house, wanted) = (Arc::clone(&self.house), roots.clone());
+        // Each is work for a processor, and memory.
+        let turn = self.house.reading.acquire().await;
         let stop = StopOnDrop(Arc::default());
         let stopped = Arc::clone(&stop.0);
         let read = tokio::task::spawn_blocking(move || {
+            let edges: usize = view.objects().map(|object| object.references.len()).sum();
+            if edges > MAX_EDGES {
+                return Err(StoreError::new(format!(
+                    "the graph has {edges} references, and may have {MAX_EDGES}"
+                )));
+            }
             let unread = in_order(&wanted, &view, |hash| house.content.tree(hash));
             drop(view);
-            Graph::read(unread, &house.nodes, &stopped)
+            Ok(Graph::read(unread, &house.nodes, &stopped))
         });
-        read.await.map_err(|error| {
+        let read = read.await;
+        drop(turn);
+        read.map_err(|error| {
             tracing::error!(%error, "reading a graph has failed");
             StoreError::new("internal error: the graph cannot be read; the operator's log has the details")
-        })
+        })?
     }
 }
 

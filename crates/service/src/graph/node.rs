@@ -1,6 +1,7 @@
 //! One derivation of a graph: read from its text, and checked against its path and its inputs.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use firn_nix::derivation::{AtermError, DerivationKind, DrvHash, InvalidDerivation, Modulo, ModuloError};
 use firn_nix::realisation::{DrvId, DrvOutput};
@@ -17,13 +18,18 @@ pub(crate) struct Node {
     pub(crate) platform: Box<[u8]>,
     /// In the order of names, with paths as far as they are known before the build.
     pub(crate) outputs: Box<[(String, Option<StorePath>)]>,
-    /// Derivations that it is built from, with the outputs that it uses of each.
-    pub(crate) inputs: Box<[(StorePath, Box<[String]>)]>,
+    /// Derivations that it is built from, with the numbers of the outputs that it uses of each.
+    pub(crate) inputs: Box<[(StorePath, Box<[u16]>)]>,
     /// What it is as the input of another one.
-    hash: DrvHash,
+    hash: Arc<DrvHash>,
     /// By output: what the ids of its realisations contain.
     pub(crate) ids: DrvHash,
 }
+
+/// Most outputs of a derivation in a graph.
+pub(super) const MAX_OUTPUTS: usize = 64;
+/// Longest name of a system.
+const MAX_PLATFORM: usize = 256;
 
 /// Why a derivation is not taken as it stands.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -34,6 +40,13 @@ pub(crate) enum NodeError {
     Syntax { path: StorePath, source: AtermError },
     #[error("derivation '{path}' has a text that belongs to '{computed}'")]
     OtherPath { path: StorePath, computed: StorePath },
+    #[error("derivation '{path}' has {count} {what}, and may have {most} in a graph")]
+    TooMany {
+        path: StorePath,
+        what: &'static str,
+        count: usize,
+        most: usize,
+    },
     #[error("derivation '{path}': {source}")]
     Invalid {
         path: StorePath,
@@ -80,6 +93,20 @@ impl Node {
             path: named(),
             source,
         })?;
+        for (what, count, most) in [
+            ("outputs", drv.basic.outputs.len(), MAX_OUTPUTS),
+            ("bytes of platform", drv.basic.platform.len(), MAX_PLATFORM),
+        ] {
+            if count > most {
+                let path = named();
+                return Err(NodeError::TooMany {
+                    path,
+                    what,
+                    count,
+                    most,
+                });
+            }
+        }
         let name = path.derivation_name().unwrap_or_default();
         let failed = |source| NodeError::Hash {
             path: named(),
@@ -88,7 +115,7 @@ impl Node {
         let mut modulo = Modulo::new();
         for drv_path in drv.input_drvs.keys() {
             if let Some(node) = input(drv_path) {
-                modulo.insert(drv_path.clone(), node.hash.clone());
+                modulo.insert(drv_path.clone(), Arc::clone(&node.hash));
             }
         }
         let ids = modulo.output_hash(&drv, name, |_| None).map_err(failed)?;
@@ -102,17 +129,20 @@ impl Node {
             outputs.push((output_name.clone(), computed));
         }
         let hash = modulo.own_hash(&drv, name).map_err(failed)?;
+        // A fixed output does not depend on its inputs: they may be missing here, and then it cannot be built.
+        let numbers = |(path, names): (&StorePath, &BTreeSet<String>)| {
+            let node = input(path);
+            let number = |name: &String| u16::try_from(node?.output(name)?).ok();
+            (path.clone(), names.iter().filter_map(number).collect())
+        };
+        let inputs: Vec<(StorePath, Box<[u16]>)> = drv.input_drvs.iter().map(numbers).collect();
         Ok(Self {
             path: named(),
             kind,
             platform: drv.basic.platform.into(),
             outputs: outputs.into(),
-            inputs: drv
-                .input_drvs
-                .into_iter()
-                .map(|(path, names)| (path, names.into_iter().collect()))
-                .collect(),
-            hash,
+            inputs: inputs.into(),
+            hash: Arc::new(hash),
             ids,
         })
     }
@@ -123,6 +153,11 @@ impl Node {
             drv: DrvId::Modulo(*self.ids.outputs.get(output)?),
             output: output.to_owned(),
         })
+    }
+
+    /// Whether it is small enough to be remembered.
+    pub(crate) fn is_small(&self) -> bool {
+        self.inputs.len() <= 2000
     }
 
     /// The number of an output.

@@ -6,7 +6,7 @@ use firn_nix::StorePath;
 
 use super::load::Graph;
 
-/// Outputs of one derivation, by number. Those from the 64th on count as one.
+/// Outputs of one derivation, by number: a node has no more than 64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outputs(u64);
 

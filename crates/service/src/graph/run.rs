@@ -126,7 +126,6 @@ impl<'r, P: Ports> Run<'r, P> {
                 self.plan.build(number, self.graph);
                 let mut builds = self.decider.decide(self.plan, Some(&self.wishes.log)).await?;
                 builds.insert(number);
-                self.plan.rank(self.graph, |_| UNKNOWN_COST);
                 self.link(&builds);
             }
             Ended::Built(result, realised) => {

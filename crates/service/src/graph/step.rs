@@ -58,16 +58,15 @@ impl Build {
 /// Where all outputs are that a node uses.
 fn inputs(graph: &Graph, plan: &Plan, node: &Node) -> Inputs {
     let mut found = Inputs::new();
-    for (drv_path, names) in &node.inputs {
+    for (drv_path, outputs) in &node.inputs {
         let Some(number) = graph.find(drv_path) else {
             continue;
         };
         let Some(input) = graph.node(number) else { continue };
-        for name in names {
-            let path = input
-                .output(name)
-                .and_then(|output| plan.path(graph, number, output));
-            if let Some(path) = path {
+        for output in outputs.iter().map(|output| usize::from(*output)) {
+            if let Some((name, _)) = input.outputs.get(output)
+                && let Some(path) = plan.path(graph, number, output)
+            {
                 found.insert((drv_path.clone(), name.clone()), path.clone());
             }
         }

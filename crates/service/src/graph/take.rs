@@ -1,8 +1,10 @@
 //! Taking what others have built from the same graph: grounded results.
 //!
-//! Believing them needs no comparison of inputs: the paths follow from the graph, and everything below was built from checked leaves. Reading
-//! them is another question: the account must have the leaves itself. Its plain paths it has, checked, or the graph would not be sound;
-//! a fixed output it must have, or this service must have built it, which happens without anybody's login.
+//! Believing them needs no comparison of inputs: the paths follow from the graph, and everything below was built from checked leaves. Only
+//! what the account has already of the graph must be what they were built of; else its own build would use something else.
+//!
+//! Reading them is another question: the account must have the leaves itself. Its plain paths it has, checked, or the graph would not be
+//! sound; a fixed output it must have, or this service must have built it from this very derivation, which happens without anybody's login.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,6 +15,7 @@ use firn_protocol::{LogEvent, LogSink, StoreError};
 
 use super::decide::Decider;
 use super::load::Graph;
+use super::node::Node;
 use super::plan::Plan;
 use crate::ports::{Builds as _, GroundedOutput, Grounds as _, Ports, RequestRecord};
 use crate::resolve::failed;
@@ -24,14 +27,13 @@ const TOGETHER: usize = 1024;
 /// What can be taken for one graph.
 pub(super) struct Taker {
     ground: Ground,
-    /// By node: whether the account may read what is built from the same leaves. Found when it is needed first.
-    readable: Option<Vec<bool>>,
-    by_output: HashMap<StorePath, usize>,
-    /// What was taken, for the client.
-    pub(super) taken: usize,
+    /// By node: whether what is built of it may be taken. Found when it is needed first.
+    open: Option<Vec<bool>>,
+    by_output: HashMap<StorePath, Vec<usize>>,
+    found: Found,
 }
 
-/// What was found of some paths.
+/// What was found of some paths. Everything that these refer to is valid or found, too.
 #[derive(Default)]
 struct Found {
     outputs: BTreeMap<StorePath, GroundedOutput>,
@@ -40,7 +42,7 @@ struct Found {
 }
 
 impl Taker {
-    /// `None` when the account takes nothing of others.
+    /// `None` when there is no sandbox for the account.
     pub(super) async fn new<P: Ports>(
         store: &AccountStore<P>,
         graph: &Graph,
@@ -51,25 +53,33 @@ impl Taker {
         let Ok((_, class)) = store.house.class(system, terms.settings.sandbox) else {
             return Ok(None);
         };
-        let mut by_output = HashMap::new();
+        let mut by_output: HashMap<StorePath, Vec<usize>> = HashMap::new();
         for (number, node) in graph.nodes() {
-            by_output.extend(
-                node.outputs
-                    .iter()
-                    .filter_map(|(_, path)| Some((path.clone()?, number))),
-            );
+            for path in node.outputs.iter().filter_map(|(_, path)| path.as_ref()) {
+                by_output.entry(path.clone()).or_default().push(number);
+            }
         }
         Ok(Some(Self {
-            ground: Ground::of(&class),
-            readable: None,
+            ground: store.house.ground(&class),
+            open: None,
             by_output,
-            taken: 0,
+            found: Found::default(),
         }))
     }
 
-    fn is_readable(&self, number: usize) -> bool {
-        let readable = self.readable.as_ref().and_then(|readable| readable.get(number));
-        readable.copied().unwrap_or(false)
+    /// Whether the node's own inputs are open; of a fixed output, whether it is itself.
+    fn may_take(&self, graph: &Graph, number: usize) -> bool {
+        let open = |number: usize| {
+            let open = self.open.as_ref().and_then(|open| open.get(number));
+            open.copied().unwrap_or(false)
+        };
+        let Some(node) = graph.node(number).filter(|_| graph.is_sound(number)) else {
+            return false;
+        };
+        match node.kind {
+            DerivationKind::Fixed => open(number),
+            _ => graph.inputs(node).all(|(input, _)| open(input)),
+        }
     }
 }
 
@@ -109,17 +119,17 @@ impl<P: Ports> Decider<'_, P> {
         if candidates.is_empty() {
             return Ok(BTreeSet::new());
         }
-        if taker.readable.is_none() {
-            taker.readable = Some(self.readable(taker.ground).await?);
+        if taker.open.is_none() {
+            taker.open = Some(self.open(taker.ground).await?);
         }
-        candidates.retain(|number, _| taker.is_readable(*number));
+        candidates.retain(|number, _| taker.may_take(graph, *number));
         let roots = candidates.values().flatten().cloned().collect();
-        let found = self.closure(taker, roots).await?;
+        self.close(taker, roots).await?;
+        let found = &taker.found;
         candidates.retain(|_, paths| paths.iter().all(|path| !found.absent.contains(path)));
-        let needed = needed(&found, candidates.values().flatten());
+        let needed = needed(found, candidates.values().flatten());
         if !candidates.is_empty() && !self.look {
             self.record(taker, &candidates, &needed).await?;
-            taker.taken += candidates.len();
             if let Some(log) = log {
                 self.tell(&candidates, needed.len(), log).await;
             }
@@ -146,89 +156,137 @@ impl<P: Ports> Decider<'_, P> {
         Ok(found)
     }
 
-    /// By node: whether the account has, or anybody could have, every fixed output below it.
-    async fn readable(&self, ground: Ground) -> Result<Vec<bool>, StoreError> {
+    /// By node: whether what is built of it may be taken. All leaves below must be there, or to be had by anybody; and what the account
+    /// has of it must be what others have built of.
+    async fn open(&self, ground: Ground) -> Result<Vec<bool>, StoreError> {
         let graph = self.graph;
-        let mut open = BTreeSet::new();
-        let fixed = || {
-            graph
-                .nodes()
-                .filter(|(_, node)| node.kind == DerivationKind::Fixed)
+        let known = |(number, node): (usize, &Node)| {
+            let paths = node.outputs.iter().filter_map(|(_, path)| path.clone());
+            paths.map(|path| (number, path)).collect::<Vec<_>>()
         };
-        let asked: Vec<(usize, StorePath)> = fixed()
-            .filter_map(|(number, node)| Some((number, node.outputs.first()?.1.clone()?)))
-            .collect();
-        for part in asked.chunks(TOGETHER) {
+        let outputs: Vec<(usize, StorePath)> = graph.nodes().flat_map(known).collect();
+        // Fixed outputs that are there, those that were built of the same derivation, and nodes of which the account has something else.
+        let (mut there, mut built, mut other) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for part in outputs.chunks(TOGETHER) {
             let paths: Vec<StorePath> = part.iter().map(|(_, path)| path.clone()).collect();
             let view = self.store.house.view(&self.terms, &paths).await?;
-            let has = |path: &StorePath| view.get(path).is_some_and(|choice| choice.object().ca.is_some());
-            let lacking: Vec<StorePath> = paths.into_iter().filter(|path| !has(path)).collect();
-            let found = self.grounded(ground, &lacking).await?;
-            let lacking: BTreeSet<StorePath> = lacking
-                .into_iter()
-                .filter(|path| !found.contains_key(path))
-                .collect();
-            open.extend(
-                part.iter()
-                    .filter(|(_, path)| lacking.contains(path))
-                    .map(|(number, _)| *number),
-            );
+            let found = self.grounded(ground, &paths).await?;
+            for (number, path) in part {
+                let Some(node) = graph.node(*number) else { continue };
+                let (own, grounded) = (view.get(path), found.get(path));
+                if node.kind == DerivationKind::Fixed {
+                    if own.is_some_and(|choice| choice.object().ca.is_some()) {
+                        there.insert(*number);
+                    }
+                    if grounded.is_some_and(|output| output.drv_path == node.path) {
+                        built.insert(*number);
+                    }
+                } else if own.is_some_and(|choice| grounded.is_none_or(|g| g.id != choice.candidate.id)) {
+                    other.insert(*number);
+                }
+            }
         }
-        let mut readable: Vec<bool> = Vec::with_capacity(graph.len());
+        let mut open: Vec<bool> = Vec::with_capacity(graph.len());
         for (number, node) in graph.nodes() {
-            let below = |(input, _): (usize, Vec<usize>)| readable.get(input).copied().unwrap_or(false);
+            let mut inputs = graph.inputs(node);
+            let below = inputs.all(|(input, _)| open.get(input).copied().unwrap_or(false));
             let here = match node.kind {
-                DerivationKind::Fixed => !open.contains(&number),
-                DerivationKind::InputAddressed => graph.inputs(node).all(below),
+                DerivationKind::Fixed => there.contains(&number) || (built.contains(&number) && below),
+                DerivationKind::InputAddressed => below && !other.contains(&number),
                 _ => false,
             };
-            readable.push(here);
+            open.push(here && graph.is_sound(number));
         }
-        Ok(readable)
+        Ok(open)
     }
 
-    /// These paths and what they refer to, as far as it is not valid; what has to do with something absent is absent.
-    async fn closure(&self, taker: &Taker, roots: BTreeSet<StorePath>) -> Result<Found, StoreError> {
-        let mut found = Found::default();
+    /// Finds these paths and what they refer to, as far as it is not valid; what has to do with something absent is absent.
+    async fn close(&self, taker: &mut Taker, roots: BTreeSet<StorePath>) -> Result<(), StoreError> {
+        let known =
+            |found: &Found, path: &StorePath| found.outputs.contains_key(path) || found.absent.contains(path);
+        let mut new: BTreeMap<StorePath, GroundedOutput> = BTreeMap::new();
+        let mut absent: Vec<StorePath> = Vec::new();
         let mut seen = roots.clone();
-        let mut open: Vec<StorePath> = roots.into_iter().collect();
-        while !open.is_empty() {
-            let view = self.store.house.view(&self.terms, &open).await?;
-            open.retain(|path| view.get(path).is_none());
-            let (readable, other): (Vec<StorePath>, Vec<StorePath>) = open.into_iter().partition(|path| {
-                let node = taker.by_output.get(path);
-                node.is_some_and(|number| self.graph.is_sound(*number) && taker.is_readable(*number))
+        let mut todo: Vec<StorePath> = roots.into_iter().collect();
+        while !todo.is_empty() {
+            todo.retain(|path| !known(&taker.found, path));
+            let view = self.store.house.view(&self.terms, &todo).await?;
+            todo.retain(|path| view.get(path).is_none());
+            let (open, other): (Vec<StorePath>, Vec<StorePath>) = todo.into_iter().partition(|path| {
+                let nodes = taker.by_output.get(path);
+                nodes.is_some_and(|nodes| nodes.iter().any(|number| taker.may_take(self.graph, *number)))
             });
-            found.absent.extend(other);
-            let outputs = self.grounded(taker.ground, &readable).await?;
-            found
-                .absent
-                .extend(readable.into_iter().filter(|path| !outputs.contains_key(path)));
-            open = outputs
-                .values()
-                .flat_map(|output| &output.object.references)
-                .filter(|reference| seen.insert((*reference).clone()))
+            absent.extend(other);
+            let outputs = self.grounded(taker.ground, &open).await?;
+            absent.extend(open.into_iter().filter(|path| !outputs.contains_key(path)));
+            let references = outputs.values().flat_map(|output| &output.object.references);
+            todo = references
+                .filter(|r| seen.insert((*r).clone()))
                 .cloned()
                 .collect();
-            found.outputs.extend(outputs);
+            new.extend(outputs);
         }
-        loop {
-            let lacks =
-                |output: &GroundedOutput| output.object.references.iter().any(|r| found.absent.contains(r));
-            let fallen: Vec<StorePath> = found
-                .outputs
+        absent.extend(self.strangers(taker, &new).await?);
+        // What refers to something absent is absent.
+        let mut needed_by: BTreeMap<&StorePath, Vec<&StorePath>> = BTreeMap::new();
+        for (path, output) in &new {
+            for reference in &output.object.references {
+                needed_by.entry(reference).or_default().push(path);
+                if taker.found.absent.contains(reference) {
+                    absent.push(path.clone());
+                }
+            }
+        }
+        let mut fallen = BTreeSet::new();
+        while let Some(path) = absent.pop() {
+            if fallen.insert(path.clone()) {
+                absent.extend(needed_by.get(&path).into_iter().flatten().map(|p| (*p).clone()));
+            }
+        }
+        new.retain(|path, _| !fallen.contains(path));
+        taker.found.outputs.extend(new);
+        taker.found.absent.extend(fallen);
+        Ok(())
+    }
+
+    /// Those that refer to something that their build did not see so: as the account would have it, it is a mixture that nobody built.
+    async fn strangers(
+        &self,
+        taker: &Taker,
+        new: &BTreeMap<StorePath, GroundedOutput>,
+    ) -> Result<Vec<StorePath>, StoreError> {
+        let builds = new.values().map(|output| output.build).collect();
+        let inputs = self.store.house.db.inputs_of(&builds).await.map_err(failed)?;
+        let references = new.values().flat_map(|output| &output.object.references);
+        let references: BTreeSet<StorePath> = references.cloned().collect();
+        let references: Vec<StorePath> = references.into_iter().collect();
+        let view = self.store.house.view(&self.terms, &references).await?;
+        let object = |path: &StorePath| match view.get(path) {
+            Some(choice) => Some((choice.candidate.id, None)),
+            None => {
+                let output = new.get(path).or_else(|| taker.found.outputs.get(path))?;
+                Some((output.id, Some(output.build)))
+            }
+        };
+        let fits = |output: &GroundedOutput| {
+            output
+                .object
+                .references
                 .iter()
-                .filter(|(_, output)| lacks(output))
-                .map(|(path, _)| path.clone())
-                .collect();
-            if fallen.is_empty() {
-                return Ok(found);
-            }
-            for path in fallen {
-                found.outputs.remove(&path);
-                found.absent.insert(path);
-            }
-        }
+                .all(|reference| match object(reference) {
+                    Some((_, Some(build))) if build == output.build => true,
+                    Some((id, _)) => inputs
+                        .get(&output.build)
+                        .is_some_and(|inputs| inputs.contains(&id)),
+                    // It is absent, and so is this.
+                    None => true,
+                })
+        };
+        Ok(new
+            .iter()
+            .filter(|(_, output)| !fits(output))
+            .map(|(path, _)| path.clone())
+            .collect())
     }
 
     /// Makes them valid for the account, and notes how its request was answered.
@@ -243,7 +301,7 @@ impl<P: Ports> Decider<'_, P> {
         let key = signing::active_key(&house.db, account).await.map_err(failed)?;
         let now = house.now();
         let deriver = |path: &StorePath| {
-            let number = taker.by_output.get(path)?;
+            let number = taker.by_output.get(path)?.first()?;
             Some(self.graph.node(*number)?.path.clone())
         };
         let claims: Vec<Claim> = outputs

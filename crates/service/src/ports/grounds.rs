@@ -13,6 +13,8 @@ use super::DatabaseError;
 pub struct GroundedOutput {
     /// The run.
     pub build: BuildId,
+    /// The derivation as its first requester named it.
+    pub drv_path: StorePath,
     /// Its number.
     pub id: ObjectId,
     /// What came out.
@@ -21,7 +23,7 @@ pub struct GroundedOutput {
 
 /// Which results are grounded.
 pub trait Grounds: Send + Sync + 'static {
-    /// Notes that the outputs of a run are grounded. Nothing happens when the run is forgotten, or it is noted already. Need not be durable at
+    /// Notes that the outputs of a run are grounded. Nothing happens when the run is forgotten, its result is not shared, or it is noted already. Need not be durable at
     /// once; the other methods know of it.
     fn ground(
         &self,
@@ -29,7 +31,8 @@ pub trait Grounds: Send + Sync + 'static {
         ground: &Ground,
     ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
-    /// Those of these objects that came out of a grounded run, whoever it was for: that something is so is no secret to whoever has it.
+    /// Those of these objects that are the first grounded ones of their paths, whoever they were built for: that something is so is no secret
+    /// to whoever has it. What is built of later ones is not grounded, so that grounded results fit each other.
     fn grounded(
         &self,
         objects: &BTreeSet<ObjectId>,
@@ -45,4 +48,10 @@ pub trait Grounds: Send + Sync + 'static {
         account: AccountId,
         takes: bool,
     ) -> impl Future<Output = Result<BTreeMap<StorePath, GroundedOutput>, DatabaseError>> + Send;
+
+    /// The whole input closures of runs; those that are forgotten are left out.
+    fn inputs_of(
+        &self,
+        builds: &BTreeSet<BuildId>,
+    ) -> impl Future<Output = Result<BTreeMap<BuildId, BTreeSet<ObjectId>>, DatabaseError>> + Send;
 }

@@ -75,23 +75,24 @@ async fn what_was_built_of_an_upload_is_not_grounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_of_ones_own_is_no_reason_to_lose_what_is_grounded() {
+async fn what_an_account_has_already_must_be_what_others_built_of() {
     let world = World::new();
     let (alice, bob) = (world.account("alice").await, world.account("bob").await);
     let tower = Tower::new();
     tower.send(&alice).await;
     build_one(&alice, &tower.high).await;
-    // Bob built `low` at home, with other bytes.
+    // Bob built `low` at home, with other bytes: his own build would use them.
     tower.send(&bob).await;
-    upload(&bob, &[&item(&tower.low.out(), "built at home", &[])])
-        .await
-        .unwrap();
-    assert!(build_one(&bob, &tower.high).await.is_success());
-    assert_eq!(world.rungs("bob").await, [Some(Rung::Grounded)]);
-    assert_eq!(
-        bytes(&bob, &tower.low.out()).await.unwrap(),
-        item(&tower.low.out(), "built at home", &[]).nar
-    );
+    let low = item(&tower.low.out(), "built at home", &[]);
+    upload(&bob, &[&low]).await.unwrap();
+    assert_eq!(build_one(&bob, &tower.high).await, BuildStatus::Built);
+    assert_eq!(bytes(&bob, &tower.low.out()).await.unwrap(), low.nar);
+    // Carol has the very bytes.
+    let carol = world.account("carol").await;
+    tower.send(&carol).await;
+    assert!(build_one(&carol, &tower.low).await.is_success());
+    assert!(build_one(&carol, &tower.high).await.is_success());
+    assert_eq!(world.rungs("carol").await, [Some(Rung::Grounded); 2]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ mod derivations;
 mod failures;
 mod fixed_outputs;
 mod grounded;
-mod review;
+mod grounded_attacks;
 mod runs;
 mod shopping;
 mod signatures;

@@ -166,11 +166,24 @@ impl<'w> Slow<'w> {
             assert_eq!(decide(facts(self)), Reuse::View);
             return Rung::Substituted;
         }
-        let (rung, content) = self.by_key(account, drv, run);
-        if self.graph.is_fixed(drv) {
-            self.grounded.insert(drv, content);
+        self.by_key(account, drv, run).0
+    }
+
+    /// By derivation: whether an account with this view may take what is built of it.
+    fn open(&self, view: &View) -> BTreeMap<Drv, bool> {
+        let mut open = BTreeMap::new();
+        for drv in self.graph.drvs() {
+            let below = self.graph.inputs(drv).iter().all(|input| open[input]);
+            let own = view.get(&path(drv)).map(|choice| choice.object().content);
+            let grounded = self.grounded.get(&drv).copied();
+            let is_open = if self.graph.is_fixed(drv) {
+                own.is_some() || (grounded.is_some() && below)
+            } else {
+                below && (own.is_none() || own == grounded)
+            };
+            open.insert(drv, is_open);
         }
-        rung
+        open
     }
 
     fn by_key(&mut self, account: u32, drv: Drv, run: impl FnOnce(BuildKey) -> NarHash) -> (Rung, NarHash) {
@@ -197,13 +210,18 @@ impl<'w> Slow<'w> {
     ) -> BTreeMap<Drv, Rung> {
         let before = self.view(account);
         let mut met = BTreeMap::new();
+        let may = self.open(&before);
+        let may_take = |drv: Drv| match self.graph.is_fixed(drv) {
+            true => may[&drv],
+            false => self.graph.inputs(drv).iter().all(|input| may[input]),
+        };
         let mut open = BTreeSet::from([target]);
         while let Some(drv) = open.pop_last() {
             let rung = if before.get(&path(drv)).is_some() {
                 Rung::AlreadyValid
             } else if cached.contains_key(&drv) {
                 Rung::Substituted
-            } else if self.grounded.contains_key(&drv) {
+            } else if self.grounded.contains_key(&drv) && may_take(drv) {
                 Rung::Grounded
             } else {
                 open.extend(self.graph.inputs(drv));

@@ -31,7 +31,11 @@ impl State {
 impl Grounds for MemoryDatabase {
     async fn ground(&self, build: BuildId, ground: &Ground) -> Result<(), DatabaseError> {
         let mut state = self.open("ground")?;
-        if state.run(build).is_some() {
+        if state
+            .results
+            .iter()
+            .any(|answer| answer.build == build && answer.shares)
+        {
             state.grounded.insert((*ground, build));
         }
         Ok(())
@@ -43,11 +47,15 @@ impl Grounds for MemoryDatabase {
         ground: &Ground,
     ) -> Result<BTreeSet<ObjectId>, DatabaseError> {
         let state = self.open("grounded")?;
-        let all = state
-            .runs
-            .iter()
-            .flat_map(|row| state.grounded(ground, row.run.id));
-        Ok(all.map(|(id, _)| id).filter(|id| objects.contains(id)).collect())
+        // Results stand in the order of recording.
+        let shared = state.results.iter().filter(|answer| answer.shares);
+        let mut first: BTreeMap<StorePath, ObjectId> = BTreeMap::new();
+        for answer in shared {
+            for (id, object) in state.grounded(ground, answer.build) {
+                first.entry(object.path).or_insert(id);
+            }
+        }
+        Ok(first.into_values().filter(|id| objects.contains(id)).collect())
     }
 
     async fn grounded_outputs(
@@ -70,9 +78,27 @@ impl Grounds for MemoryDatabase {
             if let Some(build) = state.answer(answers, account, takes)
                 && let Some((id, object)) = has(build)
             {
-                found.insert(path.clone(), GroundedOutput { build, id, object });
+                let drv_path = state.run(build).unwrap().run.drv_path.clone();
+                let output = GroundedOutput {
+                    build,
+                    drv_path,
+                    id,
+                    object,
+                };
+                found.insert(path.clone(), output);
             }
         }
         Ok(found)
+    }
+
+    async fn inputs_of(
+        &self,
+        builds: &BTreeSet<BuildId>,
+    ) -> Result<BTreeMap<BuildId, BTreeSet<ObjectId>>, DatabaseError> {
+        let state = self.open("inputs_of")?;
+        let known = builds
+            .iter()
+            .filter_map(|id| Some((*id, state.run(*id)?.run.inputs.clone())));
+        Ok(known.collect())
     }
 }
