@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use firn_core::{AccountId, Policy, RealisationClaim, RealisationEvidence};
-use firn_nix::realisation::{DrvOutput, Realisation};
+use firn_nix::realisation::{DrvOutput, MAX_REALISATION, Realisation, RealisationError};
+use firn_nix::signature::Signature;
 use firn_service::ports::DatabaseError;
 
 use crate::claim_batch;
@@ -12,6 +13,10 @@ use crate::dialect::{Connection, Row};
 use crate::error::{backend, stored};
 use crate::evidence::bind_policy;
 use crate::query::{Query, Value, insert_rows};
+
+/// Most signatures that a claim keeps. Those known stay; of new ones as many are added, in their order, as there is room for, and the rest
+/// is dropped without an error: what the claim says stands with or without them.
+const MAX_SIGNATURES: usize = 64;
 
 /// What a policy lets its account see of outputs of these derivations: its own claims, those of the policy's accounts as far as their level
 /// covers, and, when the policy has keys, everything signed that its account shares.
@@ -33,7 +38,8 @@ pub fn of_drvs<C: Connection>(policy: &Policy, drvs: Vec<String>) -> Query {
         .int(i64::from(!policy.keys.is_empty()))
 }
 
-/// Runs [`of_drvs`].
+/// Runs [`of_drvs`]. A row of another account that cannot be read is logged and left out, so that one account's row does not fail the
+/// requests of others; a row of the policy's own account is an error.
 pub async fn fetch<C: Connection>(
     connection: &mut C,
     policy: &Policy,
@@ -43,31 +49,37 @@ pub async fn fetch<C: Connection>(
     let drvs: BTreeSet<String> = ids.iter().map(|id| id.drv.to_string()).collect();
     let query = of_drvs::<C>(policy, drvs.into_iter().collect());
     let rows = connection.fetch(query).await.map_err(backend)?;
-    let mut all = rows.iter().map(evidence).collect::<Result<Vec<_>, _>>()?;
+    let mut all = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let mut fields = Fields::new("realisation", row);
+        fields.label = fields.text("drv")?;
+        let output = fields.text("output")?;
+        let account = AccountId(fields.int("account")?);
+        match claim(fields, output) {
+            Ok(claim) => all.push(RealisationEvidence { account, claim }),
+            Err(error) if account != policy.account => {
+                tracing::error!(%error, account = account.0, "another account's realisation is left out");
+            }
+            Err(error) => return Err(error),
+        }
+    }
     all.retain(|e| wanted.contains(&e.claim.realisation.id));
     Ok(all)
 }
 
-fn evidence(row: &impl Row) -> Result<RealisationEvidence, DatabaseError> {
-    let mut fields = Fields::new("realisation", row);
-    let drv = fields.text("drv")?;
-    fields.label = drv;
-    let output = fields.text("output")?;
-    let account = AccountId(fields.int("account")?);
+/// From the columns after the account on; the label is the derivation.
+fn claim<R: Row>(mut fields: Fields<'_, R>, output: &str) -> Result<RealisationClaim, DatabaseError> {
     let origin = fields.origin("origin")?;
     let registered = fields.unsigned("registered")?;
     let text = fields.text("text")?;
     let realisation = Realisation::parse(text.as_bytes()).map_err(|e| fields.bad("text", e))?;
-    if realisation.id.drv.to_string() != drv || realisation.id.output != output {
+    if realisation.id.drv.to_string() != fields.label || realisation.id.output != output {
         return Err(fields.bad("text", format_args!("is about {}", realisation.id)));
     }
-    Ok(RealisationEvidence {
-        account,
-        claim: RealisationClaim {
-            realisation,
-            origin,
-            registered,
-        },
+    Ok(RealisationClaim {
+        realisation,
+        origin,
+        registered,
     })
 }
 
@@ -84,14 +96,16 @@ pub async fn record<C: Connection>(
     let mut merged: BTreeMap<(DrvOutput, &'static str), RealisationClaim> =
         own.into_iter().map(|e| (place(&e.claim), e.claim)).collect();
     let mut changed = BTreeSet::new();
-    for claim in claims {
+    for mut claim in claims {
         let place = place(&claim);
         changed.insert(place.clone());
+        let brought = std::mem::take(&mut claim.realisation.signatures);
         match merged.get_mut(&place) {
             Some(known) if known.realisation.fingerprint() == claim.realisation.fingerprint() => {
-                known.realisation.signatures.extend(claim.realisation.signatures);
+                add(&mut known.realisation.signatures, brought);
             }
             _ => {
+                add(&mut claim.realisation.signatures, brought);
                 merged.insert(place, claim);
             }
         }
@@ -109,12 +123,26 @@ pub async fn record<C: Connection>(
     Ok(())
 }
 
+fn add(known: &mut BTreeSet<Signature>, brought: BTreeSet<Signature>) {
+    for signature in brought {
+        if known.len() >= MAX_SIGNATURES {
+            break;
+        }
+        known.insert(signature);
+    }
+}
+
+/// Refuses what could not be read again.
 fn row(account: AccountId, claim: &RealisationClaim) -> Result<[Value; 7], DatabaseError> {
     let RealisationClaim {
         realisation,
         origin,
         registered,
     } = claim;
+    let text = realisation.to_json();
+    if text.len() > MAX_REALISATION {
+        return Err(backend(RealisationError::TooLarge(text.len())));
+    }
     Ok([
         Value::Int(account.0),
         Value::Text(realisation.id.drv.to_string()),
@@ -122,6 +150,6 @@ fn row(account: AccountId, claim: &RealisationClaim) -> Result<[Value; 7], Datab
         Value::Text(origin.name().to_owned()),
         Value::Int(i64::from(!realisation.signatures.is_empty())),
         Value::Int(stored(*registered)?),
-        Value::Text(realisation.to_json()),
+        Value::Text(text),
     ])
 }

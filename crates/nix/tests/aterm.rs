@@ -2,7 +2,7 @@
 
 mod shared;
 
-use firn_nix::derivation::AtermError;
+use firn_nix::derivation::{AtermError, MAX_INPUTS, MAX_OUTPUTS, MAX_STRINGS};
 use firn_nix::{CaMethod, Derivation, DerivationOutput, HashAlgo};
 use proptest::prelude::*;
 
@@ -70,6 +70,57 @@ fn refuses_what_nix_does_not_write() {
         let error = Derivation::parse(text.as_bytes()).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
+}
+
+/// As many as there may be are read; the next one is not, nor what follows it.
+#[test]
+fn counts_while_it_reads() {
+    type Item = fn(usize) -> String;
+    fn text([outputs, drvs, sources, args, env]: [&str; 5]) -> String {
+        format!(r#"Derive([{outputs}],[{drvs}],[{sources}],"","",[{args}],[{env}])"#)
+    }
+    fn input(n: usize, outputs: &str) -> String {
+        format!(r#"("/nix/store/{n:032}-y.drv",[{outputs}])"#)
+    }
+    let joined = |n: usize, item: Item| (0..n).map(item).collect::<Vec<_>>().join(",");
+    let cases: [(usize, usize, &str, Item); 4] = [
+        (0, MAX_OUTPUTS, "outputs", |n| format!(r#"("o{n}","","","")"#)),
+        (1, MAX_OUTPUTS, "outputs of input derivations", |n| {
+            format!(r#""o{n}""#)
+        }),
+        (3, MAX_STRINGS, "arguments", |_| r#""a""#.to_owned()),
+        (4, MAX_STRINGS, "environment", |n| format!(r#"("{n}","")"#)),
+    ];
+    for (place, limit, field, item) in cases {
+        let with = |items: &str| {
+            let items = if place == 1 {
+                input(0, items)
+            } else {
+                items.to_owned()
+            };
+            let mut parts = [""; 5];
+            parts[place] = &items;
+            text(parts)
+        };
+        Derivation::parse(with(&joined(limit, item)).as_bytes()).unwrap();
+        let full = with(&format!("{},here", joined(limit, item)));
+        let offset = full.find("here").unwrap();
+        let expected = AtermError::TooMany { offset, field, limit };
+        assert_eq!(Derivation::parse(full.as_bytes()).unwrap_err(), expected);
+    }
+
+    // Each input has as many outputs as it may; together they are too many.
+    let outputs = joined(MAX_OUTPUTS, |n| format!(r#""{n}""#));
+    let inputs = (0..MAX_INPUTS / MAX_OUTPUTS).map(|n| input(n, &outputs));
+    let inputs = inputs.collect::<Vec<_>>().join(",");
+    Derivation::parse(text(["", &inputs, "", "", ""]).as_bytes()).unwrap();
+    let full = text(["", &format!("{inputs},{}", input(99_999, "here")), "", "", ""]);
+    let expected = AtermError::TooMany {
+        offset: full.find("here").unwrap(),
+        field: "outputs of input derivations",
+        limit: MAX_INPUTS,
+    };
+    assert_eq!(Derivation::parse(full.as_bytes()).unwrap_err(), expected);
 }
 
 #[test]

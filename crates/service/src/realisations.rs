@@ -7,7 +7,7 @@ use firn_nix::derivation::{DerivationKind, ModuloError};
 use firn_nix::realisation::{DrvId, DrvOutput, Realisation};
 use firn_nix::rewrite::placeholder;
 use firn_nix::signature::SecretKey;
-use firn_nix::{BasicDerivation, Derivation, StorePath};
+use firn_nix::{BasicDerivation, Derivation, StorePath, output_path_name};
 use firn_protocol::{BuiltOutput, StoreError};
 
 use crate::ports::{Ports, Views as _};
@@ -35,13 +35,23 @@ impl<P: Ports> AccountStore<P> {
         &self,
         ids: &[DrvOutput],
     ) -> Result<BTreeMap<DrvOutput, Realisation>, StoreError> {
+        self.realisations_where(ids, |_| true).await
+    }
+
+    /// The best among those for which `fits` holds.
+    async fn realisations_where(
+        &self,
+        ids: &[DrvOutput],
+        fits: impl Fn(&Realisation) -> bool + Send,
+    ) -> Result<BTreeMap<DrvOutput, Realisation>, StoreError> {
         let terms = self.terms().await?;
-        let evidence = self
+        let mut evidence = self
             .house
             .db
             .realisations(&terms.policy, ids)
             .await
             .map_err(failed)?;
+        evidence.retain(|e| fits(&e.claim.realisation));
         if evidence.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -139,7 +149,7 @@ impl<P: Ports> AccountStore<P> {
             .flat_map(|ids| [&ids.path, &ids.hash])
             .cloned()
             .collect();
-        let mut found = self.realisations(&ids).await?;
+        let mut found = self.realisations_where(&ids, |r| outputs.fits(r)).await?;
         let mut known = BTreeMap::new();
         for (name, ids) in &outputs.ids {
             let by_path = found.remove(&ids.path);
@@ -224,6 +234,8 @@ pub(crate) struct FloatingOutputs {
 struct Ids {
     path: DrvOutput,
     hash: DrvOutput,
+    /// The name that the output's path has.
+    name: String,
 }
 
 impl Ids {
@@ -244,6 +256,7 @@ impl FloatingOutputs {
         }
         let path = Derivation::from_basic(drv.clone()).store_path(name)?;
         let ids = |(output, hash): (String, _)| {
+            let of_output = output_path_name(name, &output)?;
             let of = |drv| DrvOutput {
                 drv,
                 output: output.clone(),
@@ -251,8 +264,9 @@ impl FloatingOutputs {
             let ids = Ids {
                 path: of(DrvId::Resolved(path.clone())),
                 hash: of(DrvId::Modulo(hash)),
+                name: of_output,
             };
-            (output, ids)
+            Ok((output, ids))
         };
         let hashes = drv.output_hashes(name)?;
         let usual = |output: &String| {
@@ -260,8 +274,49 @@ impl FloatingOutputs {
             value.is_none_or(|value| *value == placeholder(output).into_bytes())
         };
         Ok(Some(Self {
-            ids: hashes.into_iter().map(ids).collect(),
+            ids: hashes.into_iter().map(ids).collect::<Result<_, ModuloError>>()?,
             hash_counts: drv.outputs.keys().all(usual),
         }))
+    }
+    /// Whether the realisation can be one of these outputs. The hash of a derivation with floating outputs leaves its name out: a path with
+    /// another name is that of another derivation.
+    fn fits(&self, realisation: &Realisation) -> bool {
+        let ids = self.ids.get(&realisation.id.output);
+        ids.is_some_and(|ids| ids.name == realisation.out_path.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use firn_nix::{CaMethod, DerivationOutput, HashAlgo};
+
+    use super::*;
+
+    #[test]
+    fn names_tell_derivations_with_the_same_hash_apart() {
+        let output = DerivationOutput::Floating {
+            method: CaMethod::Nar,
+            algo: HashAlgo::Sha256,
+        };
+        let drv = BasicDerivation {
+            outputs: ["out", "dev"]
+                .map(|name| (name.to_owned(), output.clone()))
+                .into(),
+            ..BasicDerivation::default()
+        };
+        let path =
+            |name: &str| StorePath::from_base_name(format!("{}-{name}", "0".repeat(32)).as_bytes()).unwrap();
+        let of = |name: &str| FloatingOutputs::of(&path(name), &drv).unwrap().unwrap();
+        let (one, two) = (of("one.drv"), of("two.drv"));
+        for (output, end) in [("out", ""), ("dev", "-dev")] {
+            let id = one.ids[output].hash.clone();
+            assert_eq!(id, two.ids[output].hash);
+            for (outputs, name) in [(&one, "one"), (&two, "two")] {
+                for other in ["one", "two", "one-dev-dev"] {
+                    let told = Realisation::unsigned(id.clone(), path(&format!("{other}{end}")));
+                    assert_eq!(outputs.fits(&told), name == other, "{name}, {}", told.out_path);
+                }
+            }
+        }
     }
 }

@@ -66,7 +66,8 @@ conformance! {
         others_see_when_sharers_had_it,
         two_signatures_of_one_key, signatures_are_compared_whole, a_claim_that_becomes_shareable_shares,
         open_signatures_are_proven_later, newer_keys_are_noticed, many_signatures;
-    realisations: round_trip, the_latest_stands_and_signatures_unite, who_sees_what;
+    realisations: round_trip, the_latest_stands_and_signatures_unite, who_sees_what, signatures_are_limited, what_is_too_large_is_refused,
+        bad_rows_of_others_are_left_out;
     sharing: own_before_shared, giving_can_be_taken_back, removal_leaves_shared_results;
     failures: round_trip, newest_stands, own_before_shared, giving_can_be_taken_back, removal_leaves_shared_failures, only_some_are_kept,
         a_run_is_one_or_the_other;

@@ -104,6 +104,79 @@ pub async fn the_latest_stands_and_signatures_unite<D: Database>(Bench { db, .. 
     assert_eq!(signatures().await, (path(3), 3));
 }
 
+/// Those known stay; of new ones as many are taken as there is room for.
+pub async fn signatures_are_limited<D: Database>(Bench { db, .. }: Bench<D>) {
+    let alice = account(&db, "alice").await;
+    let kept = async |claims: &[RealisationClaim]| {
+        db.record_realisations(alice, claims).await.unwrap();
+        let found = db.realisations(&alone(alice), &[id(1, "out")]).await.unwrap();
+        assert_eq!(found.len(), 1);
+        found[0].claim.realisation.signatures.clone()
+    };
+    let signed = |p, signers: std::ops::Range<u8>| {
+        let signers: Vec<u8> = signers.collect();
+        says(1, "out", p, Origin::Uploaded, &signers)
+    };
+    let first = kept(&[signed(1, 100..160)]).await;
+    assert_eq!(first.len(), 60);
+    let full = kept(&[signed(1, 0..50)]).await;
+    assert_eq!(full.len(), 64);
+    assert!(first.is_subset(&full));
+    assert_eq!(kept(&[signed(1, 50..100)]).await, full);
+    // Also in one claim, and within one batch.
+    assert_eq!(kept(&[signed(2, 0..70)]).await.len(), 64);
+    let batch = [signed(3, 0..40), signed(3, 40..80), signed(3, 80..120)];
+    let of_batch = kept(&batch).await;
+    assert_eq!(of_batch.len(), 64);
+    assert!(batch[0].realisation.signatures.is_subset(&of_batch));
+}
+
+/// What could not be read again is not written, nor what comes with it.
+pub async fn what_is_too_large_is_refused<D: Database>(Bench { db, .. }: Bench<D>) {
+    let alice = account(&db, "alice").await;
+    let mut large = says(2, "out", 1, Origin::Uploaded, &[]);
+    let name = "o".repeat(150);
+    large.realisation.dependent_realisations = (0..3000)
+        .map(|n| (id(2 * n, &format!("{name}{n}")), path(1)))
+        .collect();
+    db.record_realisations(alice, std::slice::from_ref(&large))
+        .await
+        .unwrap();
+    large
+        .realisation
+        .dependent_realisations
+        .extend((3000..5000).map(|n| (id(2 * n, &format!("{name}{n}")), path(1))));
+    let refused = db
+        .record_realisations(alice, &[says(1, "out", 1, Origin::Built, &[]), large])
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("more than 1048576"), "{refused}");
+    let ids = [id(1, "out"), id(2, "out")];
+    let found = db.realisations(&alone(alice), &ids).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].claim.realisation.dependent_realisations.len(), 3000);
+}
+
+pub async fn bad_rows_of_others_are_left_out<D: Database>(bench: Bench<D>) {
+    let db = &bench.db;
+    let (alice, bob) = (account(db, "alice").await, account(db, "bob").await);
+    let claim = |p| says(2, "out", p, Origin::Built, &[]);
+    let ids = [id(2, "out")];
+    let trusting = policy(alice, &[], &[(bob, Trust::Builds)]);
+    for change in ["text = '{}'", "text = 'x'", "registered = -1"] {
+        db.record_realisations(alice, &[claim(1)]).await.unwrap();
+        db.record_realisations(bob, &[claim(2)]).await.unwrap();
+        assert_eq!(seen(db, &trusting, &ids).await.len(), 2);
+        let change = format!("UPDATE realisation SET {change} WHERE account = {}", bob.0);
+        assert_eq!(bench.execute(&change).await, 1);
+        let left = (alice, path(1).to_string(), Origin::Built.name());
+        assert_eq!(seen(db, &trusting, &ids).await, [left].into(), "{change}");
+        let own = db.realisations(&alone(bob), &ids).await.unwrap_err();
+        assert!(matches!(own, DatabaseError::Inconsistent { .. }), "{own}");
+        bench.execute("DELETE FROM realisation").await;
+    }
+}
+
 pub async fn who_sees_what<D: Database>(Bench { db, .. }: Bench<D>) {
     let (alice, bob, carol) = (
         account(&db, "alice").await,

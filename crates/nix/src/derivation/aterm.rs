@@ -7,12 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use memchr::{memchr2, memchr3};
 
-use super::{BasicDerivation, Derivation, DerivationOutput, OutputFieldsError};
+use super::{
+    BasicDerivation, Derivation, DerivationOutput, MAX_INPUTS, MAX_OUTPUTS, MAX_STRINGS, OutputFieldsError,
+};
 use crate::path::is_valid_name;
 use crate::{PathError, StorePath};
 
 /// Largest text that is read, in bytes.
 pub const MAX_ATERM: usize = 64 << 20;
+
+const INPUT_DRVS: &str = "input derivations";
 
 /// Why a text is not a derivation. Offsets count bytes from the start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +73,17 @@ pub enum AtermError {
         field: &'static str,
         /// The key, escaped.
         key: String,
+    },
+    /// More items than a derivation may have: [`MAX_OUTPUTS`] outputs, of the derivation or of one input; [`MAX_INPUTS`] input
+    /// derivations, outputs of all of them together, or input sources; [`MAX_STRINGS`] arguments or variables.
+    #[error("derivation, byte {offset} ({field}): more than {limit} items")]
+    TooMany {
+        /// Where the first one too many starts.
+        offset: usize,
+        /// In which field.
+        field: &'static str,
+        /// The limit.
+        limit: usize,
     },
 }
 
@@ -224,12 +239,13 @@ impl<'a> Parser<'a> {
         self.expect(b"Derive(", "'Derive('")?;
         let mut basic = BasicDerivation::default();
         self.field = "outputs";
-        self.list(|p| p.output(&mut basic.outputs))?;
-        self.comma("input derivations")?;
+        self.list(MAX_OUTPUTS, |p| p.output(&mut basic.outputs))?;
+        self.comma(INPUT_DRVS)?;
         let mut input_drvs = BTreeMap::new();
-        self.list(|p| p.input_drv(&mut input_drvs))?;
+        let mut wanted = 0;
+        self.list(MAX_INPUTS, |p| p.input_drv(&mut input_drvs, &mut wanted))?;
         self.comma("input sources")?;
-        self.list(|p| {
+        self.list(MAX_INPUTS, |p| {
             let offset = p.at;
             let path = p.path()?;
             let shown = path.to_string();
@@ -240,12 +256,12 @@ impl<'a> Parser<'a> {
         self.comma("builder")?;
         basic.builder = self.string()?;
         self.comma("arguments")?;
-        self.list(|p| {
+        self.list(MAX_STRINGS, |p| {
             basic.args.push(p.string()?);
             Ok(())
         })?;
         self.comma("environment")?;
-        self.list(|p| {
+        self.list(MAX_STRINGS, |p| {
             let offset = p.at;
             p.expect(b"(", "'('")?;
             let name = p.string()?;
@@ -291,7 +307,12 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn input_drv(&mut self, inputs: &mut BTreeMap<StorePath, BTreeSet<String>>) -> Result<(), AtermError> {
+    /// `wanted` counts the outputs of all inputs: each becomes an input path.
+    fn input_drv(
+        &mut self,
+        inputs: &mut BTreeMap<StorePath, BTreeSet<String>>,
+        wanted: &mut usize,
+    ) -> Result<(), AtermError> {
         let offset = self.at;
         self.expect(b"(", "'('")?;
         let path = self.path()?;
@@ -303,25 +324,37 @@ impl<'a> Parser<'a> {
             });
         }
         let mut outputs = BTreeSet::new();
-        self.list(|p| {
+        self.field = "outputs of input derivations";
+        self.list(MAX_OUTPUTS, |p| {
             let offset = p.at;
+            p.below(*wanted, MAX_INPUTS)?;
+            *wanted += 1;
             let name = p.output_name()?;
             let key = name.clone();
             p.unique(offset, key.as_bytes(), outputs.insert(name))
         })?;
+        self.field = INPUT_DRVS;
         self.expect(b")", "')'")?;
         let key = path.to_string();
         let new = inputs.insert(path, outputs).is_none();
         self.unique(offset, key.as_bytes(), new)
     }
 
-    fn list(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), AtermError>) -> Result<(), AtermError> {
+    /// Counts while it reads: a text of the largest size has room for far more items than memory should hold.
+    fn list(
+        &mut self,
+        limit: usize,
+        mut item: impl FnMut(&mut Self) -> Result<(), AtermError>,
+    ) -> Result<(), AtermError> {
         self.expect(b"[", "'['")?;
         if self.rest().starts_with(b"]") {
             self.at += 1;
             return Ok(());
         }
+        let mut count = 0;
         loop {
+            self.below(count, limit)?;
+            count += 1;
             item(self)?;
             match self.rest().first() {
                 Some(b',') => self.at += 1,
@@ -401,6 +434,18 @@ impl<'a> Parser<'a> {
         }
         self.at += token.len();
         Ok(())
+    }
+
+    /// Whether one more may follow `count` items.
+    const fn below(&self, count: usize, limit: usize) -> Result<(), AtermError> {
+        if count < limit {
+            return Ok(());
+        }
+        Err(AtermError::TooMany {
+            offset: self.at,
+            field: self.field,
+            limit,
+        })
     }
 
     fn unique(&self, offset: usize, key: &[u8], new: bool) -> Result<(), AtermError> {

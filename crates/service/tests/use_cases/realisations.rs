@@ -138,7 +138,7 @@ async fn what_a_client_registers_reaches_those_who_trust_it() {
         world.account("carol").await,
     );
     let drv = floating("thing", &["out"], "1", &[]);
-    let poison = item(&path("poison"), "poison", &[]);
+    let poison = item(&path("thing"), "poison", &[]);
     let lie = |id: DrvOutput| Realisation::unsigned(id, poison.info.path.clone());
     let refused = bob.register_realisation(lie(by_hash(&drv, "out"))).await;
     assert!(refused.unwrap_err().message.contains("is not valid"));

@@ -6,12 +6,15 @@ use firn_core::{
     AccountId, Claim, Evidence, KeyId, ObjectId, Origin, Policy, RealisationClaim, RealisationEvidence,
     Witness,
 };
-use firn_nix::realisation::DrvOutput;
+use firn_nix::realisation::{DrvOutput, MAX_REALISATION, RealisationError};
 use firn_nix::{NarHash, StorePath};
 use firn_service::ports::{DatabaseError, Proof, Views};
 
 use super::signatures::SignatureRow;
 use super::{ClaimRow, MemoryDatabase, State};
+
+/// Most signatures of a realisation, as in the real databases: those known stay, and new ones beyond are dropped.
+const MAX_SIGNATURES: usize = 64;
 
 impl State {
     fn lets_see(policy: &Policy, row: &ClaimRow) -> bool {
@@ -209,21 +212,32 @@ impl Views for MemoryDatabase {
     ) -> Result<(), DatabaseError> {
         let mut state = self.open("record_realisations")?;
         state.of(account)?;
+        let before = state.realisations.clone();
         for claim in claims {
             let (id, origin) = (&claim.realisation.id, claim.origin);
             let same = |e: &RealisationEvidence| {
                 e.account == account && e.claim.realisation.id == *id && e.claim.origin == origin
             };
             let mut claim = claim.clone();
+            let brought = std::mem::take(&mut claim.realisation.signatures);
             if let Some(place) = state.realisations.iter().position(same) {
                 let earlier = state.realisations.remove(place).claim;
                 if earlier.realisation.fingerprint() == claim.realisation.fingerprint() {
                     claim.registered = earlier.registered;
-                    claim
-                        .realisation
-                        .signatures
-                        .extend(earlier.realisation.signatures);
+                    claim.realisation.signatures = earlier.realisation.signatures;
                 }
+            }
+            for signature in brought {
+                if claim.realisation.signatures.len() < MAX_SIGNATURES {
+                    claim.realisation.signatures.insert(signature);
+                }
+            }
+            let length = claim.realisation.to_json().len();
+            if length > MAX_REALISATION {
+                state.realisations = before;
+                return Err(DatabaseError::Backend(Box::new(RealisationError::TooLarge(
+                    length,
+                ))));
             }
             state.realisations.push(RealisationEvidence { account, claim });
         }
