@@ -248,7 +248,10 @@ impl Nix {
 }
 
 /// Runs a command to its end.
-pub(crate) fn run(command: &mut Command) -> anyhow::Result<Run> {
+///
+/// # Errors
+/// When it cannot be started; a failure of the program is in [`Run::ok`].
+pub fn run(command: &mut Command) -> anyhow::Result<Run> {
     let begun = Instant::now();
     let Output {
         status,

@@ -1,13 +1,15 @@
 //! An account, its machine, and how its requests were answered.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use firn_testkit::{Client, Server};
+use firn_testkit::{Client, Run, Server};
 
 use super::World;
+use super::graph::Package;
 
 /// How often the progress of a long run is looked at.
 const LOOK: Duration = Duration::from_secs(5);
@@ -108,6 +110,29 @@ impl<'a> Account<'a> {
     /// Makes derivations' outputs valid in its store with the server as the only builder, and says what is built meanwhile.
     /// The new answers.
     pub fn realise(&self, scheme: &str, drvs: &[String]) -> anyhow::Result<Vec<Answer>> {
+        self.watched(drvs.len(), || self.client.realise(scheme, drvs, &[]))
+    }
+
+    /// Builds packages of the corpus in one command with the server as a remote store, and says what is built meanwhile. The new answers.
+    pub fn build_in_store(&self, packages: &[&Package]) -> anyhow::Result<Vec<Answer>> {
+        let mut command = self.store_command(packages);
+        self.watched(packages.len(), || firn_testkit::run(&mut command))
+    }
+
+    /// `nix build` of these packages with the server as a remote store: what it has not got is sent, outputs stay there.
+    pub fn store_command(&self, packages: &[&Package]) -> Command {
+        let mut command = self.client.nix.command("nix", false);
+        command
+            .args(["build", "--no-link", "--store", "ssh-ng://firn", "--eval-store"])
+            .arg(self.client.nix.store_uri())
+            .arg("-f")
+            .arg(self.world.corpus.file())
+            .args(packages.iter().map(|package| format!("real.{}", package.name)));
+        command
+    }
+
+    /// Runs a client's command and says what is built meanwhile. The new answers.
+    fn watched(&self, of: usize, act: impl FnOnce() -> anyhow::Result<Run>) -> anyhow::Result<Vec<Answer>> {
         let before = self.answers()?;
         let mut seen = before.clone();
         let (running, ended) = channel::<()>();
@@ -115,11 +140,11 @@ impl<'a> Account<'a> {
             scope.spawn(move || {
                 let mut shown = 0;
                 while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK) {
-                    shown = self.show(&mut seen, shown, drvs.len());
+                    shown = self.show(&mut seen, shown, of);
                 }
-                self.show(&mut seen, shown, drvs.len());
+                self.show(&mut seen, shown, of);
             });
-            let run = self.client.realise(scheme, drvs, &[]);
+            let run = act();
             drop(running);
             run
         })?;
@@ -161,7 +186,7 @@ impl<'a> Account<'a> {
 }
 
 /// What is not among `known`. An answer comes into the list when it is given, at the place of its beginning.
-fn without(mut all: Vec<Answer>, known: &[Answer]) -> Vec<Answer> {
+pub fn without(mut all: Vec<Answer>, known: &[Answer]) -> Vec<Answer> {
     for answer in known {
         if let Some(at) = all.iter().position(|a| a == answer) {
             all.remove(at);
