@@ -119,15 +119,18 @@ impl<'a> Account<'a> {
         self.watched(packages.len(), || firn_testkit::run(&mut command))
     }
 
-    /// `nix build` of these packages with the server as a remote store: what it has not got is sent, outputs stay there.
+    /// `nix build` of all outputs of these packages with the server as a remote store: what it has not got is sent, outputs stay there.
     pub fn store_command(&self, packages: &[&Package]) -> Command {
         let mut command = self.client.nix.command("nix", false);
         command
             .args(["build", "--no-link", "--store", "ssh-ng://firn", "--eval-store"])
             .arg(self.client.nix.store_uri())
             .arg("-f")
-            .arg(self.world.corpus.file())
-            .args(packages.iter().map(|package| format!("real.{}", package.name)));
+            .arg(self.world.corpus.file());
+        for package in packages {
+            let outputs = package.outputs.keys();
+            command.args(outputs.map(|output| format!("real.{}.{output}", package.name)));
+        }
         command
     }
 
