@@ -28,7 +28,7 @@ pub use cache::{CacheKey, WebServer};
 pub use file_server::FileServer;
 pub use layers::forbidden_arrows;
 pub use licences::forbidden_packages;
-pub use nix::{Nix, Run, run};
+pub use nix::{Nix, Run};
 pub use root::Root;
 pub use server::{Client, Server};
 

@@ -248,10 +248,7 @@ impl Nix {
 }
 
 /// Runs a command to its end.
-///
-/// # Errors
-/// When it cannot be started; a failure of the program is in [`Run::ok`].
-pub fn run(command: &mut Command) -> anyhow::Result<Run> {
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<Run> {
     let begun = Instant::now();
     let Output {
         status,

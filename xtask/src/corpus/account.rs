@@ -1,7 +1,6 @@
 //! An account, its machine, and how its requests were answered.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -115,23 +114,28 @@ impl<'a> Account<'a> {
 
     /// Builds packages of the corpus in one command with the server as a remote store, and says what is built meanwhile. The new answers.
     pub fn build_in_store(&self, packages: &[&Package]) -> anyhow::Result<Vec<Answer>> {
-        let mut command = self.store_command(packages);
-        self.watched(packages.len(), || firn_testkit::run(&mut command))
+        self.watched(packages.len(), || self.build_outputs(packages))
     }
 
-    /// `nix build` of all outputs of these packages with the server as a remote store: what it has not got is sent, outputs stay there.
-    pub fn store_command(&self, packages: &[&Package]) -> Command {
-        let mut command = self.client.nix.command("nix", false);
-        command
-            .args(["build", "--no-link", "--store", "ssh-ng://firn", "--eval-store"])
-            .arg(self.client.nix.store_uri())
-            .arg("-f")
-            .arg(self.world.corpus.file());
-        for package in packages {
-            let outputs = package.outputs.keys();
-            command.args(outputs.map(|output| format!("real.{}.{output}", package.name)));
-        }
-        command
+    /// One `nix build` of all outputs of these packages with the server as a remote store: what it has not got is sent, outputs stay there.
+    /// There is one expression, because Nix 2.8 evaluates each that it is given from the beginning.
+    pub fn build_outputs(&self, packages: &[&Package]) -> anyhow::Result<Run> {
+        let outputs: Vec<String> = packages
+            .iter()
+            .flat_map(|package| {
+                let name = &package.name;
+                package
+                    .outputs
+                    .keys()
+                    .map(move |output| format!("{name}.{output}"))
+            })
+            .collect();
+        let expression = format!(
+            "with (import {} {{ }}).real; [ {} ]",
+            self.world.corpus.file().display(),
+            outputs.join(" ")
+        );
+        self.client.build_in_store(&expression, &[])
     }
 
     /// Runs a client's command and says what is built meanwhile. The new answers.

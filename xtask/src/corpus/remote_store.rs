@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
-use firn_testkit::{Nix, Server};
+use firn_testkit::{Nix, Run, Server};
 
 use super::account::{Account, count, on_rung, without};
 use super::graph::{outputs, sources};
@@ -62,7 +62,7 @@ impl Trial<'_> {
 
         let one = self.account(&mut phases, &server, "one")?;
         phases.phase("account one sends its sources", |_| {
-            measure(&cpu, &mut self.sending(&one)).map(drop)
+            measure(&cpu, || self.send(&one)).map(drop)
         })?;
         phases.phase(
             "account one builds everything in one command on the server",
@@ -83,7 +83,7 @@ impl Trial<'_> {
         phases.phase(
             "account one copies every output from the server; each is compared with the reference",
             |phases| {
-                fetch(&one.client.nix, &outputs(&self.packages))?;
+                fetch(&one.client.nix, &outputs(&self.packages))?.success()?;
                 self.compare(phases, &one, &expected, &mut summary)
             },
         )?;
@@ -113,13 +113,13 @@ impl Trial<'_> {
     ) -> anyhow::Result<Round> {
         let account = self.account(phases, server, name)?;
         let sources = phases.phase(&format!("account {name} sends its sources"), |_| {
-            measure(cpu, &mut self.sending(&account))
+            measure(cpu, || self.send(&account))
         })?;
         let [build, again] = phases.phase(
             &format!("account {name} gives the same command, and gives it again"),
             |phases| {
                 let before = account.answers()?;
-                let build = measure(cpu, &mut account.store_command(&self.packages))?;
+                let build = measure(cpu, || account.build_outputs(&self.packages))?;
                 let answers = without(account.answers()?, &before);
                 phases.note(&count(&answers));
                 let ran = answers
@@ -127,14 +127,14 @@ impl Trial<'_> {
                     .filter(|a| ["built", "failed"].contains(&a.rung.as_str()));
                 let ran = ran.count();
                 phases.expect(ran == 0, || format!("account {name}: {ran} derivations ran"));
-                let again = measure(cpu, &mut account.store_command(&self.packages))?;
+                let again = measure(cpu, || account.build_outputs(&self.packages))?;
                 Ok([build, again])
             },
         )?;
         phases.phase(
             &format!("account {name} copies every output; they are those of account one"),
             |phases| {
-                fetch(&account.client.nix, &outputs(&self.packages))?;
+                fetch(&account.client.nix, &outputs(&self.packages))?.success()?;
                 self.expect_bytes(phases, &account, firsts)
             },
         )?;
@@ -152,12 +152,11 @@ impl Trial<'_> {
     }
 
     /// Sources whose addresses are no URLs: nobody can fetch them, so each account sends its own.
-    fn sending(&self, account: &Account) -> Command {
-        let mut command = account.client.nix.command("nix", true);
-        command
-            .args(["copy", "--no-check-sigs", "--to", "ssh-ng://firn"])
-            .args(sources(&self.packages));
-        command
+    fn send(&self, account: &Account) -> anyhow::Result<Run> {
+        let mut arguments = vec!["copy", "--no-check-sigs", "--to", "ssh-ng://firn"];
+        let sources = sources(&self.packages);
+        arguments.extend(sources.iter().map(String::as_str));
+        account.client.nix.run("nix", &arguments)
     }
 
     fn plain_store(&self, phases: &Phases, dir: &Path) -> anyhow::Result<PlainStore> {
@@ -165,11 +164,9 @@ impl Trial<'_> {
         let nix = &self.reference.nix;
         let all = outputs(&self.packages);
         let store = format!("local?root={}", sshd.store().display());
-        let mut command = nix.command("nix", true);
-        command
-            .args(["copy", "--no-check-sigs", "--to", &store])
-            .args(&all);
-        firn_testkit::run(&mut command)?.success()?;
+        let mut arguments = vec!["copy", "--no-check-sigs", "--to", &store];
+        arguments.extend(all.iter().map(String::as_str));
+        nix.run("nix", &arguments)?.success()?;
         let closure = store::closure(nix, &all)?;
         let paths: Vec<String> = closure.iter().cloned().collect();
         let bytes: u64 = store::sizes(nix, &paths)?.iter().sum();
@@ -187,7 +184,7 @@ impl Trial<'_> {
         let mut nix = Nix::new(dir)?;
         nix.set("NIX_SSHOPTS", format!("-F {}", plain.sshd.ssh_config().display()));
         let all = outputs(&self.packages);
-        let cost = measure(&plain.cpu, &mut fetching(&nix, &all))
+        let cost = measure(&plain.cpu, || fetch(&nix, &all))
             .with_context(|| format!("sshd's log: {}", plain.sshd.log()))?;
         let [got, wanted] = [&nix, &self.reference.nix].map(|nix| store::closure(nix, &all));
         ensure!(got? == wanted?, "plain Nix has not copied the whole closure");
@@ -195,23 +192,17 @@ impl Trial<'_> {
     }
 }
 
-fn fetching(nix: &Nix, paths: &[String]) -> Command {
-    let mut command = nix.command("nix", true);
-    command
-        .args(["copy", "--no-check-sigs", "--from", "ssh-ng://firn"])
-        .args(paths);
-    command
-}
-
-fn fetch(nix: &Nix, paths: &[String]) -> anyhow::Result<()> {
-    firn_testkit::run(&mut fetching(nix, paths))?.success().map(drop)
+fn fetch(nix: &Nix, paths: &[String]) -> anyhow::Result<Run> {
+    let mut arguments = vec!["copy", "--no-check-sigs", "--from", "ssh-ng://firn"];
+    arguments.extend(paths.iter().map(String::as_str));
+    nix.run("nix", &arguments)
 }
 
 /// Runs a client's command. What earlier ones left to write is written before.
-fn measure(server: &CpuGroup, command: &mut Command) -> anyhow::Result<Cost> {
+fn measure(server: &CpuGroup, command: impl FnOnce() -> anyhow::Result<Run>) -> anyhow::Result<Cost> {
     Command::new("sync").arg("-f").arg(crate::target()).status()?;
     let (on_server, here) = (server.seconds(), children_cpu()?);
-    let run = firn_testkit::run(command)?.success()?;
+    let run = command()?.success()?;
     Ok(Cost {
         wall: run.took.as_secs_f64(),
         client: children_cpu()? - here,
