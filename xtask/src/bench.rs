@@ -4,16 +4,18 @@
 //! machine does hits both; each row's ratio is the median of the rounds' ratios.
 //!
 //! `--only requests` is another table: what Firn alone adds to a build request, beside few and beside a million stored paths.
+//! `--only graphs` is one of Firn alone: 100,000 derivations with a builder that does nothing.
 //! `--only sandbox` is another one: a trivial build in Firn's sandbox and in the one of a local Nix.
 
 mod builds;
-mod plain;
+mod graphs;
+pub mod plain;
 mod remote;
-mod report;
+pub mod report;
 mod requests;
 mod substitution;
 mod transfers;
-mod usage;
+pub mod usage;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,12 +25,16 @@ use anyhow::{Context as _, bail};
 
 use crate::{setup, target};
 use builds::Shape;
+use graphs::Graph;
 use remote::{Remote, Side};
 use transfers::{Load, Sources};
 use usage::Sample;
 
 /// What selects the bench of the sandbox.
 const SANDBOX: &str = "sandbox";
+
+/// What selects the bench of large graphs.
+const GRAPHS: &str = "graphs";
 
 const SCHEMES: [&str; 2] = ["ssh-ng", "ssh"];
 
@@ -38,9 +44,10 @@ enum Scenario {
     Builds(Shape),
     Transfer(Load),
     Substitution,
+    Graph(Graph),
 }
 
-const SCENARIOS: [Scenario; 7] = [
+const SCENARIOS: [Scenario; 9] = [
     Scenario::Builds(Shape::Single),
     Scenario::Builds(Shape::Wide),
     Scenario::Builds(Shape::Wider),
@@ -48,23 +55,30 @@ const SCENARIOS: [Scenario; 7] = [
     Scenario::Transfer(Load::Large),
     Scenario::Transfer(Load::Many),
     Scenario::Substitution,
+    Scenario::Graph(Graph::Wide),
+    Scenario::Graph(Graph::Layers),
 ];
 
 impl Scenario {
-    /// Names of the cases, in the order in which they run; the second needs what the first leaves on the server.
-    fn cases(self) -> [String; 2] {
+    /// Names of the cases, in the order in which they run; the others need what the first leaves on the server.
+    fn cases(self) -> Vec<String> {
         match self {
-            Self::Builds(shape) => [
+            Self::Builds(shape) => vec![
                 shape.name().to_owned(),
                 format!("{}, results on the server", shape.name()),
             ],
-            Self::Transfer(load) => [
+            Self::Transfer(load) => vec![
                 format!("upload {}", load.name()),
                 format!("download {}", load.name()),
             ],
-            Self::Substitution => [
+            Self::Substitution => vec![
                 substitution::NAME.to_owned(),
                 format!("{}, for a second account", substitution::NAME),
+            ],
+            Self::Graph(graph) => vec![
+                graph.name().to_owned(),
+                format!("{}, results on the server", graph.name()),
+                format!("{}, for a second account", graph.name()),
             ],
         }
     }
@@ -77,7 +91,7 @@ impl Scenario {
 }
 
 /// A row of the table.
-struct Case {
+pub struct Case {
     name: String,
     scheme: &'static str,
     rounds: BTreeMap<Side, Vec<Sample>>,
@@ -105,7 +119,7 @@ impl<'a> Options<'a> {
                 }
                 ["--only", word] => options.only = Some(word),
                 _ => bail!(
-                    "usage: cargo xtask bench [--rounds N] [--only WORD | --only requests | --only sandbox]"
+                    "usage: cargo xtask bench [--rounds N] [--only WORD | --only requests | --only sandbox | --only graphs]"
                 ),
             }
         }
@@ -113,13 +127,13 @@ impl<'a> Options<'a> {
     }
 
     fn wants(&self, scenario: Scenario, scheme: &str) -> bool {
-        // A cache has one way in, whoever asks.
-        if matches!(scenario, Scenario::Substitution) && scheme != "ssh-ng" {
+        // A cache has one way in, whoever asks, and the older protocol cannot build graphs.
+        if matches!(scenario, Scenario::Substitution | Scenario::Graph(_)) && scheme != "ssh-ng" {
             return false;
         }
-        let full = scenario.cases().map(|name| format!("{name} over {scheme}"));
+        let full = |name: String| format!("{name} over {scheme}");
         self.only
-            .is_none_or(|word| full.iter().any(|name| name.contains(word)))
+            .is_none_or(|word| scenario.cases().into_iter().any(|name| full(name).contains(word)))
     }
 }
 
@@ -130,6 +144,9 @@ pub fn bench(words: &[&str]) -> anyhow::Result<()> {
     plain::check()?;
     if options.only == Some(SANDBOX) {
         return sandbox();
+    }
+    if options.only == Some(GRAPHS) {
+        return cargo(&["bench", "--quiet", "--bench", "graphs", "--package", "firn"]);
     }
     println!("compiling firn (release)");
     let firn = setup::firn(true)?;
@@ -188,13 +205,18 @@ fn sandbox() -> anyhow::Result<()> {
         ],
         ["bench", "--quiet", "--bench", "machine", "--package", "firn-vm"],
     ] {
-        let status = std::process::Command::new(env!("CARGO"))
-            .args(words)
-            .current_dir(crate::root())
-            .status()?;
-        if !status.success() {
-            bail!("cargo {} failed", words.join(" "));
-        }
+        cargo(&words)?;
+    }
+    Ok(())
+}
+
+fn cargo(words: &[&str]) -> anyhow::Result<()> {
+    let status = std::process::Command::new(env!("CARGO"))
+        .args(words)
+        .current_dir(crate::root())
+        .status()?;
+    if !status.success() {
+        bail!("cargo {} failed", words.join(" "));
     }
     Ok(())
 }
@@ -208,17 +230,21 @@ fn measure(options: &Options<'_>, firn: &Path, scratch: &Path, cases: &mut Vec<C
             .into_iter()
             .filter(|scheme| options.wants(scenario, scheme))
         {
-            let mut pair = scenario.cases().map(|name| Case {
-                name,
-                scheme,
-                rounds: BTreeMap::new(),
-            });
+            let mut rows: Vec<Case> = scenario
+                .cases()
+                .into_iter()
+                .map(|name| Case {
+                    name,
+                    scheme,
+                    rounds: BTreeMap::new(),
+                })
+                .collect();
             for round in 0..options.rounds {
                 for side in Side::BOTH {
                     let dir = tempfile::tempdir_in(scratch)?;
                     let samples = run(scenario, scheme, side, firn, dir.path(), &mut sources)
-                        .with_context(|| format!("{} over {scheme}, {side}", pair[0].name))?;
-                    for (case, sample) in pair.iter_mut().zip(samples) {
+                        .with_context(|| format!("{} over {scheme}, {side}", scenario.cases().join("; ")))?;
+                    for (case, sample) in rows.iter_mut().zip(samples) {
                         println!("  {round} {:40} {scheme:7} {side:5} {sample}", case.name);
                         case.rounds.entry(side).or_default().push(sample);
                     }
@@ -227,7 +253,7 @@ fn measure(options: &Options<'_>, firn: &Path, scratch: &Path, cases: &mut Vec<C
                     }
                 }
             }
-            cases.extend(pair);
+            cases.extend(rows);
         }
     }
     if cases.is_empty() {
@@ -243,12 +269,13 @@ fn run(
     firn: &Path,
     dir: &Path,
     sources: &mut Sources,
-) -> anyhow::Result<[Sample; 2]> {
+) -> anyhow::Result<Vec<Sample>> {
     let remote = Remote::start(side, firn, dir)?;
     builds::warm_up(&remote, scheme, &dir.join("warm-up"))?;
     match scenario {
         Scenario::Builds(shape) => builds::run(&remote, scheme, shape, dir),
         Scenario::Transfer(load) => transfers::run(&remote, scheme, load, sources, dir),
         Scenario::Substitution => sources.cache()?.run(&remote, side, dir),
+        Scenario::Graph(graph) => graphs::run(&remote, graph, dir),
     }
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask corpus`: a small real distribution, built by plain Nix and on Firn, and every output compared.
 //!
+//! Either as a remote builder, or (`--remote-store`) in one command on the server; [`remote_store`] has the latter.
 //! Accounts `one`, `two` and `three` share one server; `four` has a fresh one, so that its builds run too.
 
 mod account;
@@ -11,6 +12,7 @@ mod graph;
 mod options;
 mod phases;
 mod reference;
+mod remote_store;
 mod store;
 mod summary;
 mod three;
@@ -54,10 +56,10 @@ pub fn corpus(dir: &Path, options: &[&str]) -> anyhow::Result<()> {
             .into_iter()
             .find(|p| firn_testkit::find(p).is_none());
         ensure!(missing.is_none(), "this needs {}", missing.unwrap_or_default());
-        setup::firn(false)
+        setup::firn(options.remote_store)
     })?;
     let (corpus, reference) = phases.phase("copy the corpus and fetch its sources", |_| {
-        for folder in ["server", "server-ssh", "server-vm", "logs"] {
+        for folder in ["server", "server-ssh", "server-vm", "remote-store", "logs"] {
             distribution::remove(&work.join(folder))?;
         }
         std::fs::create_dir_all(work.join("logs"))?;
@@ -83,6 +85,9 @@ pub fn corpus(dir: &Path, options: &[&str]) -> anyhow::Result<()> {
         whole: options.only.is_none(),
         sandbox: options.sandbox,
     };
+    if options.remote_store {
+        return trial.remote_store(&firn, &work.join("remote-store"), phases);
+    }
     trial.run(&firn, &work, phases)
 }
 
@@ -98,10 +103,7 @@ pub struct Trial<'a> {
 
 impl Trial<'_> {
     fn run(&self, firn: &Path, work: &Path, mut phases: Phases) -> anyhow::Result<()> {
-        let expected = phases.phase("the reference: plain Nix, locally, in its sandbox", |_| {
-            self.reference.build(&drvs(&self.packages))?;
-            store::hashes(&self.reference.nix, &outputs(&self.packages))
-        })?;
+        let expected = self.expected(&mut phases)?;
         let mut summary = Summary::default();
 
         let folder = match self.sandbox {
@@ -152,6 +154,14 @@ impl Trial<'_> {
 
         summary.print(&self.packages);
         phases.end()
+    }
+
+    /// NAR hashes of what plain Nix builds.
+    fn expected(&self, phases: &mut Phases) -> anyhow::Result<BTreeMap<String, String>> {
+        phases.phase("the reference: plain Nix, locally, in its sandbox", |_| {
+            self.reference.build(&drvs(&self.packages))?;
+            store::hashes(&self.reference.nix, &outputs(&self.packages))
+        })
     }
 
     fn server(&self, firn: &Path, dir: &Path) -> anyhow::Result<Server> {

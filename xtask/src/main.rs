@@ -28,6 +28,9 @@ usage: cargo xtask COMMAND
                          builds the packages of a corpus folder (a copy of it is made in target/corpus) with plain Nix and
                          on Firn, and compares every output; ROOT is a store in which plain Nix has built them already;
                          in virtual machines a choice of them
+  corpus DIR --remote-store [--only NAME,…] [--reference ROOT]
+                         builds them on Firn in one command with `--store`, compares, and then times the same command of other
+                         accounts beside plain Nix that copies what came of it
   sources [DIR]          fetches the demo's sources only";
 
 fn main() -> ExitCode {

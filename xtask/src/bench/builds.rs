@@ -11,7 +11,7 @@ use super::remote::Remote;
 use super::usage::Sample;
 
 /// Builds at a time, for both sides.
-const SLOTS: usize = 8;
+pub const SLOTS: usize = 8;
 
 /// Only what the shell has built in: its other commands are not in the sandbox.
 const EXPRESSION: &str = r#"{ salt, system, count, chained }:
@@ -69,14 +69,14 @@ impl Shape {
 }
 
 /// Builds, and then wants the same in another client's store.
-pub fn run(remote: &Remote, scheme: &str, shape: Shape, dir: &Path) -> anyhow::Result<[Sample; 2]> {
+pub fn run(remote: &Remote, scheme: &str, shape: Shape, dir: &Path) -> anyhow::Result<Vec<Sample>> {
     let salt = salt();
     let one = |name: &str| {
         let client = remote.client(&dir.join(name))?;
         let drvs = instantiate(&client, shape, &salt)?;
         remote.measure(&mut realise(&client, scheme, &drvs))
     };
-    Ok([one("first")?, one("second")?])
+    Ok(vec![one("first")?, one("second")?])
 }
 
 /// One build that is not measured: the server opens what it opens once.
@@ -87,12 +87,13 @@ pub fn warm_up(remote: &Remote, scheme: &str, dir: &Path) -> anyhow::Result<()> 
 }
 
 /// Different each time, so that nothing has been built before.
-fn salt() -> String {
+pub fn salt() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn system() -> String {
+/// Of this machine, as Nix calls it.
+pub fn system() -> String {
     format!("{}-linux", std::env::consts::ARCH)
 }
 

@@ -18,6 +18,7 @@ const PRIVILEGE_SEPARATION: &str = "/run/sshd";
 pub struct Sshd {
     child: Child,
     ssh_config: PathBuf,
+    store: PathBuf,
     log: PathBuf,
 }
 
@@ -74,6 +75,7 @@ impl Sshd {
         let sshd = Self {
             child,
             ssh_config,
+            store: dir.join("store"),
             log,
         };
         sshd.wait(port)?;
@@ -101,6 +103,11 @@ impl Sshd {
     /// For `ssh -F`.
     pub fn ssh_config(&self) -> &Path {
         &self.ssh_config
+    }
+
+    /// The root of its store.
+    pub fn store(&self) -> &Path {
+        &self.store
     }
 
     /// What it logged.

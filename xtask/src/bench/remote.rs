@@ -85,6 +85,14 @@ impl Remote {
         Ok(nix)
     }
 
+    /// A Nix of a new account of this Firn. Plain Nix has no accounts: there it is one more client.
+    pub fn stranger(&self, dir: &Path, name: &str) -> anyhow::Result<Nix> {
+        match &self.server {
+            Running::Firn(server) => Ok(server.client(name)?.nix),
+            Running::Nix(_) => self.client(dir),
+        }
+    }
+
     /// A Nix for a new account of this Firn that trusts a key and uses a binary cache.
     pub fn account(&self, name: &str, key: &str, cache: &str) -> anyhow::Result<Nix> {
         let Running::Firn(server) = &self.server else {

@@ -153,7 +153,8 @@ impl Case {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The one in the middle, or between the two in the middle; not a number of nothing.
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     let at = |i: usize| values.get(i).copied().unwrap_or(f64::NAN);

@@ -43,12 +43,12 @@ impl Cache {
     }
 
     /// For one account, then for a second one (to plain Nix: into another empty store).
-    pub fn run(&self, remote: &Remote, side: Side, dir: &Path) -> anyhow::Result<[Sample; 2]> {
+    pub fn run(&self, remote: &Remote, side: Side, dir: &Path) -> anyhow::Result<Vec<Sample>> {
         let one = |name: &str| match side {
             Side::Nix => self.copy(remote, &dir.join(name)),
             Side::Firn => self.ask(remote, name),
         };
-        Ok([one("first")?, one("second")?])
+        Ok(vec![one("first")?, one("second")?])
     }
 
     fn copy(&self, remote: &Remote, dir: &Path) -> anyhow::Result<Sample> {

@@ -91,13 +91,13 @@ pub fn run(
     load: Load,
     sources: &mut Sources,
     dir: &Path,
-) -> anyhow::Result<[Sample; 2]> {
+) -> anyhow::Result<Vec<Sample>> {
     let paths = sources.paths(load)?;
     let source = remote.client(&sources.store(load))?;
     let up = remote.measure(&mut transfer(&source, "--to", scheme, &paths))?;
     let empty = remote.client(&dir.join("empty"))?;
     let down = remote.measure(&mut transfer(&empty, "--from", scheme, &paths))?;
-    Ok([up, down])
+    Ok(vec![up, down])
 }
 
 fn transfer(client: &Nix, direction: &str, scheme: &str, paths: &[String]) -> Command {

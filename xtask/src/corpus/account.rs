@@ -5,9 +5,10 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use firn_testkit::{Client, Server};
+use firn_testkit::{Client, Run, Server};
 
 use super::World;
+use super::graph::Package;
 
 /// How often the progress of a long run is looked at.
 const LOOK: Duration = Duration::from_secs(5);
@@ -108,6 +109,37 @@ impl<'a> Account<'a> {
     /// Makes derivations' outputs valid in its store with the server as the only builder, and says what is built meanwhile.
     /// The new answers.
     pub fn realise(&self, scheme: &str, drvs: &[String]) -> anyhow::Result<Vec<Answer>> {
+        self.watched(drvs.len(), || self.client.realise(scheme, drvs, &[]))
+    }
+
+    /// Builds packages of the corpus in one command with the server as a remote store, and says what is built meanwhile. The new answers.
+    pub fn build_in_store(&self, packages: &[&Package]) -> anyhow::Result<Vec<Answer>> {
+        self.watched(packages.len(), || self.build_outputs(packages))
+    }
+
+    /// One `nix build` of all outputs of these packages with the server as a remote store: what it has not got is sent, outputs stay there.
+    /// There is one expression, because Nix 2.8 evaluates each that it is given from the beginning.
+    pub fn build_outputs(&self, packages: &[&Package]) -> anyhow::Result<Run> {
+        let outputs: Vec<String> = packages
+            .iter()
+            .flat_map(|package| {
+                let name = &package.name;
+                package
+                    .outputs
+                    .keys()
+                    .map(move |output| format!("{name}.{output}"))
+            })
+            .collect();
+        let expression = format!(
+            "with (import {} {{ }}).real; [ {} ]",
+            self.world.corpus.file().display(),
+            outputs.join(" ")
+        );
+        self.client.build_in_store(&expression, &[])
+    }
+
+    /// Runs a client's command and says what is built meanwhile. The new answers.
+    fn watched(&self, of: usize, act: impl FnOnce() -> anyhow::Result<Run>) -> anyhow::Result<Vec<Answer>> {
         let before = self.answers()?;
         let mut seen = before.clone();
         let (running, ended) = channel::<()>();
@@ -115,11 +147,11 @@ impl<'a> Account<'a> {
             scope.spawn(move || {
                 let mut shown = 0;
                 while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK) {
-                    shown = self.show(&mut seen, shown, drvs.len());
+                    shown = self.show(&mut seen, shown, of);
                 }
-                self.show(&mut seen, shown, drvs.len());
+                self.show(&mut seen, shown, of);
             });
-            let run = self.client.realise(scheme, drvs, &[]);
+            let run = act();
             drop(running);
             run
         })?;
@@ -161,7 +193,7 @@ impl<'a> Account<'a> {
 }
 
 /// What is not among `known`. An answer comes into the list when it is given, at the place of its beginning.
-fn without(mut all: Vec<Answer>, known: &[Answer]) -> Vec<Answer> {
+pub fn without(mut all: Vec<Answer>, known: &[Answer]) -> Vec<Answer> {
     for answer in known {
         if let Some(at) = all.iter().position(|a| a == answer) {
             all.remove(at);

@@ -31,6 +31,11 @@ impl Distribution {
         self.dir.join("seed/busybox/bin/bash")
     }
 
+    /// The file with all packages; `real` is the set of those that are built.
+    pub fn file(&self) -> PathBuf {
+        self.dir.join("default.nix")
+    }
+
     /// Puts the sources into a store, downloading those that no earlier call downloaded. The caller's environment holds, because mirrors
     /// and proxies are configured there.
     pub fn fetch(&self, nix: &Nix) -> anyhow::Result<()> {
@@ -46,7 +51,7 @@ impl Distribution {
     pub fn instantiate(&self, nix: &Nix) -> anyhow::Result<BTreeMap<String, String>> {
         let expression = format!(
             "builtins.mapAttrs (_: package: package.drvPath) (import {} {{ }}).real",
-            self.dir.join("default.nix").display()
+            self.file().display()
         );
         let arguments = [
             "--eval",

@@ -17,6 +17,8 @@ pub struct Package {
     pub outputs: BTreeMap<String, String>,
     /// Packages that it uses directly → the outputs that it uses of them.
     uses: BTreeMap<String, BTreeSet<String>>,
+    /// Store paths of its sources that are fixed outputs.
+    sources: BTreeSet<String>,
 }
 
 impl Package {
@@ -39,6 +41,12 @@ impl Graph {
             let bytes = std::fs::read(nix.on_disk(drv)).with_context(|| drv.clone())?;
             let parsed = Derivation::parse(&bytes).with_context(|| drv.clone())?;
             let outputs = parsed.basic.outputs.iter();
+            let mut sources = BTreeSet::new();
+            for input in parsed.input_drvs.keys().map(ToString::to_string) {
+                if !by_drv.contains_key(input.as_str()) {
+                    sources.extend(fixed_outputs(nix, &input)?);
+                }
+            }
             waiting.push(Package {
                 name: name.clone(),
                 drv: drv.clone(),
@@ -53,6 +61,7 @@ impl Graph {
                         Some(((*name).to_owned(), outputs.clone()))
                     })
                     .collect(),
+                sources,
             });
         }
         Self::sorted(waiting)
@@ -110,9 +119,24 @@ impl Graph {
     }
 }
 
+fn fixed_outputs(nix: &Nix, drv: &str) -> anyhow::Result<BTreeSet<String>> {
+    let bytes = std::fs::read(nix.on_disk(drv)).with_context(|| drv.to_owned())?;
+    let parsed = Derivation::parse(&bytes).with_context(|| drv.to_owned())?;
+    let outputs = parsed.basic.outputs.values();
+    Ok(outputs
+        .filter_map(|output| Some(output.path()?.to_string()))
+        .collect())
+}
+
 /// Their derivations.
 pub fn drvs(packages: &[&Package]) -> Vec<String> {
     packages.iter().map(|p| p.drv.clone()).collect()
+}
+
+/// Their sources that are fixed outputs.
+pub fn sources(packages: &[&Package]) -> Vec<String> {
+    let all: BTreeSet<&String> = packages.iter().flat_map(|p| &p.sources).collect();
+    all.into_iter().cloned().collect()
 }
 
 /// Their outputs.
@@ -139,6 +163,7 @@ mod tests {
                 .iter()
                 .map(|used| ((*used).into(), BTreeSet::from(["dev".into()])))
                 .collect(),
+            sources: BTreeSet::from([format!("/{name}.tar")]),
         }
     }
 
@@ -153,6 +178,7 @@ mod tests {
         .unwrap();
         let chosen = graph.with_dependencies(&BTreeSet::from(["a".into()])).unwrap();
         assert_eq!(drvs(&chosen), ["/c.drv", "/b.drv", "/a.drv"]);
+        assert_eq!(sources(&chosen), ["/a.tar", "/b.tar", "/c.tar"]);
         assert_eq!(graph.inputs(graph.get("a").unwrap()), ["/b-dev"]);
         assert_eq!(graph.producer("/d-dev").unwrap().name, "d");
         assert!(graph.with_dependencies(&BTreeSet::from(["x".into()])).is_err());

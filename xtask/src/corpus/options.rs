@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::sandbox::Sandbox;
 
@@ -40,6 +40,8 @@ pub struct Options {
     pub reference: Option<PathBuf>,
     /// What Firn's builds run in.
     pub sandbox: Sandbox,
+    /// Everything in one command on the server instead of as a remote builder.
+    pub remote_store: bool,
 }
 
 impl Options {
@@ -51,10 +53,15 @@ impl Options {
             match *word {
                 "--only" => options.only = Some(value()?.split(',').map(str::to_owned).collect()),
                 "--reference" => options.reference = Some(std::path::absolute(value()?)?),
+                "--remote-store" => options.remote_store = true,
                 "--sandbox" => options.sandbox = Sandbox::parse(value()?)?,
                 _ => bail!("unknown option {word}"),
             }
         }
+        ensure!(
+            !(options.remote_store && options.sandbox == Sandbox::Machines),
+            "--remote-store measures, and machines would be most of what it measures"
+        );
         if options.sandbox == Sandbox::Machines && options.only.is_none() {
             options.only = Some(IN_MACHINES.map(str::to_owned).into());
         }
@@ -76,6 +83,8 @@ mod tests {
         assert_eq!(options.reference.unwrap(), PathBuf::from("/ref"));
         let options = Options::parse(&["--sandbox", "vm"]).unwrap();
         assert!(options.sandbox == Sandbox::Machines && options.only.unwrap().len() >= 10);
+        assert!(Options::parse(&["--remote-store"]).unwrap().remote_store);
+        assert!(Options::parse(&["--remote-store", "--sandbox", "vm"]).is_err());
         assert!(Options::parse(&["--only"]).is_err());
         assert!(Options::parse(&["--other"]).is_err());
     }

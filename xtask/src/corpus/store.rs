@@ -17,6 +17,12 @@ pub fn hashes(nix: &Nix, paths: &[String]) -> anyhow::Result<BTreeMap<String, St
     Ok(paths.iter().cloned().zip(lines).collect())
 }
 
+/// Bytes of the NAR of each of these valid paths.
+pub fn sizes(nix: &Nix, paths: &[String]) -> anyhow::Result<Vec<u64>> {
+    let lines = query(nix, "--size", paths)?;
+    lines.iter().map(|line| Ok(line.parse()?)).collect()
+}
+
 /// The closure of these valid paths.
 pub fn closure(nix: &Nix, paths: &[String]) -> anyhow::Result<BTreeSet<String>> {
     if paths.is_empty() {
