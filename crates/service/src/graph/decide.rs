@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use firn_nix::StorePath;
 use firn_nix::realisation::DrvOutput;
-use firn_nix::{StorePath, output_path_name};
 use firn_protocol::{LogSink, StoreError};
 
 use super::load::Graph;
-use super::node::Node;
 use super::plan::{Outputs, Plan};
 use super::take::Taker;
 use crate::AccountStore;
@@ -140,43 +139,35 @@ impl<'a, P: Ports> Decider<'a, P> {
 
     /// Learns where outputs are whose paths do not follow from the graph.
     async fn look_up_realised(&self, plan: &mut Plan, numbers: &[usize]) -> Result<(), StoreError> {
-        let mut asked = BTreeMap::new();
+        let mut asked: BTreeMap<DrvOutput, Vec<(usize, usize)>> = BTreeMap::new();
         for &number in numbers {
             let Some(node) = self.graph.node(number) else {
                 continue;
             };
-            let open = node
-                .outputs
-                .iter()
-                .enumerate()
-                .filter(|(_, (_, path))| path.is_none());
-            asked.extend(open.filter_map(|(output, (name, _))| Some((node.id(name)?, (number, output)))));
+            for (output, (name, path)) in node.outputs.iter().enumerate() {
+                if let Some(id) = node.id(name).filter(|_| path.is_none()) {
+                    asked.entry(id).or_default().push((number, output));
+                }
+            }
         }
         if asked.is_empty() {
             return Ok(());
         }
         let ids: Vec<DrvOutput> = asked.keys().cloned().collect();
         for (id, realisation) in self.store.realisations(&ids).await? {
-            if let Some((number, output)) = asked.get(&id).copied()
-                && self.is_named_so(number, output, &realisation.out_path)
-            {
-                plan.realise(number, output, realisation.out_path);
-                plan.note_valid(number, Outputs::of([output]));
+            for &(number, output) in asked.get(&id).into_iter().flatten() {
+                let path = &realisation.out_path;
+                if self
+                    .graph
+                    .node(number)
+                    .is_some_and(|node| node.may_have(output, path))
+                {
+                    plan.realise(number, output, path.clone());
+                    plan.note_valid(number, Outputs::of([output]));
+                }
             }
         }
         Ok(())
-    }
-
-    /// Ids leave out the derivation's name, and two that differ in nothing else have outputs of their own.
-    fn is_named_so(&self, number: usize, output: usize, path: &StorePath) -> bool {
-        let name = |node: &Node| {
-            let drv_name = node.path.derivation_name()?;
-            output_path_name(drv_name, &node.outputs.get(output)?.0).ok()
-        };
-        self.graph
-            .node(number)
-            .and_then(|node| name(node))
-            .is_some_and(|name| name == path.name())
     }
 
     /// Those of which a cache has all that is wanted.

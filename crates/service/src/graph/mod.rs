@@ -59,7 +59,7 @@ impl<P: Ports> AccountStore<P> {
             decider.force(roots.iter().filter_map(|root| graph.find(root)));
         }
         let wishes = Wishes { mode, options, log };
-        let ran = Run::new(decider, &mut plan, wishes).to_the_end().await?;
+        let ran = Run::new(decider, &mut plan, wishes).finish().await?;
         Ok(targets
             .iter()
             .map(|target| result(&graph, &plan, &ran, &valid, target))
@@ -123,7 +123,15 @@ impl<P: Ports> AccountStore<P> {
             .filter_map(|(name, _)| node.id(name))
             .collect();
         let found = self.realisations(&ids).await?;
-        Ok(found.into_iter().map(|(id, r)| (id.output, r.out_path)).collect())
+        let paths = found
+            .into_iter()
+            .map(|(id, realisation)| (id.output, realisation.out_path));
+        Ok(paths
+            .filter(|(name, path)| {
+                node.output(name)
+                    .is_some_and(|output| node.may_have(output, path))
+            })
+            .collect())
     }
 
     /// What making targets valid would need.

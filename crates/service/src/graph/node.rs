@@ -6,7 +6,9 @@ use std::sync::Arc;
 use firn_nix::derivation::{AtermError, DerivationKind, DrvHash, InvalidDerivation, Modulo, ModuloError};
 use firn_nix::realisation::{DrvId, DrvOutput};
 use firn_nix::rewrite::placeholder;
-use firn_nix::{CaMethod, ContentAddress, Derivation, DerivationOutput, Hash, PathError, StorePath};
+use firn_nix::{
+    CaMethod, ContentAddress, Derivation, DerivationOutput, Hash, PathError, StorePath, output_path_name,
+};
 
 /// What planning needs of a derivation. Everything follows from its path: the text hashes to it, and its outputs' paths follow from the
 /// text and those of its inputs, which are nodes themselves. So it is the same for everybody.
@@ -153,6 +155,15 @@ impl Node {
             drv: DrvId::Modulo(*self.ids.outputs.get(output)?),
             output: output.to_owned(),
         })
+    }
+
+    /// Whether an output can be at that path. Ids leave out the derivation's name, and two that differ in nothing else have outputs of their own.
+    pub(crate) fn may_have(&self, output: usize, path: &StorePath) -> bool {
+        let name = || {
+            let drv_name = self.path.derivation_name()?;
+            output_path_name(drv_name, &self.outputs.get(output)?.0).ok()
+        };
+        name().is_some_and(|name| name == path.name())
     }
 
     /// Whether it is small enough to be remembered.

@@ -45,7 +45,7 @@ impl<'r, P: Ports> Run<'r, P> {
     }
 
     /// Decides and takes steps until the targets are valid, or cannot be. Dropped before, it leaves no step behind.
-    pub(super) async fn to_the_end(mut self) -> Result<Ran, StoreError> {
+    pub(super) async fn finish(mut self) -> Result<Ran, StoreError> {
         let keep_going = self.store.settings().await?.keep_going;
         let jobs = self.store.house.settings.max_jobs;
         let most = jobs.saturating_mul(2).saturating_add(AHEAD);
