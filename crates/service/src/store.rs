@@ -171,17 +171,26 @@ impl<P: Ports> Store for AccountStore<P> {
             if !include_outputs {
                 return Ok(paths);
             }
-            for drv_path in paths.iter().filter(|p| p.is_derivation()) {
-                if !read.insert(drv_path.clone()) {
-                    continue;
+            let unread: BTreeSet<StorePath> = paths
+                .iter()
+                .filter(|path| path.is_derivation() && !read.contains(*path))
+                .cloned()
+                .collect();
+            let mut open = BTreeSet::new();
+            for drv_path in &unread {
+                let drv = self.derivation(drv_path).await?;
+                for path in drv.basic.outputs.values().map(DerivationOutput::path) {
+                    match path {
+                        Some(path) => drop(outputs.insert(path.clone())),
+                        None => drop(open.insert(drv_path.clone())),
+                    }
                 }
-                outputs.extend(
-                    self.query_derivation_outputs(drv_path.clone())
-                        .await?
-                        .into_values()
-                        .flatten(),
-                );
             }
+            if !open.is_empty() {
+                let realised = self.realised_outputs(&open).await?;
+                outputs.extend(realised.into_values().flatten().map(|(_, path)| path));
+            }
+            read.extend(unread);
             let valid = self.valid(outputs.clone()).await?;
             if valid.is_subset(&paths) {
                 return Ok(paths);
@@ -200,7 +209,9 @@ impl<P: Ports> Store for AccountStore<P> {
             .map(|(name, output)| (name.clone(), output.path().cloned()))
             .collect();
         if outputs.values().any(Option::is_none) {
-            for (name, path) in self.realised_outputs(&drv_path).await? {
+            let asked = BTreeSet::from([drv_path]);
+            let realised = self.realised_outputs(&asked).await?.into_values().flatten();
+            for (name, path) in realised {
                 outputs.entry(name).or_default().get_or_insert(path);
             }
         }

@@ -108,30 +108,36 @@ impl<P: Ports> AccountStore<P> {
         Ok(nothing.then_some(results))
     }
 
-    /// Where the outputs of a derivation are whose paths do not follow from its graph, as far as the account believes to know.
+    /// By derivation and name: where outputs are whose paths do not follow from their graphs, as far as the account believes to know.
     pub(crate) async fn realised_outputs(
         &self,
-        drv_path: &StorePath,
-    ) -> Result<BTreeMap<String, StorePath>, StoreError> {
-        let graph = self.graph(&BTreeSet::from([drv_path.clone()])).await?;
-        let Some(node) = graph.find(drv_path).and_then(|number| graph.node(number)) else {
-            return Ok(BTreeMap::new());
+        drv_paths: &BTreeSet<StorePath>,
+    ) -> Result<BTreeMap<StorePath, BTreeMap<String, StorePath>>, StoreError> {
+        let graph = self.graph(drv_paths).await?;
+        let asked = || drv_paths.iter().filter_map(|path| graph.node(graph.find(path)?));
+        let open = |node: &Node| {
+            let outputs = node
+                .outputs
+                .iter()
+                .enumerate()
+                .filter(|(_, (_, path))| path.is_none());
+            let ids = outputs.filter_map(|(output, (name, _))| Some((output, node.id(name)?)));
+            ids.collect::<Vec<_>>()
         };
-        let ids: Vec<DrvOutput> = node
-            .outputs
-            .iter()
-            .filter_map(|(name, _)| node.id(name))
-            .collect();
+        let ids: Vec<DrvOutput> = asked().flat_map(|node| open(node)).map(|(_, id)| id).collect();
+        let mut realised = BTreeMap::new();
+        if ids.is_empty() {
+            return Ok(realised);
+        }
         let found = self.realisations(&ids).await?;
-        let paths = found
-            .into_iter()
-            .map(|(id, realisation)| (id.output, realisation.out_path));
-        Ok(paths
-            .filter(|(name, path)| {
-                node.output(name)
-                    .is_some_and(|output| node.may_have(output, path))
-            })
-            .collect())
+        for node in asked() {
+            let known = open(node).into_iter().filter_map(|(output, id)| {
+                let path = &found.get(&id)?.out_path;
+                node.may_have(output, path).then(|| (id.output, path.clone()))
+            });
+            realised.insert(node.path.clone(), known.collect());
+        }
+        Ok(realised)
     }
 
     /// What making targets valid would need.
