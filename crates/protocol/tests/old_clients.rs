@@ -2,30 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use firn_nix::{BasicDerivation, CaMethod, DerivationOutput, HashAlgo};
+use firn_nix::{CaMethod, HashAlgo};
+use firn_protocol::BuildStatus;
 use firn_protocol::worker::{AddToStore, Request, StderrMessage, Version};
-use firn_protocol::{BuildMode, BuildStatus};
 use support::memory::{MemoryStore, file_nar, info};
-use support::{Client, path};
+use support::{Client, build, path};
 
 mod support;
-
-fn derivation(env: &[(&str, &str)]) -> BasicDerivation {
-    let mut drv = BasicDerivation::default();
-    drv.outputs
-        .insert("out".to_owned(), DerivationOutput::InputAddressed(path("out")));
-    drv.platform = b"x86_64-linux".to_vec();
-    drv.builder = b"/bin/sh".to_vec();
-    for (name, value) in env {
-        drv.env
-            .insert(name.as_bytes().to_vec(), value.as_bytes().to_vec());
-    }
-    drv
-}
-
-fn build(env: &[(&str, &str)]) -> Request {
-    Request::BuildDerivation(path("x.drv"), derivation(env), BuildMode::Normal)
-}
 
 /// Before 1.21 the bytes follow the request, and before 1.20 a log is lines.
 #[tokio::test]

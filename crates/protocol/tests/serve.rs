@@ -5,12 +5,11 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-use firn_nix::{BasicDerivation, DerivationOutput};
 use firn_protocol::serve::{self, Request, ServeBuildOptions, Version};
 use firn_protocol::wire::{Decoder, Encoder, WireLimits, WireReader};
 use firn_protocol::{BuildStatus, DerivedPath, OutputsSpec, SessionError, SessionOptions};
 use support::memory::{MemoryStore, file_nar, info};
-use support::{options, path};
+use support::{derivation, options, path};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::task::JoinHandle;
 
@@ -77,14 +76,7 @@ impl Client {
 }
 
 fn build(env: &[(&str, &str)], options: ServeBuildOptions) -> Request {
-    let mut drv = BasicDerivation::default();
-    let output = DerivationOutput::InputAddressed(path("out"));
-    drv.outputs.insert("out".to_owned(), output);
-    for (name, value) in env {
-        drv.env
-            .insert(name.as_bytes().to_vec(), value.as_bytes().to_vec());
-    }
-    Request::BuildDerivation(path("x.drv"), drv, options)
+    Request::BuildDerivation(path("x.drv"), derivation(env), options)
 }
 
 #[tokio::test]

@@ -8,33 +8,16 @@ use std::time::Duration;
 
 use firn_nix::realisation::{DrvOutput, Realisation};
 use firn_nix::signature::SecretKey;
-use firn_nix::{BasicDerivation, CaMethod, DerivationOutput, HashAlgo};
+use firn_nix::{CaMethod, HashAlgo};
 use firn_protocol::codec::RealisationForm;
 use firn_protocol::wire::{Decoder, Encoder, WireLimits};
 use firn_protocol::worker::{self, AddToStore, Field, Op, Request, StderrMessage, Version};
 use firn_protocol::{BuildMode, BuildOptions, BuildStatus, DerivedPath, SessionError};
 use support::memory::{MemoryStore, file_nar, info};
-use support::{Client, options, path};
+use support::{Client, build, derivation, options, path};
 use tokio::io::AsyncReadExt;
 
 mod support;
-
-fn derivation(env: &[(&str, &str)]) -> BasicDerivation {
-    let mut drv = BasicDerivation::default();
-    drv.outputs
-        .insert("out".to_owned(), DerivationOutput::InputAddressed(path("out")));
-    drv.platform = b"x86_64-linux".to_vec();
-    drv.builder = b"/bin/sh".to_vec();
-    for (name, value) in env {
-        drv.env
-            .insert(name.as_bytes().to_vec(), value.as_bytes().to_vec());
-    }
-    drv
-}
-
-fn build(env: &[(&str, &str)]) -> Request {
-    Request::BuildDerivation(path("x.drv"), derivation(env), BuildMode::Normal)
-}
 
 #[tokio::test]
 async fn every_version_agrees_and_answers() {

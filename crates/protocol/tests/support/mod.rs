@@ -4,11 +4,11 @@
 
 use std::path::PathBuf;
 
-use firn_nix::StorePath;
+use firn_nix::{BasicDerivation, DerivationOutput, StorePath};
 use firn_protocol::codec::RealisationForm;
 use firn_protocol::wire::{Decoder, Encoder, WireLimits, WireReader};
 use firn_protocol::worker::{self, Request, StderrMessage, Version};
-use firn_protocol::{SessionError, SessionOptions};
+use firn_protocol::{BuildMode, SessionError, SessionOptions};
 use tokio::io::{AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::task::JoinHandle;
 
@@ -40,6 +40,25 @@ pub fn options() -> SessionOptions {
     let mut options = SessionOptions::new("test");
     options.activity_base = Some(0x5eed << 32);
     options
+}
+
+/// A derivation with one output; its environment tells [`memory::MemoryStore`] how its build goes.
+pub fn derivation(env: &[(&str, &str)]) -> BasicDerivation {
+    let mut drv = BasicDerivation::default();
+    drv.outputs
+        .insert("out".to_owned(), DerivationOutput::InputAddressed(path("out")));
+    drv.platform = b"x86_64-linux".to_vec();
+    drv.builder = b"/bin/sh".to_vec();
+    for (name, value) in env {
+        drv.env
+            .insert(name.as_bytes().to_vec(), value.as_bytes().to_vec());
+    }
+    drv
+}
+
+/// A request of the worker protocol to build [`derivation`].
+pub fn build(env: &[(&str, &str)]) -> Request {
+    Request::BuildDerivation(path("x.drv"), derivation(env), BuildMode::Normal)
 }
 
 /// A worker client over a pipe.
