@@ -211,20 +211,26 @@ async fn names_are_asked_of_the_host_and_lead_nowhere_else() {
     }
 }
 
+/// As root: a command that says that it has started, and sleeps; beside it, its relay.
+fn asleep() -> Option<Fixture> {
+    if !root() {
+        return None;
+    }
+    let mut it = fixtures().into_iter().next()?;
+    it.spec.network = relayed(&[]);
+    // No other process: they are counted.
+    it.sh(": > started; exec sleep 600");
+    Some(it)
+}
+
 #[tokio::test]
 async fn the_relay_dies_with_the_rest() {
-    if !root() {
-        return;
-    }
-    let Some(mut it) = fixtures().into_iter().next() else {
-        return;
-    };
-    it.spec.network = relayed(&[]);
-    it.sh("touch started; exec sleep 600");
+    let Some(it) = asleep() else { return };
     let run = tokio::time::timeout(Duration::from_secs(600), it.run());
     let look = async {
         it.until_started().await;
-        assert_eq!(it.processes().unwrap().len(), 2, "the command and the relay");
+        let all = it.processes().unwrap();
+        assert_eq!(all.len(), 2, "the command and the relay: {all:?}");
     };
     tokio::select! {
         ended = run => panic!("{ended:?}"),
@@ -236,27 +242,13 @@ async fn the_relay_dies_with_the_rest() {
 
 #[tokio::test]
 async fn the_relay_dies_with_a_helper_that_is_killed() {
-    if !root() {
-        return;
-    }
-    let Some(mut it) = fixtures().into_iter().next() else {
-        return;
-    };
-    it.spec.network = relayed(&[]);
-    it.sh("touch started; exec sleep 600");
+    let Some(it) = asleep() else { return };
     kill_helper(it).await;
 }
 
 #[tokio::test]
 async fn a_command_whose_relay_is_killed_is_stopped() {
-    if !root() {
-        return;
-    }
-    let Some(mut it) = fixtures().into_iter().next() else {
-        return;
-    };
-    it.spec.network = relayed(&[]);
-    it.sh("touch started; exec sleep 600");
+    let Some(it) = asleep() else { return };
     let kill = async {
         it.until_started().await;
         let all = it.processes().unwrap();
