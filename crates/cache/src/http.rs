@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use firn_sandbox::is_public;
 use firn_service::ports::{CacheError, Login};
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue, IF_RANGE, LOCATION, RANGE, RETRY_AFTER,
@@ -13,7 +14,7 @@ use tokio::time::timeout;
 use crate::Options;
 use crate::address::{followable, same_host};
 use crate::fault::Fault;
-use crate::network::{PrivateNetwork, Resolver, is_public};
+use crate::network::{PrivateNetwork, Resolver};
 use crate::tls;
 
 /// Most redirects that are followed.

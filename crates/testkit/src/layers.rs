@@ -33,7 +33,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "firn-cache",
-        &["firn-core", "firn-nix", "firn-protocol", "firn-service"],
+        &[
+            "firn-core",
+            "firn-nix",
+            "firn-protocol",
+            "firn-sandbox",
+            "firn-service",
+        ],
     ),
     ("firn-ssh", &["firn-protocol", "firn-nix"]),
     ("firn-simulate", &["firn-core", "firn-nix"]),
