@@ -40,6 +40,51 @@ impl Ground {
     }
 }
 
+/// How one derivation of a graph stands for an account: what the account has of it, beside what others have built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A fixed output.
+    Fixed {
+        /// The account has it, and its content address was checked.
+        has: bool,
+        /// The service has built it from this very derivation. No login of an account reaches such a build.
+        grounded: bool,
+    },
+    /// Outputs whose paths follow from the graph.
+    Built {
+        /// The account has one, and it is not what others have built of.
+        differs: bool,
+    },
+    /// Something in its graph does not follow from it, or was not checked.
+    Unsound,
+}
+
+impl Standing {
+    /// Whether grounded results that are built of it are for the account. `below`: whether that holds for everything that it is built of
+    /// itself.
+    ///
+    /// The leaves must be there, or such that anybody could have them built. And what the account has must be what others built of, or its own
+    /// build would use something else.
+    #[must_use]
+    pub const fn is_open(self, below: bool) -> bool {
+        match self {
+            Self::Fixed { has, grounded } => has || (grounded && below),
+            Self::Built { differs } => below && !differs,
+            Self::Unsound => false,
+        }
+    }
+
+    /// Whether a grounded result of it is for the account itself.
+    #[must_use]
+    pub const fn may_take(self, below: bool) -> bool {
+        match self {
+            Self::Fixed { .. } => self.is_open(below),
+            Self::Built { .. } => below,
+            Self::Unsound => false,
+        }
+    }
+}
+
 /// 64 hexadecimal digits.
 impl fmt::Debug for Ground {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,6 +95,34 @@ impl fmt::Debug for Ground {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn leaves_must_be_there_and_what_is_there_must_be_the_same() {
+        let fixed = |has, grounded| Standing::Fixed { has, grounded };
+        let built = |differs| Standing::Built { differs };
+        // With what is below open, and without.
+        let cases = [
+            (fixed(false, false), [false, false], [false, false]),
+            (fixed(false, true), [true, false], [true, false]),
+            (fixed(true, false), [true, true], [true, true]),
+            (fixed(true, true), [true, true], [true, true]),
+            (built(false), [true, false], [true, false]),
+            (built(true), [false, false], [true, false]),
+            (Standing::Unsound, [false, false], [false, false]),
+        ];
+        for (standing, open, take) in cases {
+            assert_eq!(
+                [true, false].map(|below| standing.is_open(below)),
+                open,
+                "{standing:?}"
+            );
+            assert_eq!(
+                [true, false].map(|below| standing.may_take(below)),
+                take,
+                "{standing:?}"
+            );
+        }
+    }
 
     #[test]
     fn systems_share_a_ground_and_sandboxes_do_not() {

@@ -30,7 +30,7 @@ pub use cache_url::{CacheUrl, CacheUrlError};
 pub use closure::Closure;
 pub use difference::{Differing, Made, Step, differing, nearest, step};
 pub use evidence::{Claim, Evidence, KeyId, Object, ObjectId, Origin, Policy, Trust, Witness};
-pub use ground::Ground;
+pub use ground::{Ground, Standing};
 pub use isolation::{Isolation, NoIsolation};
 pub use realisation::{RealisationClaim, RealisationEvidence, realisations_believed};
 pub use reuse::{Facts, Reuse, Rung, decide};

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use firn_content::Staged;
-use firn_core::Claim;
+use firn_core::{Claim, KeyId, Object, Origin};
+use firn_nix::StorePath;
 use firn_protocol::StoreError;
 
-use crate::AccountStore;
 use crate::known_keys::prove;
 use crate::ports::{DatabaseError, Ports};
 use crate::resolve::failed;
+use crate::{AccountStore, signing};
 
 impl<P: Ports> AccountStore<P> {
     /// Publishes contents and records claims for them, durably. Contents that were published before may be left out of `staged`.
@@ -40,5 +41,31 @@ impl<P: Ports> AccountStore<P> {
                 other => return other.map_err(failed),
             }
         }
+    }
+
+    /// Makes outputs of builds valid for the account, durably, each with the derivation that it is from. Their contents were published before.
+    pub(crate) async fn keep_built(
+        &self,
+        built: impl Iterator<Item = (&Object, Option<StorePath>)>,
+    ) -> Result<(), StoreError> {
+        let key = signing::active_key(&self.house.db, self.account.id)
+            .await
+            .map_err(failed)?;
+        let registered = self.house.now();
+        let claim = |(object, deriver): (&Object, Option<StorePath>)| Claim {
+            object: object.clone(),
+            origin: Origin::Built,
+            deriver,
+            signatures: key.iter().map(|k| signing::sign(k, object)).collect(),
+            registered,
+            cache: None,
+            shareable: true,
+        };
+        let claims: Arc<[Claim]> = built.map(claim).collect();
+        // The account's own signature is for its clients; it makes nothing known to others (no proof goes with it).
+        self.house
+            .record_claims(self.account.id, &claims, Vec::new(), KeyId(0))
+            .await
+            .map_err(failed)
     }
 }

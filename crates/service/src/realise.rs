@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use firn_core::schedule::Ticket;
 use firn_core::{
-    BuildId, BuildKey, Choice, Claim, Effective, Facts, InputMapping, KeyId, Layer, Level, Origin, Reuse,
-    Rung, View, Why, decide, layered,
+    BuildId, BuildKey, Choice, Effective, Facts, InputMapping, Layer, Level, Reuse, Rung, View, Why, decide,
+    layered,
 };
 use firn_nix::{BasicDerivation, StorePath};
 use firn_protocol::{
@@ -26,7 +26,7 @@ use crate::run::{Asked, Queued, lead, lead_check};
 use crate::running::{Finished, Interest};
 use crate::terms::Sharing;
 use crate::waiting::Waiting;
-use crate::{AccountStore, refuse, signing};
+use crate::{AccountStore, refuse};
 
 /// One request on its way down the ladder.
 pub(crate) struct Request {
@@ -499,28 +499,9 @@ impl<P: Ports> AccountStore<P> {
         record: &BuildRecord,
     ) -> Result<Answer, StoreError> {
         self.note_ground(record, asked.ground).await;
-        let now = self.house.now();
-        let key = signing::active_key(&self.house.db, self.account.id)
-            .await
-            .map_err(failed)?;
-        let claims: Vec<Claim> = record
-            .outputs
-            .values()
-            .map(|output| Claim {
-                object: output.object.clone(),
-                origin: Origin::Built,
-                deriver: Some(request.drv_path.clone()),
-                signatures: key.iter().map(|k| signing::sign(k, &output.object)).collect(),
-                registered: now,
-                cache: None,
-                shareable: true,
-            })
-            .collect();
-        // The account's own signature is for its clients; it makes nothing known to others (no proof goes with it).
-        self.house
-            .record_claims(self.account.id, &claims.into(), Vec::new(), KeyId(0))
-            .await
-            .map_err(failed)?;
+        let outputs = record.outputs.values();
+        self.keep_built(outputs.map(|output| (&output.object, Some(request.drv_path.clone()))))
+            .await?;
         let told = match &asked.floating {
             Some(floating) => {
                 let outputs = record.outputs.iter();

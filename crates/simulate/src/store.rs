@@ -6,7 +6,7 @@
     reason = "every table has an entry for each derivation of the graph"
 )]
 
-use firn_core::Rung;
+use firn_core::{Rung, Standing};
 
 use crate::Drv;
 use crate::client::{Entry, Pending};
@@ -114,37 +114,49 @@ impl<W: Watch> Service<'_, W> {
         self.watch.graph(account, target, &answers);
     }
 
-    /// Whether the account has, or could have, all leaves of what is grounded, and nothing else of it than what it was built of.
-    /// `open` is what was found of this request, by derivation.
-    fn may_take(&self, drv: Drv, open: &mut Vec<Option<bool>>) -> bool {
+    /// Whether what is grounded is for the account. `known` is what was found of this request: by derivation, whether that holds for what is
+    /// built of it.
+    fn may_take(&self, drv: Drv, known: &mut Vec<Option<bool>>) -> bool {
         let graph = self.world.graph;
-        open.resize(graph.len(), None);
-        let mut todo = vec![drv];
+        known.resize(graph.len(), None);
+        let mut todo = graph.inputs(drv).to_vec();
         while let Some(&next) = todo.last() {
             let inputs = graph.inputs(next).iter();
-            let unknown: Vec<Drv> = inputs.filter(|i| open[**i as usize].is_none()).copied().collect();
-            if !unknown.is_empty() {
+            let unknown: Vec<Drv> = inputs
+                .filter(|i| known[**i as usize].is_none())
+                .copied()
+                .collect();
+            if unknown.is_empty() {
+                todo.pop();
+                known[next as usize] = Some(self.standing(next).is_open(self.below(next, known)));
+            } else {
                 todo.extend(unknown);
-                continue;
             }
-            todo.pop();
-            let below = graph.inputs(next).iter().all(|i| open[*i as usize] == Some(true));
-            let grounded = self.grounded[next as usize];
-            // What the cache has signed is in every view, once somebody has brought it.
-            let signed = self.world.is_cached(next) && self.signed[next as usize];
-            let own = match self.client.has(next) {
-                true => Some(self.client.get(next).content),
-                false => signed.then(|| self.world.cache_content(next)),
-            };
-            let is_open = match graph.is_fixed(next) {
-                true => own.is_some() || (grounded.is_some() && below),
-                false => below && (own.is_none() || own == grounded),
-            };
-            open[next as usize] = Some(is_open);
         }
-        match graph.is_fixed(drv) {
-            true => open[drv as usize] == Some(true),
-            false => graph.inputs(drv).iter().all(|i| open[*i as usize] == Some(true)),
+        self.standing(drv).may_take(self.below(drv, known))
+    }
+
+    fn below(&self, drv: Drv, known: &[Option<bool>]) -> bool {
+        let mut inputs = self.world.graph.inputs(drv).iter();
+        inputs.all(|input| known[*input as usize] == Some(true))
+    }
+
+    fn standing(&self, drv: Drv) -> Standing {
+        let grounded = self.grounded[drv as usize];
+        // What the cache has signed is in every view, once somebody has brought it.
+        let signed = self.world.is_cached(drv) && self.signed[drv as usize];
+        let own = match self.client.has(drv) {
+            true => Some(self.client.get(drv).content),
+            false => signed.then(|| self.world.cache_content(drv)),
+        };
+        match self.world.graph.is_fixed(drv) {
+            true => Standing::Fixed {
+                has: own.is_some(),
+                grounded: grounded.is_some(),
+            },
+            false => Standing::Built {
+                differs: own.is_some() && own != grounded,
+            },
         }
     }
 

@@ -8,18 +8,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use firn_core::{Claim, Ground, KeyId, Origin, Rung};
+use firn_core::{BuildId, Ground, Rung, Standing};
 use firn_nix::StorePath;
 use firn_nix::derivation::DerivationKind;
 use firn_protocol::{LogEvent, LogSink, StoreError};
 
 use super::decide::Decider;
 use super::load::Graph;
-use super::node::Node;
 use super::plan::Plan;
+use crate::AccountStore;
 use crate::ports::{Builds as _, GroundedOutput, Grounds as _, Ports, RequestRecord};
 use crate::resolve::failed;
-use crate::{AccountStore, signing};
 
 /// Paths that the database is asked about at once.
 const TOGETHER: usize = 1024;
@@ -27,10 +26,19 @@ const TOGETHER: usize = 1024;
 /// What can be taken for one graph.
 pub(super) struct Taker {
     ground: Ground,
-    /// By node: whether what is built of it may be taken. Found when it is needed first.
-    open: Option<Vec<bool>>,
+    /// By node. Found when it is needed first.
+    openness: Option<Vec<Openness>>,
     by_output: HashMap<StorePath, Vec<usize>>,
     found: Found,
+}
+
+/// What is for the account.
+#[derive(Clone, Copy, Default)]
+struct Openness {
+    /// What is built of the node.
+    above: bool,
+    /// The node itself.
+    itself: bool,
 }
 
 /// What was found of some paths. Everything that these refer to is valid or found, too.
@@ -61,25 +69,15 @@ impl Taker {
         }
         Ok(Some(Self {
             ground: store.house.ground(&class),
-            open: None,
+            openness: None,
             by_output,
             found: Found::default(),
         }))
     }
 
-    /// Whether the node's own inputs are open; of a fixed output, whether it is itself.
-    fn may_take(&self, graph: &Graph, number: usize) -> bool {
-        let open = |number: usize| {
-            let open = self.open.as_ref().and_then(|open| open.get(number));
-            open.copied().unwrap_or(false)
-        };
-        let Some(node) = graph.node(number).filter(|_| graph.is_sound(number)) else {
-            return false;
-        };
-        match node.kind {
-            DerivationKind::Fixed => open(number),
-            _ => graph.inputs(node).all(|(input, _)| open(input)),
-        }
+    fn may_take(&self, number: usize) -> bool {
+        let openness = self.openness.as_ref().and_then(|all| all.get(number));
+        openness.is_some_and(|openness| openness.itself)
     }
 }
 
@@ -119,10 +117,10 @@ impl<P: Ports> Decider<'_, P> {
         if candidates.is_empty() {
             return Ok(BTreeSet::new());
         }
-        if taker.open.is_none() {
-            taker.open = Some(self.open(taker.ground).await?);
+        if taker.openness.is_none() {
+            taker.openness = Some(self.openness(taker.ground).await?);
         }
-        candidates.retain(|number, _| taker.may_take(graph, *number));
+        candidates.retain(|number, _| taker.may_take(*number));
         let roots = candidates.values().flatten().cloned().collect();
         self.close(taker, roots).await?;
         let found = &taker.found;
@@ -156,48 +154,58 @@ impl<P: Ports> Decider<'_, P> {
         Ok(found)
     }
 
-    /// By node: whether what is built of it may be taken. All leaves below must be there, or to be had by anybody; and what the account
-    /// has of it must be what others have built of.
-    async fn open(&self, ground: Ground) -> Result<Vec<bool>, StoreError> {
+    /// Looks up all of the graph.
+    async fn openness(&self, ground: Ground) -> Result<Vec<Openness>, StoreError> {
         let graph = self.graph;
-        let known = |(number, node): (usize, &Node)| {
-            let paths = node.outputs.iter().filter_map(|(_, path)| path.clone());
-            paths.map(|path| (number, path)).collect::<Vec<_>>()
-        };
-        let outputs: Vec<(usize, StorePath)> = graph.nodes().flat_map(known).collect();
-        // Fixed outputs that are there, those that were built of the same derivation, and nodes of which the account has something else.
-        let (mut there, mut built, mut other) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let mut standings = vec![Standing::Unsound; graph.len()];
+        let mut outputs = Vec::new();
+        for (number, node) in graph.nodes().filter(|(number, _)| graph.is_sound(*number)) {
+            if let Some(standing) = standings.get_mut(number) {
+                *standing = match node.kind {
+                    DerivationKind::Fixed => Standing::Fixed {
+                        has: false,
+                        grounded: false,
+                    },
+                    DerivationKind::InputAddressed => Standing::Built { differs: false },
+                    _ => Standing::Unsound,
+                };
+            }
+            outputs.extend(
+                node.outputs
+                    .iter()
+                    .filter_map(|(_, path)| Some((number, path.clone()?))),
+            );
+        }
         for part in outputs.chunks(TOGETHER) {
             let paths: Vec<StorePath> = part.iter().map(|(_, path)| path.clone()).collect();
             let view = self.store.house.view(&self.terms, &paths).await?;
             let found = self.grounded(ground, &paths).await?;
             for (number, path) in part {
-                let Some(node) = graph.node(*number) else { continue };
-                let (own, grounded) = (view.get(path), found.get(path));
-                if node.kind == DerivationKind::Fixed {
-                    if own.is_some_and(|choice| choice.object().ca.is_some()) {
-                        there.insert(*number);
+                let (own, others) = (view.get(path), found.get(path));
+                match (standings.get_mut(*number), graph.node(*number)) {
+                    (Some(Standing::Fixed { has, grounded }), Some(node)) => {
+                        *has = own.is_some_and(|choice| choice.object().ca.is_some());
+                        *grounded = others.is_some_and(|output| output.drv_path == node.path);
                     }
-                    if grounded.is_some_and(|output| output.drv_path == node.path) {
-                        built.insert(*number);
+                    (Some(Standing::Built { differs }), _) => {
+                        *differs |= own.is_some_and(|choice| {
+                            others.is_none_or(|output| output.id != choice.candidate.id)
+                        });
                     }
-                } else if own.is_some_and(|choice| grounded.is_none_or(|g| g.id != choice.candidate.id)) {
-                    other.insert(*number);
+                    _ => {}
                 }
             }
         }
-        let mut open: Vec<bool> = Vec::with_capacity(graph.len());
-        for (number, node) in graph.nodes() {
+        let mut all: Vec<Openness> = Vec::with_capacity(graph.len());
+        for ((_, node), standing) in graph.nodes().zip(standings) {
             let mut inputs = graph.inputs(node);
-            let below = inputs.all(|(input, _)| open.get(input).copied().unwrap_or(false));
-            let here = match node.kind {
-                DerivationKind::Fixed => there.contains(&number) || (built.contains(&number) && below),
-                DerivationKind::InputAddressed => below && !other.contains(&number),
-                _ => false,
-            };
-            open.push(here && graph.is_sound(number));
+            let below = inputs.all(|(input, _)| all.get(input).is_some_and(|openness| openness.above));
+            all.push(Openness {
+                above: standing.is_open(below),
+                itself: standing.may_take(below),
+            });
         }
-        Ok(open)
+        Ok(all)
     }
 
     /// Finds these paths and what they refer to, as far as it is not valid; what has to do with something absent is absent.
@@ -214,7 +222,7 @@ impl<P: Ports> Decider<'_, P> {
             todo.retain(|path| view.get(path).is_none());
             let (open, other): (Vec<StorePath>, Vec<StorePath>) = todo.into_iter().partition(|path| {
                 let nodes = taker.by_output.get(path);
-                nodes.is_some_and(|nodes| nodes.iter().any(|number| taker.may_take(self.graph, *number)))
+                nodes.is_some_and(|nodes| nodes.iter().any(|number| taker.may_take(*number)))
             });
             absent.extend(other);
             let outputs = self.grounded(taker.ground, &open).await?;
@@ -296,49 +304,29 @@ impl<P: Ports> Decider<'_, P> {
         taken: &BTreeMap<usize, Vec<StorePath>>,
         outputs: &[&GroundedOutput],
     ) -> Result<(), StoreError> {
-        let house = &self.store.house;
-        let account = self.store.account.id;
-        let key = signing::active_key(&house.db, account).await.map_err(failed)?;
-        let now = house.now();
         let deriver = |path: &StorePath| {
             let number = taker.by_output.get(path)?.first()?;
             Some(self.graph.node(*number)?.path.clone())
         };
-        let claims: Vec<Claim> = outputs
-            .iter()
-            .map(|output| Claim {
-                object: output.object.clone(),
-                origin: Origin::Built,
-                deriver: deriver(&output.object.path),
-                signatures: key.iter().map(|k| signing::sign(k, &output.object)).collect(),
-                registered: now,
-                cache: None,
-                shareable: true,
-            })
-            .collect();
-        house
-            .record_claims(account, &claims.into(), Vec::new(), KeyId(0))
-            .await
-            .map_err(failed)?;
+        let kept = outputs.iter().map(|o| (&o.object, deriver(&o.object.path)));
+        self.store.keep_built(kept).await?;
+        let builds: HashMap<&StorePath, BuildId> =
+            outputs.iter().map(|o| (&o.object.path, o.build)).collect();
         for (number, paths) in taken {
             let Some(node) = self.graph.node(*number) else {
                 continue;
             };
-            let build = outputs
-                .iter()
-                .find(|o| paths.contains(&o.object.path))
-                .map(|o| o.build);
             let request = RequestRecord {
-                account,
+                account: self.store.account.id,
                 drv_path: node.path.clone(),
                 rung: Some(Rung::Grounded),
                 reason: reason(&node.path),
-                build,
-                time: now,
+                build: paths.iter().find_map(|path| builds.get(path).copied()),
+                time: self.store.house.now(),
                 wall_ms: 0,
             };
             // The answer stands without being counted.
-            if let Err(e) = house.db.record_request(&request).await {
+            if let Err(e) = self.store.house.db.record_request(&request).await {
                 tracing::error!(error = &e as &dyn std::error::Error, "a request is not recorded");
             }
         }
