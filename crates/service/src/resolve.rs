@@ -16,6 +16,9 @@ use crate::terms::Terms;
 /// Most paths that one closure may have.
 pub(crate) const MAX_CLOSURE: usize = 200_000;
 
+/// Paths whose evidence is gathered together, besides what they refer to.
+const TOGETHER: usize = 4096;
+
 /// Objects that are remembered as closed, of all terms together; 16 bytes and a little more each.
 const MAX_REMEMBERED: usize = 1 << 20;
 
@@ -178,12 +181,15 @@ impl<P: Ports> House<P> {
         if unknown.is_empty() {
             return Ok(view);
         }
-        let found = self.draft(terms, &unknown).await?.decide();
-        self.closed.note(terms.tag, &found);
-        if self.db.alone() {
-            self.choices.note(terms.tag, &found, changes);
+        // Evidence takes several times the memory of what follows from it.
+        for part in unknown.chunks(TOGETHER) {
+            let found = self.draft(terms, part).await?.decide();
+            self.closed.note(terms.tag, &found);
+            if self.db.alone() {
+                self.choices.note(terms.tag, &found, changes);
+            }
+            view.extend(found);
         }
-        view.extend(found);
         Ok(view)
     }
 

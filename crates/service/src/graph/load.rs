@@ -16,8 +16,8 @@ use crate::AccountStore;
 use crate::ports::Ports;
 use crate::store::MAX_DERIVATION;
 
-/// Nodes that are remembered, of all accounts together; about 1 KiB each, and never more than some hundred.
-const MAX_NODES: usize = 1 << 17;
+/// Edges of the nodes that are remembered, of all accounts together, where a node counts as some itself; 40 bytes each.
+const MAX_REMEMBERED: usize = 1 << 22;
 
 /// Most references of all that is in a graph together. Nixpkgs as a whole has a tenth of that.
 const MAX_EDGES: usize = 1 << 22;
@@ -26,23 +26,28 @@ type Table<T> = HashMap<StorePath, T, RandomState>;
 
 /// Nodes that were read before. They are the same for every account; which of them an account may use is its view's to say.
 #[derive(Debug, Default)]
-pub(crate) struct Nodes(Mutex<Table<Arc<Node>>>);
+pub(crate) struct Nodes(Mutex<Remembered>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    nodes: Table<Arc<Node>>,
+    edges: usize,
+}
 
 impl Nodes {
     pub(crate) fn get(&self, path: &StorePath) -> Option<Arc<Node>> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(path).cloned()
+        known.nodes.get(path).cloned()
     }
 
     fn note(&self, node: &Arc<Node>) {
-        if !node.is_small() {
-            return;
-        }
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MAX_NODES {
-            known.clear();
+        if known.edges > MAX_REMEMBERED {
+            *known = Remembered::default();
         }
-        known.insert(node.path.clone(), Arc::clone(node));
+        if known.nodes.insert(node.path.clone(), Arc::clone(node)).is_none() {
+            known.edges += node.weight();
+        }
     }
 }
 

@@ -166,9 +166,9 @@ impl Node {
         name().is_some_and(|name| name == path.name())
     }
 
-    /// Whether it is small enough to be remembered.
-    pub(crate) fn is_small(&self) -> bool {
-        self.inputs.len() <= 2000
+    /// What it takes to remember it, in edges: a node without any takes about as much as 24.
+    pub(super) fn weight(&self) -> usize {
+        24 + self.inputs.len() + 4 * self.outputs.len()
     }
 
     /// The number of an output.
