@@ -65,9 +65,10 @@ impl<'a, P: Ports> Decider<'a, P> {
         self.look = true;
     }
 
-    /// Does not fetch it again.
+    /// Does not fetch it again. What was found of grounded results may not hold any more, after steps have run: no more of them.
     pub(crate) fn give_up_fetching(&mut self, number: usize) {
         self.unfetchable.insert(number);
+        self.taker = None;
     }
 
     /// What the caches have of all that is to be fetched.
