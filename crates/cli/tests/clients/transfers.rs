@@ -1,7 +1,7 @@
 //! Paths and closures, both ways.
 
 use crate::Row;
-use crate::world::{Attempt, NG, OLD, World, derivation, expect};
+use crate::world::{Attempt, NG, OLD, World, builders, derivation, expect, left_to};
 
 const GROUP: &str = "Copying";
 
@@ -63,16 +63,7 @@ fn same_on_laptop(world: &World, path: &str) -> Attempt {
 
 fn signed(world: &World) -> Attempt {
     let file = world.file(&derivation("signed", "echo signed by Firn > $out"))?;
-    let builders = format!("{NG} x86_64-linux - 32 1 - - -");
-    let run = world.run(&[
-        "nix-build",
-        "--no-out-link",
-        &file,
-        "--max-jobs",
-        "0",
-        "--builders",
-        &builders,
-    ])?;
+    let run = world.run(&left_to(&builders(NG), &["nix-build", "--no-out-link", &file]))?;
     let out = run.lines().remove(0);
     world.on_laptop(&[
         "nix",

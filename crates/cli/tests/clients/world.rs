@@ -97,6 +97,16 @@ pub fn import_from_derivation(name: &str) -> String {
     format!("let generated = {generated}; in {user}")
 }
 
+/// Firn as the one entry of `builders`.
+pub fn builders(uri: &str) -> String {
+    format!("{uri} x86_64-linux - 32 1 benchmark,big-parallel - -")
+}
+
+/// A command whose client builds nothing itself.
+pub fn left_to<'a>(builders: &'a str, command: &[&'a str]) -> Vec<&'a str> {
+    [command, &["--max-jobs", "0", "--builders", builders]].concat()
+}
+
 impl World {
     pub fn new(server: Server, root: Option<&Root>) -> anyhow::Result<Self> {
         let mut desktop = server.client("alice")?;

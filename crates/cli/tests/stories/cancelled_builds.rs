@@ -1,39 +1,11 @@
 //! A build ends when nobody waits for it, and only then.
 
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::{Client, Server, answers, api, build, derivation, rungs, server};
-
-fn start(client: &Client, expression: &str) -> Child {
-    let nix = &client.nix;
-    let drv = nix
-        .instantiate(&nix.expression(expression).unwrap(), &[])
-        .unwrap()
-        .remove(0);
-    let builders = "ssh-ng://firn x86_64-linux - 32 1 - - -";
-    let mut command = nix.command("nix-store", true);
-    command.args(["--realise", "--max-jobs", "0", "--builders", builders, &drv]);
-    command
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
-}
+use crate::{Server, answers, api, build, derivation, rungs, server, start, status, wait_for};
 
 fn running(server: &Server) -> u64 {
-    let run = server.firn(&["status", "--json"]).unwrap().success().unwrap();
-    serde_json::from_str::<serde_json::Value>(&run.stdout).unwrap()["running_builds"]
-        .as_u64()
-        .unwrap()
-}
-
-fn wait_for(what: &str, holds: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "never: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    status(server)[0]
 }
 
 #[test]

@@ -36,6 +36,8 @@ mod trusted_accounts;
 mod trusted_keys;
 
 use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 pub use firn_testkit::{Client, Run, Server};
 
@@ -87,6 +89,23 @@ pub fn build(client: &Client, scheme: &str, expression: &str) -> Run {
     client.realise(scheme, &drvs, &[]).unwrap()
 }
 
+/// Starts to build one derivation on the server, for a client that may be killed.
+pub fn start(client: &Client, expression: &str) -> Child {
+    let nix = &client.nix;
+    let drv = nix
+        .instantiate(&nix.expression(expression).unwrap(), &[])
+        .unwrap()
+        .remove(0);
+    let builders = "ssh-ng://firn x86_64-linux - 32 1 - - -";
+    let mut command = nix.command("nix-store", true);
+    command.args(["--realise", "--max-jobs", "0", "--builders", builders, &drv]);
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
 /// What `ssh HOST api …` answers to an account; a refusal is a panic.
 pub fn api(client: &Client, words: &[&str]) -> serde_json::Value {
     let run = client.ssh(&[&["api"], words].concat()).unwrap();
@@ -98,6 +117,22 @@ pub fn api(client: &Client, words: &[&str]) -> serde_json::Value {
 pub fn is_valid(client: &Client, path: &str) -> bool {
     let arguments = ["path-info", "--store", "ssh-ng://firn", path];
     client.nix.run("nix", &arguments).unwrap().ok
+}
+
+/// Builds that run, and builds that wait.
+pub fn status(server: &Server) -> [u64; 2] {
+    let run = server.firn(&["status", "--json"]).unwrap().success().unwrap();
+    let status: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    ["running_builds", "waiting_builds"].map(|name| status[name].as_u64().unwrap())
+}
+
+/// Looks again and again for a minute, until that holds.
+pub fn wait_for(what: &str, holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "never: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// What `firn builds` says of an account, oldest first: (rung or "failed", reason).

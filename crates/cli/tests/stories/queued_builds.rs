@@ -1,9 +1,8 @@
 //! Builds wait for their turn, and their clients are told for what.
 
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::{Client, Run, Server, answers, build, derivation, server};
+use crate::{Run, Server, answers, build, derivation, server, start, status, wait_for};
 
 fn configured(toml: &str) -> Option<Server> {
     let mut server = server()?;
@@ -13,35 +12,8 @@ fn configured(toml: &str) -> Option<Server> {
     Some(server)
 }
 
-fn start(client: &Client, expression: &str) -> Child {
-    let nix = &client.nix;
-    let drv = nix
-        .instantiate(&nix.expression(expression).unwrap(), &[])
-        .unwrap()
-        .remove(0);
-    let builders = "ssh-ng://firn x86_64-linux - 32 1 - - -";
-    let mut command = nix.command("nix-store", true);
-    command.args(["--realise", "--max-jobs", "0", "--builders", builders, &drv]);
-    command
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
-/// Builds that run, and builds that wait.
-fn status(server: &Server) -> [u64; 2] {
-    let run = server.firn(&["status", "--json"]).unwrap().success().unwrap();
-    let status: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
-    ["running_builds", "waiting_builds"].map(|name| status[name].as_u64().unwrap())
-}
-
 fn until(server: &Server, is: [u64; 2]) {
-    let begun = Instant::now();
-    while status(server) != is {
-        assert!(begun.elapsed() < Duration::from_secs(60), "never {is:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_for(&format!("{is:?}"), || status(server) == is);
 }
 
 #[test]

@@ -27,6 +27,12 @@ impl Tower {
         upload(client, &[&self.source]).await.unwrap();
         send(client, &[&self.low, &self.high]).await;
     }
+
+    /// Sends all and asks for `high`.
+    async fn build(&self, client: &Client) -> BuildStatus {
+        self.send(client).await;
+        build_one(client, &self.high).await
+    }
 }
 
 async fn build_one(client: &Client, package: &Package) -> BuildStatus {
@@ -38,10 +44,8 @@ async fn whoever_has_the_graph_has_the_result() {
     let world = World::new();
     let (alice, bob) = (world.account("alice").await, world.account("bob").await);
     let tower = Tower::new();
-    tower.send(&alice).await;
-    assert_eq!(build_one(&alice, &tower.high).await, BuildStatus::Built);
-    tower.send(&bob).await;
-    assert!(build_one(&bob, &tower.high).await.is_success());
+    assert_eq!(tower.build(&alice).await, BuildStatus::Built);
+    assert!(tower.build(&bob).await.is_success());
     assert_eq!(world.builder.counts().started, 2);
     assert_eq!(world.rungs("bob").await, [Some(Rung::Grounded)]);
     // With what it refers to, and the same bytes.
@@ -65,8 +69,7 @@ async fn what_was_built_of_an_upload_is_not_grounded() {
         .unwrap();
     assert_eq!(build_one(&mallory, &tower.high).await, BuildStatus::Built);
     assert_eq!(world.builder.counts().started, 1);
-    tower.send(&bob).await;
-    assert_eq!(build_one(&bob, &tower.high).await, BuildStatus::Built);
+    assert_eq!(tower.build(&bob).await, BuildStatus::Built);
     assert_eq!(world.builder.counts().started, 3);
     assert_ne!(
         bytes(&mallory, &tower.high.out()).await.unwrap(),
@@ -79,8 +82,7 @@ async fn what_an_account_has_already_must_be_what_others_built_of() {
     let world = World::new();
     let (alice, bob) = (world.account("alice").await, world.account("bob").await);
     let tower = Tower::new();
-    tower.send(&alice).await;
-    build_one(&alice, &tower.high).await;
+    tower.build(&alice).await;
     // Bob built `low` at home, with other bytes: his own build would use them.
     tower.send(&bob).await;
     let low = item(&tower.low.out(), "built at home", &[]);
@@ -106,8 +108,7 @@ async fn a_leaf_that_is_not_what_its_path_says_grounds_nothing() {
         .unwrap();
     send(&mallory, &[&tower.low, &tower.high]).await;
     assert_eq!(build_one(&mallory, &tower.high).await, BuildStatus::Built);
-    tower.send(&bob).await;
-    assert_eq!(build_one(&bob, &tower.high).await, BuildStatus::Built);
+    assert_eq!(tower.build(&bob).await, BuildStatus::Built);
     assert_eq!(world.builder.counts().started, 4);
     // Nor does such a leaf open what others have built of the real one.
     let eve = world.account("eve").await;
@@ -180,10 +181,8 @@ async fn who_keeps_to_itself_gives_and_takes_nothing() {
             .await
             .unwrap();
         let tower = Tower::new();
-        tower.send(&alice).await;
-        build_one(&alice, &tower.high).await;
-        tower.send(&bob).await;
-        assert_eq!(build_one(&bob, &tower.high).await, BuildStatus::Built);
+        tower.build(&alice).await;
+        assert_eq!(tower.build(&bob).await, BuildStatus::Built);
         assert_eq!(world.builder.counts().started, 4, "{account} {setting}");
     }
 }
@@ -242,12 +241,10 @@ async fn the_same_build_as_a_remote_builder_becomes_grounded_when_its_graph_is_k
         drv,
     };
     crate::support::build(&alice, &low).await.done();
-    tower.send(&bob).await;
-    assert!(build_one(&bob, &tower.high).await.is_success());
+    assert!(tower.build(&bob).await.is_success());
     // `low` has no inputs but its source: the same build key.
     assert_eq!(world.rungs("bob").await, [Some(Rung::Shared), Some(Rung::Built)]);
-    tower.send(&carol).await;
-    assert!(build_one(&carol, &tower.high).await.is_success());
+    assert!(tower.build(&carol).await.is_success());
     assert_eq!(world.rungs("carol").await, [Some(Rung::Grounded)]);
     assert_eq!(world.builder.counts().started, 2);
 }
@@ -257,8 +254,7 @@ async fn looking_takes_nothing() {
     let world = World::new();
     let (alice, bob) = (world.account("alice").await, world.account("bob").await);
     let tower = Tower::new();
-    tower.send(&alice).await;
-    build_one(&alice, &tower.high).await;
+    tower.build(&alice).await;
     tower.send(&bob).await;
     use firn_protocol::Store as _;
     let missing = bob.query_missing(vec![tower.high.target()]).await.unwrap();
