@@ -145,7 +145,10 @@ impl StorePath {
         self_reference: bool,
     ) -> Result<Self, PathError> {
         let with_references = |kind: &str, self_reference: bool| {
-            let mut kind = references.iter().fold(kind.to_owned(), |k, r| format!("{k}:{r}"));
+            let mut kind = kind.to_owned();
+            for reference in references {
+                kind.extend([":", STORE_DIR, "/", reference.base_name()]);
+            }
             if self_reference {
                 kind.push_str(":self");
             }

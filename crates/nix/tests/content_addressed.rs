@@ -77,7 +77,7 @@ fn derivations_resolve_as_in_real_nix() {
         }
         // The id under which Nix keeps the realisation.
         let hashes = resolved.drv.output_hashes(name).unwrap();
-        for (output, hash) in hashes {
+        for (output, hash) in hashes.iter() {
             let id = format!("sha256:{}!{output}", hash.hex());
             let path = &built[&format!("{name}!{output}")].path;
             assert_eq!(nix.realisation(&id).as_ref(), Some(path), "{name} {id}");

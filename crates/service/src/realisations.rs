@@ -255,18 +255,18 @@ impl FloatingOutputs {
             return Ok(None);
         }
         let path = Derivation::from_basic(drv.clone()).store_path(name)?;
-        let ids = |(output, hash): (String, _)| {
-            let of_output = output_path_name(name, &output)?;
+        let ids = |(output, hash): (&str, &_)| {
+            let of_output = output_path_name(name, output)?;
             let of = |drv| DrvOutput {
                 drv,
-                output: output.clone(),
+                output: output.to_owned(),
             };
             let ids = Ids {
                 path: of(DrvId::Resolved(path.clone())),
-                hash: of(DrvId::Modulo(hash)),
+                hash: of(DrvId::Modulo(*hash)),
                 name: of_output,
             };
-            Ok((output, ids))
+            Ok((output.to_owned(), ids))
         };
         let hashes = drv.output_hashes(name)?;
         let usual = |output: &String| {
@@ -274,10 +274,11 @@ impl FloatingOutputs {
             value.is_none_or(|value| *value == placeholder(output).into_bytes())
         };
         Ok(Some(Self {
-            ids: hashes.into_iter().map(ids).collect::<Result<_, ModuloError>>()?,
+            ids: hashes.iter().map(ids).collect::<Result<_, ModuloError>>()?,
             hash_counts: drv.outputs.keys().all(usual),
         }))
     }
+
     /// Whether the realisation can be one of these outputs. The hash of a derivation with floating outputs leaves its name out: a path with
     /// another name is that of another derivation.
     fn fits(&self, realisation: &Realisation) -> bool {

@@ -46,13 +46,35 @@ pub enum ModuloError {
     Path(#[from] PathError),
 }
 
-/// The hash of a derivation modulo, per output.
+/// The hash of a derivation modulo, per output. Large graphs have many, so it is small.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DrvHash {
-    /// Equal for all outputs but of fixed derivations.
-    pub outputs: BTreeMap<String, Hash>,
+    /// In the order of names. Equal for all outputs but of fixed derivations.
+    outputs: Box<[(Box<str>, Hash)]>,
     /// Whether output paths cannot be computed yet, because of a floating or impure output here or below.
     pub deferred: bool,
+}
+
+impl DrvHash {
+    /// `outputs` in the order of names.
+    fn new<'n>(outputs: impl Iterator<Item = (&'n String, Hash)>, deferred: bool) -> Self {
+        Self {
+            outputs: outputs.map(|(name, hash)| (name.as_str().into(), hash)).collect(),
+            deferred,
+        }
+    }
+
+    /// That of one output.
+    #[must_use]
+    pub fn get(&self, output: &str) -> Option<&Hash> {
+        let place = self.outputs.binary_search_by(|(name, _)| (**name).cmp(output));
+        Some(&self.outputs.get(place.ok()?)?.1)
+    }
+
+    /// By name of the output.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Hash)> {
+        self.outputs.iter().map(|(name, hash)| (&**name, hash))
+    }
 }
 
 /// Computes hashes modulo and remembers those of input derivations.
@@ -143,7 +165,7 @@ impl Modulo {
         };
         let mut paths = BTreeMap::new();
         for (output_name, output) in &drv.basic.outputs {
-            let path = match (output, hash.as_ref().and_then(|h| h.outputs.get(output_name))) {
+            let path = match (output, hash.as_ref().and_then(|h| h.get(output_name))) {
                 (DerivationOutput::Fixed { .. }, _) => output.known_path(name, output_name)?,
                 (_, Some(hash)) => Some(StorePath::make_output(output_name, hash, name)?),
                 (_, None) => None,
@@ -203,10 +225,7 @@ impl Modulo {
     /// The hash of one derivation whose inputs are all remembered.
     fn hash(&self, drv: &Derivation, name: &str, masked: Masked) -> Result<DrvHash, ModuloError> {
         let kind = kind(&drv.basic, name)?;
-        let same = |hash: Hash, deferred| DrvHash {
-            outputs: drv.basic.outputs.keys().map(|o| (o.clone(), hash)).collect(),
-            deferred,
-        };
+        let same = |hash: Hash, deferred| DrvHash::new(drv.basic.outputs.keys().map(|o| (o, hash)), deferred);
         match kind {
             DerivationKind::Fixed => return fixed(&drv.basic, name),
             DerivationKind::Impure => return Ok(same(Hash::sha256(IMPURE), true)),
@@ -221,7 +240,7 @@ impl Modulo {
                 .ok_or_else(|| ModuloError::Missing(path.clone()))?;
             deferred |= input.deferred;
             for output in outputs {
-                let hash = input.outputs.get(output).ok_or_else(|| ModuloError::NoOutput {
+                let hash = input.get(output).ok_or_else(|| ModuloError::NoOutput {
                     drv: path.clone(),
                     output: output.clone(),
                 })?;
@@ -235,20 +254,17 @@ impl Modulo {
 }
 
 fn fixed(drv: &BasicDerivation, name: &str) -> Result<DrvHash, ModuloError> {
-    let mut outputs = BTreeMap::new();
+    let mut outputs = Vec::new();
     for (output_name, output) in &drv.outputs {
         if let DerivationOutput::Fixed { ca, .. } = output {
             let path = output
                 .known_path(name, output_name)?
                 .map_or_else(String::new, |p| p.to_string());
             let text = format!("fixed:out:{}:{}:{path}", ca.method_algo(), ca.hash.hex());
-            outputs.insert(output_name.clone(), Hash::sha256(text.as_bytes()));
+            outputs.push((output_name, Hash::sha256(text.as_bytes())));
         }
     }
-    Ok(DrvHash {
-        outputs,
-        deferred: false,
-    })
+    Ok(DrvHash::new(outputs.into_iter(), false))
 }
 
 fn kind(drv: &BasicDerivation, name: &str) -> Result<DerivationKind, ModuloError> {

@@ -5,7 +5,8 @@
 //! rebuild off early. An output whose path waited for such an input has one afterwards.
 
 use super::{
-    BasicDerivation, Derivation, DerivationKind, DerivationOutput, InvalidDerivation, Modulo, ModuloError,
+    BasicDerivation, Derivation, DerivationKind, DerivationOutput, DrvHash, InvalidDerivation, Modulo,
+    ModuloError,
 };
 use crate::rewrite::{rewrite_strings, upstream_placeholder};
 use crate::{PathError, StorePath};
@@ -121,12 +122,12 @@ impl BasicDerivation {
     /// Gives each deferred output its path, and the variable of its name that path.
     fn fill_in(&mut self, name: &str) -> Result<(), ResolveError> {
         let hashes = self.output_hashes(name)?;
-        for (output, hash) in &hashes {
+        for (output, hash) in hashes.iter() {
             let path = StorePath::make_output(output, hash, name)?;
             self.env
                 .insert(output.as_bytes().to_vec(), path.to_string().into_bytes());
             self.outputs
-                .insert(output.clone(), DerivationOutput::InputAddressed(path));
+                .insert(output.to_owned(), DerivationOutput::InputAddressed(path));
         }
         Ok(())
     }
@@ -135,11 +136,8 @@ impl BasicDerivation {
     ///
     /// # Errors
     /// [`ModuloError`] when the outputs are not of one valid kind.
-    pub fn output_hashes(
-        &self,
-        name: &str,
-    ) -> Result<std::collections::BTreeMap<String, crate::Hash>, ModuloError> {
+    pub fn output_hashes(&self, name: &str) -> Result<DrvHash, ModuloError> {
         let drv = Derivation::from_basic(self.clone());
-        Ok(Modulo::new().output_hash(&drv, name, |_| None)?.outputs)
+        Modulo::new().output_hash(&drv, name, |_| None)
     }
 }

@@ -55,11 +55,12 @@ impl<P: Ports> AccountStore<P> {
         for target in targets {
             want(&graph, &mut plan, target);
         }
+        let asked: BTreeSet<usize> = roots.iter().filter_map(|root| graph.find(root)).collect();
         if mode != BuildMode::Normal {
-            decider.force(roots.iter().filter_map(|root| graph.find(root)));
+            decider.force(asked.iter().copied());
         }
         let wishes = Wishes { mode, options, log };
-        let ran = Run::new(decider, &mut plan, wishes).finish().await?;
+        let ran = Run::new(decider, &mut plan, wishes, asked).finish().await?;
         Ok(targets
             .iter()
             .map(|target| result(&graph, &plan, &ran, &valid, target))
@@ -286,7 +287,7 @@ fn told<'p>(node: &Node, path: impl Fn(usize) -> Option<&'p StorePath>) -> BTree
     let outputs = node.outputs.iter().enumerate();
     let told = outputs.filter_map(|(number, (name, _))| {
         let output = BuiltOutput {
-            drv_hash: node.ids.outputs.get(name)?.hex(),
+            drv_hash: node.ids.get(name)?.hex(),
             out_path: path(number)?.clone(),
             signatures: BTreeSet::new(),
             path_signatures: BTreeSet::new(),

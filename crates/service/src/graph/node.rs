@@ -152,7 +152,7 @@ impl Node {
     /// Under which name an output's realisations are known.
     pub(crate) fn id(&self, output: &str) -> Option<DrvOutput> {
         Some(DrvOutput {
-            drv: DrvId::Modulo(*self.ids.outputs.get(output)?),
+            drv: DrvId::Modulo(*self.ids.get(output)?),
             output: output.to_owned(),
         })
     }
@@ -216,12 +216,10 @@ fn computed(
         DerivationOutput::Fixed { .. } => output.known_path(name, output_name),
         DerivationOutput::Floating { .. } | DerivationOutput::Impure { .. } => Ok(None),
         DerivationOutput::InputAddressed(_) | DerivationOutput::Deferred if hash.deferred => Ok(None),
-        DerivationOutput::InputAddressed(_) | DerivationOutput::Deferred => {
-            match hash.outputs.get(output_name) {
-                Some(hash) => StorePath::make_output(output_name, hash, name).map(Some),
-                None => Ok(None),
-            }
-        }
+        DerivationOutput::InputAddressed(_) | DerivationOutput::Deferred => match hash.get(output_name) {
+            Some(hash) => StorePath::make_output(output_name, hash, name).map(Some),
+            None => Ok(None),
+        },
     }
 }
 

@@ -34,7 +34,7 @@ fn by_hash(drv: &Drv, output: &str) -> DrvOutput {
         .output_hashes(drv.path.derivation_name().unwrap())
         .unwrap();
     DrvOutput {
-        drv: DrvId::Modulo(hashes[output]),
+        drv: DrvId::Modulo(*hashes.get(output).unwrap()),
         output: output.to_owned(),
     }
 }
