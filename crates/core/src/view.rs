@@ -1,9 +1,10 @@
 //! Views: what one account sees, as a function of its policy and the evidence that the policy admits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use firn_nix::StorePath;
+use foldhash::quality::RandomState;
 
 use crate::{AccountId, Evidence, KeyId, Object, ObjectId, Origin, Policy, Witness};
 
@@ -25,7 +26,12 @@ pub enum Why {
 }
 
 /// What decides between candidates, the smallest first: the kind of reason, the place of its witness in the policy, the age.
-type Rank = (u8, usize, u8, i64);
+type Rank = (u8, u32, u8, i64);
+
+/// A place in a policy.
+fn short(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
+}
 
 /// Whether a policy admits a piece of evidence, why, and how it compares.
 ///
@@ -38,7 +44,7 @@ fn rank(policy: &Policy, evidence: &Evidence) -> Option<(Why, Rank)> {
     let (why, rank) = match evidence.witness {
         Witness::Key(key) => {
             let place = policy.keys.iter().position(|k| *k == key)?;
-            (Why::Signed(key), (1, place, 0, seq))
+            (Why::Signed(key), (1, short(place), 0, seq))
         }
         Witness::Own => match claim.origin {
             Origin::Built => (Why::Built, (2, 0, 0, seq)),
@@ -50,6 +56,7 @@ fn rank(policy: &Policy, evidence: &Evidence) -> Option<(Why, Rank)> {
         Witness::Account(account) => {
             let place = policy.accounts.iter().position(|(a, _)| *a == account)?;
             let (_, trust) = policy.accounts.get(place)?;
+            let place = short(place);
             match claim.origin {
                 origin if !trust.covers(origin) => return None,
                 Origin::Built => (Why::TrustedBuild(account), (3, place, 0, seq)),
@@ -58,7 +65,7 @@ fn rank(policy: &Policy, evidence: &Evidence) -> Option<(Why, Rank)> {
         }
     };
     Some(match claim.object.ca {
-        Some(_) => (Why::ContentAddressed, (0, usize::from(rank.0), rank.2, seq)),
+        Some(_) => (Why::ContentAddressed, (0, u32::from(rank.0), rank.2, seq)),
         None => (why, rank),
     })
 }
@@ -74,8 +81,8 @@ pub struct Candidate {
     pub why: Why,
     /// The derivation that it is said to come from, by the account itself or by one that it trusts.
     pub deriver: Option<StorePath>,
-    /// Signatures that came with the evidence that counts.
-    pub signatures: BTreeSet<String>,
+    /// Signatures that came with the evidence that counts, in order.
+    pub signatures: Vec<String>,
     /// Seconds since 1970 of the deciding evidence.
     pub registered: u64,
     /// Cache that the account got it from.
@@ -89,7 +96,11 @@ impl Candidate {
     /// What the account's own claim tells besides the bytes, whether or not it is a reason to believe them. The deriver of the best
     /// evidence that names one stays.
     fn tell(&mut self, rank: Rank, claim: Told) {
-        self.signatures.extend(claim.signatures);
+        for signature in claim.signatures {
+            if let Err(place) = self.signatures.binary_search(&signature) {
+                self.signatures.insert(place, signature);
+            }
+        }
         if claim.deriver.is_some() && self.deriver_rank.is_none_or(|known| rank < known) {
             (self.deriver, self.deriver_rank) = (claim.deriver, Some(rank));
         }
@@ -135,6 +146,8 @@ impl Choice {
 pub struct Draft<'p> {
     policy: &'p Policy,
     asked: BTreeSet<StorePath>,
+    /// References that were not asked for yet.
+    open: BTreeSet<StorePath>,
     candidates: BTreeMap<StorePath, Vec<Candidate>>,
     /// Objects whose closure is known to be in the view.
     closed: BTreeSet<ObjectId>,
@@ -149,6 +162,7 @@ impl<'p> Draft<'p> {
         Self {
             policy,
             asked: BTreeSet::new(),
+            open: BTreeSet::new(),
             candidates: BTreeMap::new(),
             closed: BTreeSet::new(),
             fetched: BTreeMap::new(),
@@ -163,7 +177,10 @@ impl<'p> Draft<'p> {
         evidence: impl IntoIterator<Item = Evidence>,
         is_closed: impl Fn(ObjectId) -> bool,
     ) {
-        self.asked.extend(paths);
+        for path in paths {
+            self.open.remove(&path);
+            self.asked.insert(path);
+        }
         for evidence in evidence {
             let (id, witness) = (evidence.id, evidence.witness);
             let ranked = rank(self.policy, &evidence);
@@ -204,7 +221,7 @@ impl<'p> Draft<'p> {
                 id,
                 why,
                 deriver: None,
-                signatures: BTreeSet::new(),
+                signatures: Vec::new(),
                 registered: claim.registered,
                 cache: None,
                 rank,
@@ -215,8 +232,14 @@ impl<'p> Draft<'p> {
             if let Some(told) = self.fetched.get(&id) {
                 candidate.tell(NO_REASON, told.clone());
             }
-            let path = candidate.object.path.clone();
-            self.candidates.entry(path).or_default().push(candidate);
+            if !self.closed.contains(&id) {
+                let references = candidate.object.references.iter();
+                let unasked = references.filter(|path| !self.asked.contains(*path));
+                self.open.extend(unasked.cloned());
+            }
+            // Few paths have more than one, and there may be very many paths.
+            let of_path = self.candidates.entry(candidate.object.path.clone());
+            of_path.or_insert_with(|| Vec::with_capacity(1)).push(candidate);
         }
     }
 
@@ -226,15 +249,8 @@ impl<'p> Draft<'p> {
 
     /// References that were not asked for yet: what to look up next.
     #[must_use]
-    pub fn open(&self) -> BTreeSet<StorePath> {
-        self.candidates
-            .values()
-            .flatten()
-            .filter(|c| !self.closed.contains(&c.id))
-            .flat_map(|c| &c.object.references)
-            .filter(|path| !self.asked.contains(*path))
-            .cloned()
-            .collect()
+    pub const fn open(&self) -> &BTreeSet<StorePath> {
+        &self.open
     }
 
     /// Number of paths that were looked up.
@@ -261,17 +277,14 @@ impl<'p> Draft<'p> {
             .collect();
         // Paths that have lost their last candidate, or never had one.
         let mut lost: Vec<StorePath> = Vec::new();
-        let mut needed_by: BTreeMap<StorePath, BTreeSet<StorePath>> = BTreeMap::new();
+        let mut needed_by: BTreeMap<StorePath, Vec<StorePath>> = BTreeMap::new();
         for (path, of_path) in &candidates {
             for candidate in of_path.iter().filter(|c| !self.closed.contains(&c.id)) {
                 for reference in &candidate.object.references {
                     if !candidates.contains_key(reference) {
                         lost.push(reference.clone());
                     }
-                    needed_by
-                        .entry(reference.clone())
-                        .or_default()
-                        .insert(path.clone());
+                    needed_by.entry(reference.clone()).or_default().push(path.clone());
                 }
             }
         }
@@ -340,6 +353,24 @@ impl View {
     /// Adds what another part of the same account's view has.
     pub fn extend(&mut self, other: Self) {
         self.choices.extend(other.choices);
+    }
+
+    /// Has every name be the very string that `known` has for it, or else the key of the view. `known` answers often, and there are far
+    /// more references than paths.
+    pub fn share_names(&mut self, known: impl Fn(&StorePath) -> Option<StorePath>) {
+        let keys: HashSet<StorePath, RandomState> = self.choices.keys().cloned().collect();
+        let shared = |name: &StorePath| {
+            known(name)
+                .or_else(|| keys.get(name).cloned())
+                .unwrap_or_else(|| name.clone())
+        };
+        for choice in self.choices.values_mut() {
+            let candidate = &mut Arc::make_mut(choice).candidate;
+            candidate.deriver = candidate.deriver.as_ref().map(shared);
+            let object = Arc::make_mut(&mut candidate.object);
+            object.path = shared(&object.path);
+            object.references = object.references.iter().map(shared).collect();
+        }
     }
 
     /// The objects, by path.

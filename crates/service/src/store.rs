@@ -433,7 +433,7 @@ fn info(choice: &Choice) -> PathInfo {
         registration_time: candidate.registered,
         nar_size: object.nar_size,
         ultimate: false,
-        signatures: candidate.signatures.clone(),
+        signatures: candidate.signatures.iter().cloned().collect(),
         ca: object.ca,
     }
 }

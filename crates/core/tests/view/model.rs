@@ -6,7 +6,7 @@ use firn_core::{Evidence, ObjectId, Origin, Policy, Trust, Why, Witness};
 use firn_nix::{NarHash, StorePath};
 
 /// What the model says of a path: the object, why, when, whose signatures, how many contents.
-pub type Chosen = (ObjectId, Why, u64, BTreeSet<String>, usize);
+pub type Chosen = (ObjectId, Why, u64, Vec<String>, usize);
 
 /// A reason to believe, and what decides between equal ones: the age. A path that commits to its content has one anyway; there the
 /// kind of the witness goes before the age, and decides only which time is shown.
@@ -83,11 +83,17 @@ pub fn model(policy: &Policy, evidence: &[Evidence]) -> BTreeMap<StorePath, Chos
         let own = evidence
             .iter()
             .filter(|e| e.id == best.id && e.witness == Witness::Own);
-        let signatures = of_object
+        let signatures: BTreeSet<String> = of_object
             .chain(own)
             .flat_map(|e| e.claim.signatures.clone())
             .collect();
-        let row = (best.id, *why, best.claim.registered, signatures, contents.len());
+        let row = (
+            best.id,
+            *why,
+            best.claim.registered,
+            signatures.into_iter().collect(),
+            contents.len(),
+        );
         chosen.insert(path.clone(), row);
     }
     chosen
