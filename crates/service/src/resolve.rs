@@ -16,7 +16,7 @@ use crate::terms::Terms;
 /// Most paths that one closure may have.
 pub(crate) const MAX_CLOSURE: usize = 200_000;
 
-/// Paths whose evidence is gathered together, besides what they refer to.
+/// Paths whose evidence is asked for together: it takes several times the memory of what follows from it.
 const TOGETHER: usize = 4096;
 
 /// Objects that are remembered as closed, of all terms together; 16 bytes and a little more each.
@@ -55,36 +55,22 @@ pub(crate) struct Choices {
 #[derive(Debug, Default)]
 struct Known {
     by_path: HashMap<StorePath, Vec<(u64, Arc<Choice>)>, RandomState>,
-    entries: usize,
+    weight: usize,
 }
 
-/// Choices that are remembered; about 1 KiB each.
-const MAX_CHOICES: usize = 1 << 17;
+/// What may be remembered, by [`weight`]; 64 bytes each.
+const MAX_WEIGHT: usize = 1 << 21;
+
+/// A choice weighs as much as some references.
+fn weight(choice: &Choice) -> usize {
+    12 + choice.object().references.len()
+}
 
 impl Known {
     fn get(&self, tag: u64, path: &StorePath) -> Option<Arc<Choice>> {
         let choices = self.by_path.get(path)?;
         let of_terms = choices.iter().find(|(of, _)| *of == tag);
         of_terms.map(|(_, choice)| Arc::clone(choice))
-    }
-
-    /// Has the references of a choice be the very strings that are the keys. Walking a closure is mostly waiting for memory, and a
-    /// path is referred to many times.
-    fn share_names(&mut self, tag: u64, path: &StorePath) {
-        let Some(mut choice) = self.get(tag, path) else {
-            return;
-        };
-        let shared = |name: &StorePath| {
-            let known = self.by_path.get_key_value(name);
-            known.map_or_else(|| name.clone(), |(key, _)| key.clone())
-        };
-        let references = choice.object().references.iter().map(shared).collect();
-        let object = Arc::make_mut(&mut Arc::make_mut(&mut choice).candidate.object);
-        object.references = references;
-        let of_path = self.by_path.entry(path.clone()).or_default();
-        for (_, known) in of_path.iter_mut().filter(|(of, _)| *of == tag) {
-            *known = Arc::clone(&choice);
-        }
     }
 }
 
@@ -115,25 +101,23 @@ impl Choices {
         closure.follow(|path| known.get(tag, path));
     }
 
-    /// Remembers what was read when `changes` was counted.
-    fn note(&self, tag: u64, view: &View, changes: u64) {
+    /// Remembers what was read when `changes` was counted. Its names become those that are known: walking a closure is mostly waiting for
+    /// memory, and a path is referred to many times.
+    fn note(&self, tag: u64, view: &mut View, changes: u64) {
         let mut known = self.write();
         if self.changes.load(Ordering::Acquire) != changes {
             return;
         }
-        if known.entries > MAX_CHOICES {
+        if known.weight > MAX_WEIGHT {
             *known = Known::default();
         }
-        let firm = || view.choices().filter(|(_, choice)| choice.firm);
-        for (path, choice) in firm() {
+        view.share_names(|name| Some(known.by_path.get_key_value(name)?.0.clone()));
+        for (path, choice) in view.choices().filter(|(_, choice)| choice.firm) {
             let of_path = known.by_path.entry(path.clone()).or_default();
             if of_path.iter().all(|(of, _)| *of != tag) {
                 of_path.push((tag, Arc::clone(choice)));
-                known.entries += 1;
+                known.weight += weight(choice);
             }
-        }
-        for (path, _) in firm() {
-            known.share_names(tag, path);
         }
     }
 
@@ -142,8 +126,9 @@ impl Choices {
         let mut known = self.write();
         self.changes.fetch_add(1, Ordering::AcqRel);
         for path in paths {
-            let gone = known.by_path.remove(path).map_or(0, |choices| choices.len());
-            known.entries = known.entries.saturating_sub(gone);
+            let gone = known.by_path.remove(path).unwrap_or_default();
+            let gone: usize = gone.iter().map(|(_, choice)| weight(choice)).sum();
+            known.weight = known.weight.saturating_sub(gone);
         }
     }
 }
@@ -181,12 +166,11 @@ impl<P: Ports> House<P> {
         if unknown.is_empty() {
             return Ok(view);
         }
-        // Evidence takes several times the memory of what follows from it.
         for part in unknown.chunks(TOGETHER) {
-            let found = self.draft(terms, part).await?.decide();
+            let mut found = self.draft(terms, part).await?.decide();
             self.closed.note(terms.tag, &found);
             if self.db.alone() {
-                self.choices.note(terms.tag, &found, changes);
+                self.choices.note(terms.tag, &mut found, changes);
             }
             view.extend(found);
         }
@@ -225,9 +209,13 @@ impl<P: Ports> House<P> {
             if draft.looked_up() + wanted.len() > MAX_CLOSURE.max(paths.len()) {
                 return Err(ClosureError::TooLarge);
             }
-            let evidence = self.db.evidence(&terms.policy, &wanted).await?;
-            draft.add(wanted, evidence, |id| self.closed.knows(terms.tag, id));
-            wanted = draft.open().into_iter().collect();
+            for part in wanted.chunks(TOGETHER) {
+                let evidence = self.db.evidence(&terms.policy, part).await?;
+                draft.add(part.iter().cloned(), evidence, |id| {
+                    self.closed.knows(terms.tag, id)
+                });
+            }
+            wanted = draft.open().iter().cloned().collect();
         }
         Ok(draft)
     }

@@ -1,6 +1,6 @@
 //! What became of the steps of a plan, for the client.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use firn_protocol::{BuildResult, BuildStatus, LogEvent, LogSink};
 
@@ -10,6 +10,9 @@ use super::plan::{Plan, Step};
 /// How a request went.
 #[derive(Debug, Default)]
 pub(crate) struct Ran {
+    /// What the client wants to hear of.
+    asked: BTreeSet<usize>,
+    /// Of what failed, and of what was asked for.
     results: HashMap<usize, BuildResult>,
     /// Of what failed because of something else: the step that failed.
     causes: HashMap<usize, usize>,
@@ -22,13 +25,23 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
+    pub(super) fn new(asked: BTreeSet<usize>) -> Self {
+        Self {
+            asked,
+            ..Self::default()
+        }
+    }
+
     /// A step has ended.
     pub(super) fn note(&mut self, number: usize, result: BuildResult) {
-        match result.status.is_success() {
+        let success = result.status.is_success();
+        match success {
             true => self.done += 1,
             false => self.failed += 1,
         }
-        self.results.insert(number, result);
+        if !success || self.asked.contains(&number) {
+            self.results.insert(number, result);
+        }
     }
 
     /// What something failed for that needs a step that has failed or fallen.
@@ -60,7 +73,7 @@ impl Ran {
         }
     }
 
-    /// What became of a node that was wanted.
+    /// What became of a node that was asked for.
     pub(super) fn result(&self, graph: &Graph, plan: &Plan, number: usize) -> BuildResult {
         if let Some(result) = self.results.get(&number) {
             return result.clone();

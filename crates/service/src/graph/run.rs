@@ -32,7 +32,13 @@ pub(super) struct Run<'r, P: Ports> {
 }
 
 impl<'r, P: Ports> Run<'r, P> {
-    pub(super) fn new(decider: Decider<'r, P>, plan: &'r mut Plan, wishes: Wishes) -> Self {
+    /// `asked` are the targets.
+    pub(super) fn new(
+        decider: Decider<'r, P>,
+        plan: &'r mut Plan,
+        wishes: Wishes,
+        asked: BTreeSet<usize>,
+    ) -> Self {
         Self {
             store: decider.store,
             graph: decider.graph,
@@ -40,7 +46,7 @@ impl<'r, P: Ports> Run<'r, P> {
             decider,
             wishes,
             running: JoinSet::new(),
-            ran: Ran::default(),
+            ran: Ran::new(asked),
         }
     }
 
