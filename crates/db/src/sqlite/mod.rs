@@ -81,7 +81,11 @@ impl SqliteDatabase {
             .max_connections(READERS)
             .acquire_timeout(ACQUIRE)
             .test_before_acquire(false)
-            .connect_with(options(path).pragma("query_only", "ON"))
+            .connect_with(
+                options(path)
+                    .pragma("query_only", "ON")
+                    .pragma("cache_size", "-8192"),
+            )
             .await
             .map_err(backend)?;
         let alone = lock.is_some();
