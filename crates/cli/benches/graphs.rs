@@ -29,6 +29,10 @@ use firn_service::{AccountStore, House, Room, Settings, SystemClock};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+/// As in `firn`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Name, and what the `n`th derivation is built from.
 type Shape = (&'static str, fn(usize) -> Vec<usize>);
 
@@ -68,8 +72,11 @@ fn main() {
         runtime.block_on(measure(shape, count));
         return;
     }
-    println!("{count} derivations; memory is the process's largest, the making of the graph included.\n");
-    println!("shape     send s  plan s  build s  ms a step  again s  other account s  memory MB");
+    println!(
+        "{count} derivations; memory is the process's largest in each part, that of making and keeping the graph included.\n"
+    );
+    println!("          send         plan         build                    again        other account");
+    println!("shape        s     MB     s     MB      s     MB  ms a step     s     MB     s     MB");
     for (name, _) in SHAPES {
         let mut command = Command::new(std::env::current_exe().unwrap());
         let ended = command.env("FIRN_BENCH_SHAPE", name).status().unwrap();
@@ -81,52 +88,57 @@ async fn measure((name, inputs): Shape, count: usize) {
     let dir = tempfile::tempdir().unwrap();
     let world = World::new(dir.path()).await;
     let [alice, bob] = [world.account("alice").await, world.account("bob").await];
-    let began = Instant::now();
+    let mut part = Part::begin();
     let top = world.send(&[&alice, &bob], count, inputs).await;
-    let sent = began.elapsed();
+    let sent = part.end();
     let target = || {
         vec![DerivedPath::Built {
             drv_path: top.clone(),
             outputs: OutputsSpec::All,
         }]
     };
-    let began = Instant::now();
     let missing = alice.query_missing(target()).await.unwrap();
     assert_eq!(missing.will_build.len(), count + 1);
     drop(missing);
-    let planned = began.elapsed();
-    let build = async |account: &AccountStore<BenchPorts>| {
-        let began = Instant::now();
+    let planned = part.end();
+    let mut build = async |account: &AccountStore<BenchPorts>| {
         let (log, mut events) = mpsc::channel(64);
         let request = account.build_paths(target(), BuildMode::Normal, BuildOptions::default(), log);
         let drain = async { while events.recv().await.is_some() {} };
         let (results, ()) = tokio::join!(request, drain);
         let result = &results.unwrap()[0];
         assert!(result.status.is_success(), "{result:?}");
-        began.elapsed()
+        part.end()
     };
     let built = build(&alice).await;
     let again = build(&alice).await;
     let other = build(&bob).await;
-    println!(
-        "{name:<8} {:>7.1} {:>7.1} {:>8.1} {:>10.3} {:>8.2} {:>16.2} {:>10}",
-        sent.as_secs_f64(),
-        planned.as_secs_f64(),
-        built.as_secs_f64(),
-        built.as_secs_f64() * 1e3 / (count + 1) as f64,
-        again.as_secs_f64(),
-        other.as_secs_f64(),
-        largest_memory() >> 20,
-    );
+    let step = built.0 * 1e3 / (count + 1) as f64;
+    let [sent, planned, built, again, other] =
+        [sent, planned, built, again, other].map(|(seconds, memory)| format!("{seconds:>6.2} {memory:>6}"));
+    println!("{name:<8} {sent} {planned} {built} {step:>10.3} {again} {other}");
 }
 
-fn largest_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+/// A part of the work.
+struct Part(Instant);
+
+impl Part {
+    fn begin() -> Self {
+        // The largest memory from now on.
+        std::fs::write("/proc/self/clear_refs", "5").unwrap();
+        Self(Instant::now())
+    }
+
+    /// Seconds, and the largest memory in MB. The next part begins.
+    fn end(&mut self) -> (f64, u64) {
+        let seconds = self.0.elapsed().as_secs_f64();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let mut lines = status.lines();
+        let largest = lines.find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let largest: u64 = largest.trim().trim_end_matches(" kB").parse().unwrap();
+        *self = Self::begin();
+        (seconds, largest >> 10)
+    }
 }
 
 struct World {

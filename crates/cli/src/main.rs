@@ -22,6 +22,10 @@ use anyhow::bail;
 use clap::Parser as _;
 use options::{Command, Options};
 
+/// The C library's allocator keeps what each thread has freed for that thread: after a graph of 100,000 derivations, twice what is in use.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let options = Options::parse();
     // The sandbox helper is single-threaded by design: no runtime, no log, before anything else.
