@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use firn_sandbox::is_public;
 use firn_service::ports::{CacheError, Login};
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue, IF_RANGE, LOCATION, RANGE, RETRY_AFTER,
@@ -14,7 +13,7 @@ use tokio::time::timeout;
 use crate::Options;
 use crate::address::{followable, same_host};
 use crate::fault::Fault;
-use crate::network::{PrivateNetwork, Resolver};
+use crate::network::{PrivateNetwork, Resolver, is_elsewhere};
 use crate::tls;
 
 /// Most redirects that are followed.
@@ -122,7 +121,7 @@ impl Http {
         let host = url.host_str().unwrap_or_default();
         let literal = host.trim_matches(['[', ']']).parse();
         match literal {
-            Ok(address) if !self.allow_private && !is_public(address) => Err(Fault::Bad(format!(
+            Ok(address) if !self.allow_private && !is_elsewhere(address) => Err(Fault::Bad(format!(
                 "cannot be used: {}",
                 PrivateNetwork(host.to_owned())
             ))),

@@ -1,18 +1,20 @@
 //! Which network addresses caches may have: those of the public internet, unless the operator says otherwise.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use firn_sandbox::is_public;
+use firn_sandbox::{is_own, is_public};
 use moka::future::Cache;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Semaphore;
 
 /// A host has no address that may be connected to.
 #[derive(Debug, thiserror::Error)]
-#[error("the host '{0}' is in a private network, and the operator has not set caches.allow-private-networks")]
+#[error(
+    "the host '{0}' is this machine or in a private network, and the operator has not set caches.allow-private-networks"
+)]
 pub(crate) struct PrivateNetwork(pub String);
 
 /// Most lookups at once. Each holds a thread of the runtime for as long as the system's resolver likes.
@@ -54,7 +56,7 @@ impl Resolve for Resolver {
             let allowed: Vec<SocketAddr> = all
                 .iter()
                 .copied()
-                .filter(|address| allow_private || is_public(address.ip()))
+                .filter(|address| allow_private || is_elsewhere(address.ip()))
                 .collect();
             if allowed.is_empty() && !all.is_empty() {
                 return Err(PrivateNetwork(name).into());
@@ -62,6 +64,11 @@ impl Resolve for Resolver {
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }
+}
+
+/// Whether an address is one of the public internet, and not this machine's.
+pub(crate) fn is_elsewhere(address: IpAddr) -> bool {
+    is_public(address) && !is_own(address)
 }
 
 /// The place is given back when the thread is, whoever still waits.

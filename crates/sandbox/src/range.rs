@@ -32,6 +32,17 @@ impl IpRange {
     }
 }
 
+impl IpRange {
+    /// Whether it is one address, by name.
+    #[must_use]
+    pub const fn is_one(&self) -> bool {
+        match self.address {
+            IpAddr::V4(_) => self.prefix == 32,
+            IpAddr::V6(_) => self.prefix == 128,
+        }
+    }
+}
+
 impl FromStr for IpRange {
     type Err = String;
 
@@ -74,15 +85,31 @@ impl TryFrom<String> for IpRange {
 /// Whether an address is of the public internet (IANA's special-purpose registries, RFC 6890 and later).
 #[must_use]
 pub fn is_public(address: IpAddr) -> bool {
-    match address {
+    match meant(address) {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => is_public_v6(address),
     }
 }
 
+/// The IPv4 address that stands in an IPv6 one (mapped, of NAT64's well-known prefix, 6to4), or else the address.
+pub(crate) fn meant(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = address else { return address };
+    let embedded = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+    };
+    match v6.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
+        [0x2002, high, low, ..] => embedded(high, low),
+        _ => address,
+    }
+}
+
 fn is_public_v4(address: Ipv4Addr) -> bool {
+    // Where Azure's hosts tell their machines secrets.
+    const WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
     let [a, b, c, _] = address.octets();
-    !matches!(
+    let special = matches!(
         (a, b, c),
         (0 | 10 | 127, _, _)
             | (100, 64..=127, _)
@@ -95,24 +122,16 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
             | (198, 51, 100)
             | (203, 0, 113)
             | (224..=255, _, _)
-    )
+    );
+    !special && address != WIRE_SERVER
 }
 
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    let [a, b, c, d, e, f, g, h] = address.segments();
-    let embedded = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        is_public_v4(Ipv4Addr::new(a, b, c, d))
-    };
-    match (a, b, c, d, e, f) {
-        // IPv4-mapped, and NAT64's well-known prefix.
-        (0, 0, 0, 0, 0, 0xffff) | (0x64, 0xff9b, 0, 0, 0, 0) => embedded(g, h),
-        // 6to4.
-        (0x2002, high, low, ..) => embedded(high, low),
+const fn is_public_v6(address: Ipv6Addr) -> bool {
+    match address.segments() {
         // Teredo, benchmarks, ORCHID and other assignments; documentation.
-        (0x2001, 0..=0x01ff | 0x0db8, ..) | (0x3fff, 0..=0x0fff, ..) => false,
+        [0x2001, 0..=0x01ff | 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => false,
         // Global unicast; all else is loopback, link-local, unique local, multicast or unassigned.
-        (0x2000..=0x3fff, ..) => true,
+        [0x2000..=0x3fff, ..] => true,
         _ => false,
     }
 }
@@ -147,6 +166,14 @@ mod tests {
             assert!(wrong.parse::<IpRange>().is_err(), "{wrong}");
         }
         assert_eq!("::1".parse::<IpRange>().unwrap().to_string(), "::1/128");
+        for (range, one) in [
+            ("10.0.0.1", true),
+            ("::1/128", true),
+            ("10.0.0.0/31", false),
+            ("::/0", false),
+        ] {
+            assert_eq!(range.parse::<IpRange>().unwrap().is_one(), one, "{range}");
+        }
     }
 
     #[test]
@@ -157,6 +184,7 @@ mod tests {
             "100.64.0.1",
             "127.0.0.1",
             "169.254.169.254",
+            "168.63.129.16",
             "172.16.0.1",
             "172.31.255.255",
             "192.168.1.1",

@@ -13,6 +13,9 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 /// Bytes in each direction. Memory is used as they fill.
 const BUFFER: usize = 256 << 10;
 
+/// Milliseconds that the other side may leave what was sent unanswered.
+const PATIENCE: u32 = 60_000;
+
 pub(super) struct Flow {
     pub(super) host: TcpStream,
     pub(super) stage: Stage,
@@ -43,6 +46,8 @@ pub(super) fn begin(to: SocketAddr, first: Vec<u8>) -> io::Result<Flow> {
         SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
         None,
     )?;
+    // Also when nobody is there any more to close it: what the other side does not take is thrown away.
+    sockopt::set_tcp_user_timeout(&socket, PATIENCE)?;
     match connect(&socket, &to) {
         Ok(()) | Err(Errno::INPROGRESS) => {}
         Err(error) => return Err(error.into()),

@@ -1,13 +1,12 @@
 //! Queries for names, passed to the host's resolvers.
 
-use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use super::packet::Ends;
 
-/// Most queries without an answer; the oldest gives way.
+/// Most queries without an answer. What comes beyond is lost: to give up an old one would not take it from the resolver.
 const MOST: usize = 128;
 const PATIENCE: Duration = Duration::from_secs(15);
 const LARGEST: usize = 65_000;
@@ -23,14 +22,14 @@ struct Query {
 /// Queries without an answer.
 pub(super) struct Names {
     resolvers: Vec<SocketAddr>,
-    queries: VecDeque<Query>,
+    queries: Vec<Query>,
 }
 
 impl Names {
     pub(super) fn new(resolvers: &[SocketAddr]) -> Self {
         Self {
             resolvers: resolvers.to_vec(),
-            queries: VecDeque::new(),
+            queries: Vec::new(),
         }
     }
 
@@ -38,16 +37,16 @@ impl Names {
     pub(super) fn ask(&mut self, ends: Ends, bytes: &[u8]) {
         let now = Instant::now();
         self.queries.retain(|query| now - query.asked < PATIENCE);
+        if self.queries.len() >= MOST {
+            return;
+        }
         let before = self.queries.iter().filter(|query| query.bytes == bytes);
         let turn = before.map(|query| query.turn + 1).max().unwrap_or(0);
         let Some(resolver) = self.resolvers.iter().cycle().nth(turn % MOST) else {
             return;
         };
         if let Ok(socket) = send(*resolver, bytes) {
-            if self.queries.len() >= MOST {
-                self.queries.pop_front();
-            }
-            self.queries.push_back(Query {
+            self.queries.push(Query {
                 ends,
                 bytes: bytes.to_vec(),
                 socket,
