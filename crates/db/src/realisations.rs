@@ -18,13 +18,13 @@ use crate::query::{Query, Value, insert_rows};
 /// is dropped without an error: what the claim says stands with or without them.
 const MAX_SIGNATURES: usize = 64;
 
-/// What a policy lets its account see of outputs of these derivations: its own claims, those of the policy's accounts as far as their level
+/// What a policy lets its account see of these outputs of these derivations: its own claims, those of the policy's accounts as far as their level
 /// covers, and, when the policy has keys, everything signed that its account shares.
-pub fn of_drvs<C: Connection>(policy: &Policy, drvs: Vec<String>) -> Query {
+pub fn of_outputs<C: Connection>(policy: &Policy, drvs: Vec<String>, outputs: Vec<String>) -> Query {
     let sql = format!(
         "SELECT realisation.drv, realisation.output, realisation.account, realisation.origin, realisation.registered, realisation.text
          FROM realisation JOIN account ON account.id = realisation.account
-         WHERE realisation.drv {drvs} AND (
+         WHERE realisation.drv {drvs} AND realisation.output {outputs} AND (
            realisation.account = $1
            OR (realisation.account {trusted} AND (realisation.origin = 'built'
                OR (realisation.origin = 'uploaded' AND realisation.account {uploads})))
@@ -32,13 +32,15 @@ pub fn of_drvs<C: Connection>(policy: &Policy, drvs: Vec<String>) -> Query {
         trusted = C::in_ints(2),
         uploads = C::in_ints(3),
         drvs = C::in_texts(4),
+        outputs = C::in_texts(6),
     );
     bind_policy(Query::new(sql), policy)
         .bind(Value::Texts(drvs))
         .int(i64::from(!policy.keys.is_empty()))
+        .bind(Value::Texts(outputs))
 }
 
-/// Runs [`of_drvs`]. A row of another account that cannot be read is logged and left out, so that one account's row does not fail the
+/// Runs [`of_outputs`]. A row of another account that cannot be read is logged and left out, so that one account's row does not fail the
 /// requests of others; a row of the policy's own account is an error.
 pub async fn fetch<C: Connection>(
     connection: &mut C,
@@ -47,7 +49,8 @@ pub async fn fetch<C: Connection>(
 ) -> Result<Vec<RealisationEvidence>, DatabaseError> {
     let wanted: BTreeSet<&DrvOutput> = ids.iter().collect();
     let drvs: BTreeSet<String> = ids.iter().map(|id| id.drv.to_string()).collect();
-    let query = of_drvs::<C>(policy, drvs.into_iter().collect());
+    let outputs: BTreeSet<String> = ids.iter().map(|id| id.output.clone()).collect();
+    let query = of_outputs::<C>(policy, drvs.into_iter().collect(), outputs.into_iter().collect());
     let rows = connection.fetch(query).await.map_err(backend)?;
     let mut all = Vec::with_capacity(rows.len());
     for row in &rows {

@@ -143,7 +143,7 @@ CREATE TABLE realisation (
     text       TEXT             NOT NULL, -- Nix's JSON
     PRIMARY KEY (account, drv, output, origin)
 );
-CREATE INDEX realisation_drv ON realisation (drv);
+CREATE INDEX realisation_drv ON realisation (drv, output);
 
 -- Every run that succeeded, and every one that failed by its builder's own doing.
 CREATE TABLE build (

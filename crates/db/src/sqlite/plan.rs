@@ -89,8 +89,8 @@ async fn hot_queries_use_indices() {
             vec!["SEARCH claim USING PRIMARY KEY (account=?)", object],
         ),
         (
-            realisations::of_drvs::<SqliteConnection>(&policy, list()),
-            vec!["SEARCH realisation USING INDEX realisation_drv (drv=?)"],
+            realisations::of_outputs::<SqliteConnection>(&policy, list(), list()),
+            vec!["SEARCH realisation USING INDEX realisation_drv (drv=? AND output=?)"],
         ),
         (
             counter::epoch(),
