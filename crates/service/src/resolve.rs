@@ -63,7 +63,9 @@ const MAX_WEIGHT: usize = 1 << 21;
 
 /// A choice weighs as much as some references.
 fn weight(choice: &Choice) -> usize {
-    12 + choice.object().references.len()
+    let signatures = choice.candidate.signatures.iter();
+    let signatures: usize = signatures.map(|signature| 1 + signature.len() / 64).sum();
+    12 + choice.object().references.len() + signatures
 }
 
 impl Known {
