@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firn_nix::{ContentAddress, NarHash, StorePath};
+use firn_nix::{ContentAddress, HashAlgo, NarHash, StorePath};
 
 use crate::AccountId;
 
@@ -22,6 +22,13 @@ pub struct Object {
 }
 
 impl Object {
+    /// Whether its path commits to its bytes, by a hash for which nobody can find two contents: MD5 and SHA-1 are no such.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        let algorithm = self.ca.as_ref().map(|ca| ca.hash.algo());
+        algorithm.is_some_and(HashAlgo::is_collision_resistant)
+    }
+
     /// What signatures of it are made over.
     #[must_use]
     pub fn fingerprint(&self) -> String {

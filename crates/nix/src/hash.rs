@@ -25,6 +25,12 @@ impl HashAlgo {
     /// Every algorithm, for tables and tests.
     pub const ALL: [Self; 4] = [Self::Md5, Self::Sha1, Self::Sha256, Self::Sha512];
 
+    /// Whether nobody is known to find two texts with the same digest.
+    #[must_use]
+    pub const fn is_collision_resistant(self) -> bool {
+        matches!(self, Self::Sha256 | Self::Sha512)
+    }
+
     /// Digest length in bytes.
     #[must_use]
     pub const fn len(self) -> usize {

@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use firn_core::{BuildId, EnvironmentClass, Ground, ObjectId, View};
-use firn_nix::{BasicDerivation, DerivationOutput};
 use firn_protocol::StoreError;
 
 use crate::ports::{BuildRecord, Grounds as _, Ports};
@@ -42,12 +41,11 @@ impl<P: Ports> House<P> {
 }
 
 impl<P: Ports> AccountStore<P> {
-    /// Whether what this derivation gives with these inputs is grounded. `sound`: its output paths follow from a checked graph.
+    /// Whether what a derivation gives with these inputs is grounded. `sound`: its output paths follow from a checked graph.
     ///
-    /// A fixed output is what its hash says, whatever it is made of, and no login of an account reaches its build.
+    /// Fixed outputs, too: one is what its hash says, whatever it is made of, but who made it of bytes of his own has not made them public.
     pub(crate) async fn ground_of(
         &self,
-        drv: &BasicDerivation,
         sound: bool,
         inputs: &View,
         class: &EnvironmentClass,
@@ -56,13 +54,9 @@ impl<P: Ports> AccountStore<P> {
             return Ok(None);
         }
         let ground = self.house.ground(class);
-        let fixed = |output: &DerivationOutput| matches!(output, DerivationOutput::Fixed { .. });
-        if drv.outputs.values().all(fixed) {
-            return Ok(Some(ground));
-        }
         let claimed = inputs
             .choices()
-            .filter(|(_, choice)| choice.object().ca.is_none());
+            .filter(|(_, choice)| !choice.object().is_pinned());
         let claimed: BTreeSet<ObjectId> = claimed.map(|(_, choice)| choice.candidate.id).collect();
         let grounded = self.house.db.grounded(&claimed, &ground).await.map_err(failed)?;
         Ok((grounded == claimed).then_some(ground))

@@ -179,7 +179,7 @@ impl<P: Ports> AccountStore<P> {
             inputs: inputs.choices().map(|(_, choice)| choice.candidate.id).collect(),
             sharing: terms.sharing(),
             floating,
-            ground: self.ground_of(&drv, request.sound, &inputs, &around).await?,
+            ground: self.ground_of(request.sound, &inputs, &around).await?,
             urgency: request.urgency,
             share: settings.share(),
         };

@@ -81,7 +81,14 @@ impl<P: Ports> AccountStore<P> {
     }
 
     /// Reads and parses a valid `.drv`.
-    pub(crate) async fn derivation(&self, drv_path: &StorePath) -> Result<Derivation, StoreError> {
+    async fn derivation(&self, drv_path: &StorePath) -> Result<Derivation, StoreError> {
+        let text = self.derivation_text(drv_path).await?;
+        Derivation::parse(&text)
+            .map_err(|e| StoreError::new(format!("cannot read derivation '{drv_path}': {e}")))
+    }
+
+    /// The text of a valid `.drv`.
+    pub(crate) async fn derivation_text(&self, drv_path: &StorePath) -> Result<Vec<u8>, StoreError> {
         let info = self.path_info(drv_path).await?;
         let tree = self.house.content.tree(&info.nar_hash);
         let bad = |why: String| StoreError::new(format!("cannot read derivation '{drv_path}': {why}"));
@@ -91,8 +98,7 @@ impl<P: Ports> AccountStore<P> {
         if !meta.is_file() || meta.len() > MAX_DERIVATION {
             return Err(bad(format!("it is not a file of at most {MAX_DERIVATION} bytes")));
         }
-        let text = tokio::fs::read(&tree).await.map_err(|e| bad(e.to_string()))?;
-        Derivation::parse(&text).map_err(|e| bad(e.to_string()))
+        tokio::fs::read(&tree).await.map_err(|e| bad(e.to_string()))
     }
 }
 

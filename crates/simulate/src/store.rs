@@ -101,7 +101,7 @@ impl<W: Watch> Service<'_, W> {
         for drv in builds {
             let (rung, content) = self.by_key(drv);
             let known = |i: &Drv| world.graph.is_fixed(*i) || self.grounded[*i as usize].is_some();
-            if world.graph.is_fixed(drv) || world.graph.inputs(drv).iter().all(known) {
+            if world.graph.inputs(drv).iter().all(known) {
                 self.grounded[drv as usize] = Some(content);
             }
             let entry = self.entry(drv, content, content, Pending::Nothing);

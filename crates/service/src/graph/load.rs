@@ -16,8 +16,8 @@ use crate::AccountStore;
 use crate::ports::Ports;
 use crate::store::MAX_DERIVATION;
 
-/// Edges of the nodes that are remembered, of all accounts together, where a node counts as some itself; 40 bytes each.
-const MAX_REMEMBERED: usize = 1 << 22;
+/// Edges of the nodes that are remembered, of all accounts together, where a node counts as some itself; 64 bytes each.
+const MAX_REMEMBERED: usize = 1 << 21;
 
 /// Most references of all that is in a graph together. Nixpkgs as a whole has a tenth of that.
 const MAX_EDGES: usize = 1 << 22;
@@ -104,12 +104,13 @@ impl Graph {
 
     fn add(&mut self, node: Arc<Node>, sound: bool) {
         let known = matches!(node.kind, DerivationKind::InputAddressed | DerivationKind::Fixed);
+        let pinned = node.pinned;
         let sound_input =
             |(path, _): &(StorePath, Box<[u16]>)| self.find(path).is_some_and(|n| self.is_sound(n));
         let below = node.inputs.iter().all(sound_input);
         self.index.insert(node.path.clone(), self.nodes.len());
         self.nodes.push(node);
-        self.sound.push(sound && known && below);
+        self.sound.push(sound && known && below && pinned);
     }
 
     /// Why a derivation is not in the graph.
@@ -227,7 +228,8 @@ fn in_order(
         let references = || choice.object().references.iter().filter(|r| **r != path);
         if opened {
             let checked = choice.object().ca.is_some();
-            let sound = checked && references().all(|r| seen.get(r).copied().unwrap_or(false));
+            let sound =
+                choice.object().is_pinned() && references().all(|r| seen.get(r).copied().unwrap_or(false));
             seen.insert(path.clone(), sound);
             if path.is_derivation() {
                 order.push(Unread {

@@ -16,6 +16,8 @@ use firn_nix::{
 pub(crate) struct Node {
     pub(crate) path: StorePath,
     pub(crate) kind: DerivationKind,
+    /// Whether fixed outputs are named by hashes for which nobody can find two contents.
+    pub(super) pinned: bool,
     /// The system that it is built for.
     pub(crate) platform: Box<[u8]>,
     /// In the order of names, with paths as far as they are known before the build.
@@ -86,11 +88,7 @@ impl Node {
         input: impl Fn(&StorePath) -> Option<&'n Self>,
     ) -> Result<Self, NodeError> {
         let named = || path.clone();
-        let drv = Derivation::parse(text).map_err(|source| NodeError::Syntax {
-            path: named(),
-            source,
-        })?;
-        belongs(path, text, &drv)?;
+        let drv = parse(path, text)?;
         let kind = drv.basic.check(path).map_err(|source| NodeError::Invalid {
             path: named(),
             source,
@@ -135,12 +133,15 @@ impl Node {
         let numbers = |(path, names): (&StorePath, &BTreeSet<String>)| {
             let node = input(path);
             let number = |name: &String| u16::try_from(node?.output(name)?).ok();
+            // The same string for all that need it.
+            let path = node.map_or(path, |node| &node.path);
             (path.clone(), names.iter().filter_map(number).collect())
         };
         let inputs: Vec<(StorePath, Box<[u16]>)> = drv.input_drvs.iter().map(numbers).collect();
         Ok(Self {
             path: named(),
             kind,
+            pinned: drv.basic.outputs.values().all(is_pinned),
             platform: drv.basic.platform.into(),
             outputs: outputs.into(),
             inputs: inputs.into(),
@@ -166,15 +167,28 @@ impl Node {
         name().is_some_and(|name| name == path.name())
     }
 
-    /// What it takes to remember it, in edges: a node without any takes about as much as 24.
+    /// What it takes to remember it, in edges, of 64 bytes each.
     pub(super) fn weight(&self) -> usize {
-        24 + self.inputs.len() + 4 * self.outputs.len()
+        let outputs = self.outputs.iter();
+        // A path, two hashes, and its name four times.
+        let outputs: usize = outputs.map(|(name, _)| 6 + name.len() / 16).sum();
+        8 + self.inputs.len() + outputs
     }
 
     /// The number of an output.
     pub(crate) fn output(&self, name: &str) -> Option<usize> {
         self.outputs.iter().position(|(known, _)| known == name)
     }
+}
+
+/// Reads a text that is said to be that of the derivation at `path`.
+pub(super) fn parse(path: &StorePath, text: &[u8]) -> Result<Derivation, NodeError> {
+    let drv = Derivation::parse(text).map_err(|source| NodeError::Syntax {
+        path: path.clone(),
+        source,
+    })?;
+    belongs(path, text, &drv)?;
+    Ok(drv)
 }
 
 /// A `.drv` is a text file whose path follows from its bytes and references.
@@ -203,6 +217,13 @@ fn belongs(path: &StorePath, text: &[u8], drv: &Derivation) -> Result<(), NodeEr
         path: path.clone(),
         computed,
     })
+}
+
+fn is_pinned(output: &DerivationOutput) -> bool {
+    match output {
+        DerivationOutput::Fixed { ca, .. } => ca.hash.algo().is_collision_resistant(),
+        _ => true,
+    }
 }
 
 /// The path of an output as it follows from the graph.

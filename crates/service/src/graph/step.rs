@@ -8,7 +8,7 @@ use firn_nix::derivation::Resolved;
 use firn_protocol::{BuildMode, BuildOptions, BuildResult, BuildStatus, LogSink, StoreError};
 
 use super::load::Graph;
-use super::node::Node;
+use super::node::{Node, parse};
 use super::plan::Plan;
 use crate::AccountStore;
 use crate::ports::Ports;
@@ -108,7 +108,11 @@ impl<P: Ports> AccountStore<P> {
         drv_path: &StorePath,
         inputs: &Inputs,
     ) -> Result<Result<Resolved, String>, StoreError> {
-        let drv = self.derivation(drv_path).await?;
+        // Again what its path says: the account may have put another text in its place since the graph was read.
+        let drv = match parse(drv_path, &self.derivation_text(drv_path).await?) {
+            Ok(drv) => drv,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
         let path = |drv: &StorePath, output: &str| inputs.get(&(drv.clone(), output.to_owned())).cloned();
         let resolved = drv.resolve(drv_path, &path);
         Ok(resolved.map_err(|e| format!("cannot build '{drv_path}': {e}")))

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use firn_core::{BuildId, Ground, Rung, Standing};
+use firn_core::{BuildId, Ground, ObjectId, Rung, Standing};
 use firn_nix::StorePath;
 use firn_nix::derivation::DerivationKind;
 use firn_protocol::{LogEvent, LogSink, StoreError};
@@ -22,6 +22,9 @@ use crate::resolve::failed;
 
 /// Paths that the database is asked about at once.
 const TOGETHER: usize = 1024;
+
+/// Builds whose inputs are asked for at once.
+const BUILDS: usize = 64;
 
 /// What can be taken for one graph.
 pub(super) struct Taker {
@@ -184,7 +187,7 @@ impl<P: Ports> Decider<'_, P> {
                 let (own, others) = (view.get(path), found.get(path));
                 match (standings.get_mut(*number), graph.node(*number)) {
                     (Some(Standing::Fixed { has, grounded }), Some(node)) => {
-                        *has = own.is_some_and(|choice| choice.object().ca.is_some());
+                        *has = own.is_some_and(|choice| choice.object().is_pinned());
                         *grounded = others.is_some_and(|output| output.drv_path == node.path);
                     }
                     (Some(Standing::Built { differs }), _) => {
@@ -263,8 +266,6 @@ impl<P: Ports> Decider<'_, P> {
         taker: &Taker,
         new: &BTreeMap<StorePath, GroundedOutput>,
     ) -> Result<Vec<StorePath>, StoreError> {
-        let builds = new.values().map(|output| output.build).collect();
-        let inputs = self.store.house.db.inputs_of(&builds).await.map_err(failed)?;
         let references = new.values().flat_map(|output| &output.object.references);
         let references: BTreeSet<StorePath> = references.cloned().collect();
         let references: Vec<StorePath> = references.into_iter().collect();
@@ -276,7 +277,7 @@ impl<P: Ports> Decider<'_, P> {
                 Some((output.id, Some(output.build)))
             }
         };
-        let fits = |output: &GroundedOutput| {
+        let fits = |output: &GroundedOutput, inputs: &BTreeMap<BuildId, BTreeSet<ObjectId>>| {
             output
                 .object
                 .references
@@ -290,11 +291,21 @@ impl<P: Ports> Decider<'_, P> {
                     None => true,
                 })
         };
-        Ok(new
-            .iter()
-            .filter(|(_, output)| !fits(output))
-            .map(|(path, _)| path.clone())
-            .collect())
+        let mut by_build: BTreeMap<BuildId, Vec<&StorePath>> = BTreeMap::new();
+        for (path, output) in new {
+            by_build.entry(output.build).or_default().push(path);
+        }
+        let mut strangers = Vec::new();
+        let builds: Vec<BuildId> = by_build.keys().copied().collect();
+        // One may have very many inputs.
+        for part in builds.chunks(BUILDS) {
+            let part: BTreeSet<BuildId> = part.iter().copied().collect();
+            let inputs = self.store.house.db.inputs_of(&part).await.map_err(failed)?;
+            let paths = part.iter().filter_map(|build| by_build.get(build)).flatten();
+            let strange = paths.filter(|path| new.get(**path).is_some_and(|output| !fits(output, &inputs)));
+            strangers.extend(strange.map(|path| (*path).clone()));
+        }
+        Ok(strangers)
     }
 
     /// Makes them valid for the account, and notes how its request was answered.

@@ -1,12 +1,13 @@
 //! Attempts on grounded results and realisations.
 
-use firn_nix::Hash;
+use firn_core::Rung;
 use firn_nix::realisation::{DrvId, DrvOutput, Realisation};
 use firn_nix::signature::SecretKey;
+use firn_nix::{Hash, HashAlgo};
 use firn_protocol::{BuildMode, BuildStatus, Store as _};
 
 use super::Stage;
-use crate::support::graphs::{Packages, build_all, realise, send, source, told};
+use crate::support::graphs::{Package, Packages, build_all, realise, send, source, told};
 use crate::support::{FIXED, World, bytes, is_valid, item, objects_of_fixed, upload};
 
 /// Bob knows the hash of what the service once fetched for Alice, and nothing else: neither her derivation nor its inputs.
@@ -96,9 +97,14 @@ async fn what_is_built_of_a_run_that_suits() {
     send(&stage.alice, &[&low, &high]).await;
     stage.world.builder.release(1);
     assert!(build_all(&stage.alice, &[&high]).await[0].status.is_success());
+    alice_has_her_own(&stage, &high).await;
+}
+
+/// And not the bytes that Mallory has.
+async fn alice_has_her_own(stage: &Stage, package: &Package) {
     assert_ne!(
-        bytes(&stage.alice, &high.out()).await.unwrap(),
-        bytes(&stage.mallory, &high.out()).await.unwrap(),
+        bytes(&stage.alice, &package.out()).await.unwrap(),
+        bytes(&stage.mallory, &package.out()).await.unwrap(),
         "{:?}",
         stage.world.rungs("alice").await
     );
@@ -118,12 +124,7 @@ async fn what_is_built_of_a_private_result() {
     build_all(&stage.mallory, &[&high]).await;
     send(&stage.alice, &[&low, &high]).await;
     build_all(&stage.alice, &[&high]).await;
-    assert_ne!(
-        bytes(&stage.alice, &high.out()).await.unwrap(),
-        bytes(&stage.mallory, &high.out()).await.unwrap(),
-        "{:?}",
-        stage.world.rungs("alice").await
-    );
+    alice_has_her_own(&stage, &high).await;
 }
 
 /// `high` and the `low` that it was built with belong together: Bob must not get one of Mallory's and one of somebody else's.
@@ -249,4 +250,75 @@ async fn more_outputs_than_bits() {
         told(&results[0])
     );
     assert!(!is_valid(&alice, &many.output("o64")).await);
+}
+
+/// While `high` waits, another text takes the place of its `.drv`, whose graph was found good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_derivation_that_is_replaced_while_it_waits() {
+    let stage = Stage::new().await;
+    let mut packages = Packages::default();
+    let low = packages.add("low", &["wait"], &[], &[]);
+    let high = packages.add("high", &[], &[&low], &[]);
+    let mut other = high.drv.clone();
+    other.input_drvs.clear();
+    other.basic.args = vec![b"random".to_vec()];
+    let other = item(&high.path(), str::from_utf8(&other.to_aterm()).unwrap(), &[]);
+
+    send(&stage.mallory, &[&low, &high]).await;
+    let (client, target) = (stage.mallory.clone(), high.target());
+    let asked = tokio::spawn(async move { realise(&client, &[target], BuildMode::Normal).await });
+    stage.world.builder.until(|c| c.waiting == 1).await;
+    let desk = stage.world.desk("mallory").await;
+    assert_eq!(desk.forget(&[high.path().to_string()]).await.unwrap(), 1);
+    upload(&stage.mallory, &[&other]).await.unwrap();
+    stage.world.builder.release(1);
+    let results = asked.await.unwrap().0.unwrap();
+    assert_eq!(results[0].status, BuildStatus::InputRejected);
+    assert!(
+        told(&results[0]).contains("has a text that belongs to"),
+        "{}",
+        told(&results[0])
+    );
+    assert_eq!(stage.runs(), 1);
+}
+
+/// A fixed output of nothing but public sources and what Alice has made of one at home.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fixed_output_made_of_an_upload() {
+    let world = World::new();
+    let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+    let mut packages = Packages::default();
+    let low = packages.add("low", &[], &[], &[]);
+    let fixed = packages.fixed_to(FIXED, "secret", &[], &[&low]);
+    send(&alice, &[&low, &fixed]).await;
+    upload(&alice, &[&item(&low.out(), "made at home", &[])])
+        .await
+        .unwrap();
+    assert_eq!(build_all(&alice, &[&fixed]).await[0].status, BuildStatus::Built);
+    assert_eq!(world.builder.counts().started, 1);
+    send(&bob, &[&low, &fixed]).await;
+    assert!(build_all(&bob, &[&fixed]).await[0].status.is_success());
+    assert_eq!(
+        world.builder.counts().started,
+        3,
+        "{:?}",
+        world.rungs("bob").await
+    );
+}
+
+/// Two archives with the same MD5: Mallory's is another than Bob's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leaf_whose_hash_is_broken() {
+    let world = World::new();
+    let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+    let mut packages = Packages::default();
+    let source = packages.fixed_by(HashAlgo::Md5, FIXED, "source", &[], &[]);
+    let high = packages.add("high", &[], &[&source], &[]);
+    for account in [&alice, &bob] {
+        send(account, &[&source, &high]).await;
+    }
+    assert_eq!(build_all(&alice, &[&high]).await[0].status, BuildStatus::Built);
+    assert!(build_all(&bob, &[&high]).await[0].status.is_success());
+    // By their build keys: there the bytes of the inputs count.
+    assert_eq!(world.rungs("bob").await, [Some(Rung::Shared); 2]);
 }

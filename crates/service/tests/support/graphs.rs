@@ -120,9 +120,20 @@ impl Packages {
 
     /// A package that is a file with this text, whatever it is built from.
     pub fn fixed_to(&mut self, text: &str, name: &str, args: &[&str], inputs: &[&Package]) -> Package {
+        self.fixed_by(HashAlgo::Sha256, text, name, args, inputs)
+    }
+
+    pub fn fixed_by(
+        &mut self,
+        algorithm: HashAlgo,
+        text: &str,
+        name: &str,
+        args: &[&str],
+        inputs: &[&Package],
+    ) -> Package {
         let ca = ContentAddress {
             method: CaMethod::Flat,
-            hash: HashAlgo::Sha256.digest(text.as_bytes()),
+            hash: algorithm.digest(text.as_bytes()),
         };
         let out = StorePath::make_content_addressed(name, &ca, &BTreeSet::new(), false).unwrap();
         let mut drv = Derivation::default();
