@@ -49,6 +49,12 @@ fn build(client: &Client, scheme: &str, expression: &str) -> Run {
     run.success().unwrap()
 }
 
+/// A path and all that it refers to.
+fn closure(client: &Client, path: &str) -> Vec<String> {
+    let query = client.nix.run("nix-store", &["--query", "--requisites", path]);
+    query.unwrap().success().unwrap().lines()
+}
+
 #[test]
 fn a_change_that_changes_nothing_is_built_once() {
     let Some(server) = server() else { return };
@@ -59,24 +65,14 @@ fn a_change_that_changes_nothing_is_built_once() {
     // The oracle: the same derivations built by Nix itself.
     let local = client(&server, "local");
     assert_eq!(build_locally(&local, &graph("one")), std::slice::from_ref(&out));
-    let closure = |client: &Client| {
-        let query = ["--query", "--requisites", out.as_str()];
-        let paths = client
-            .nix
-            .run("nix-store", &query)
-            .unwrap()
-            .success()
-            .unwrap()
-            .lines();
-        let mut paths: Vec<_> = paths
-            .into_iter()
-            .map(|p| (client.nix.nar_hash(&p).unwrap(), p))
-            .collect();
+    let hashes = |client: &Client| {
+        let paths = closure(client, &out).into_iter();
+        let mut paths: Vec<_> = paths.map(|p| (client.nix.nar_hash(&p).unwrap(), p)).collect();
         paths.sort();
         paths
     };
-    assert_eq!(closure(&alice), closure(&local));
-    assert_eq!(closure(&alice).len(), 4, "top, middle and both outputs of low");
+    assert_eq!(hashes(&alice), hashes(&local));
+    assert_eq!(hashes(&alice).len(), 4, "top, middle and both outputs of low");
 
     // The client itself sees that nothing above has changed.
     assert_eq!(build(&alice, "ssh-ng", &graph("two")).lines()[0], out);
@@ -92,13 +88,13 @@ fn a_change_that_changes_nothing_is_built_once() {
     let old = another(&server, "alice", "old");
     assert_eq!(build(&old, "ssh", &graph("three")).lines()[0], out);
     assert_eq!(rungs(&server, "alice")[7..], ["already-valid"; 3]);
-    assert_eq!(closure(&old), closure(&local));
+    assert_eq!(hashes(&old), hashes(&local));
 
     // Another account.
     let bob = client(&server, "bob");
     assert_eq!(build(&bob, "ssh-ng", &graph("two")).lines()[0], out);
     assert_eq!(rungs(&server, "bob"), ["reused"; 3]);
-    assert_eq!(closure(&bob), closure(&local));
+    assert_eq!(hashes(&bob), hashes(&local));
 }
 
 /// Copies of what refers to itself are checked like any other content address.
@@ -112,14 +108,7 @@ fn self_references_are_copied() {
         .run("nix", &["copy", "--no-check-sigs", "--to", "ssh-ng://firn", &out])
         .unwrap();
     run.success().unwrap();
-    let query = ["--query", "--requisites", out.as_str()];
-    let closure = alice
-        .nix
-        .run("nix-store", &query)
-        .unwrap()
-        .success()
-        .unwrap()
-        .lines();
+    let closure = closure(&alice, &out);
     let low = closure.iter().find(|path| path.ends_with("-low-lib")).unwrap();
     assert!(crate::is_valid(&alice, low) && !crate::is_valid(&bob, low));
 }
