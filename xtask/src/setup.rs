@@ -8,12 +8,14 @@ use anyhow::{Context as _, bail};
 /// A program and the Debian package that has it.
 type Program = (&'static str, &'static str);
 
-/// What real Nix clients and a service need.
-const PROGRAMS: [Program; 4] = [
+/// What real Nix clients and a service need, and building one.
+const PROGRAMS: [Program; 5] = [
     ("nix-store", "nix-bin"),
     ("ssh", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
     ("busybox", "busybox-static"),
+    // To build the allocator.
+    ("make", "make"),
 ];
 
 /// What virtual machines and their tests need besides.
