@@ -8,7 +8,7 @@ use firn_protocol::StoreError;
 
 use crate::Desk;
 use crate::ports::{Builds as _, Ports, Views as _};
-use crate::resolve::failed;
+use crate::resolve::{MAX_CLOSURE, failed};
 
 /// Build keys that are searched for further contents.
 const MAX_KEYS: u32 = 1000;
@@ -104,7 +104,10 @@ impl<P: Ports> Desk<P> {
     async fn contents_of(&self, path: &StorePath) -> Result<Vec<NarHash>, StoreError> {
         let store = self.house.store(self.account.clone());
         let terms = store.terms().await?;
-        let draft = self.house.draft(&terms, std::slice::from_ref(path)).await?;
+        let draft = self
+            .house
+            .draft(&terms, std::slice::from_ref(path), MAX_CLOSURE)
+            .await?;
         let mut contents = Vec::new();
         let view = draft.clone().decide();
         contents.extend(view.get(path).map(|choice| choice.object().content));

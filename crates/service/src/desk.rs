@@ -12,7 +12,7 @@ use crate::ports::{
     Account, Accounts as _, Builds as _, DatabaseError, Login, Policies as _, Ports, Relation, RequestRecord,
     SshKey, Stored, Views as _,
 };
-use crate::resolve::failed;
+use crate::resolve::{MAX_CLOSURE, failed};
 use crate::terms::{gives, layer};
 use crate::{House, known_keys, signing};
 
@@ -541,7 +541,10 @@ impl<P: Ports> Desk<P> {
         let path = parse_path(path)?;
         let store = self.house.store(self.account.clone());
         let terms = store.terms().await?;
-        let draft = self.house.draft(&terms, std::slice::from_ref(&path)).await?;
+        let draft = self
+            .house
+            .draft(&terms, std::slice::from_ref(&path), MAX_CLOSURE)
+            .await?;
         let view = draft.clone().decide();
         let chosen = view.get(&path).map(|c| c.candidate.id);
         let mut candidates = Vec::new();

@@ -168,8 +168,13 @@ impl<P: Ports> House<P> {
         if unknown.is_empty() {
             return Ok(view);
         }
+        // Of all parts together: what is not closed is looked up again for each that refers to it.
+        let mut most = MAX_CLOSURE + unknown.len();
         for part in unknown.chunks(TOGETHER) {
-            let mut found = self.draft(terms, part).await?.decide();
+            let part: Vec<StorePath> = part.iter().filter(|p| view.get(p).is_none()).cloned().collect();
+            let draft = self.draft(terms, &part, most).await?;
+            most = most.saturating_sub(draft.looked_up());
+            let mut found = draft.decide();
             self.closed.note(terms.tag, &found);
             if self.db.alone() {
                 self.choices.note(terms.tag, &mut found, changes);
@@ -199,16 +204,17 @@ impl<P: Ports> House<P> {
             .unwrap_or_else(|e| Err(DatabaseError::Backend(Box::new(e))))
     }
 
-    /// All evidence that bears on `paths`.
+    /// All evidence that bears on `paths`, which may be that of at most so many.
     pub(crate) async fn draft<'t>(
         &self,
         terms: &'t Terms,
         paths: &[StorePath],
+        most: usize,
     ) -> Result<Draft<'t>, ClosureError> {
         let mut draft = Draft::new(&terms.policy);
         let mut wanted = paths.to_vec();
         while !wanted.is_empty() {
-            if draft.looked_up() + wanted.len() > MAX_CLOSURE.max(paths.len()) {
+            if draft.looked_up() + wanted.len() > most {
                 return Err(ClosureError::TooLarge);
             }
             for part in wanted.chunks(TOGETHER) {
