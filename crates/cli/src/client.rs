@@ -12,7 +12,7 @@ use crate::admin::{Request, Response};
 use crate::commands::{Command, SshKeys, Usage};
 use crate::config::Config;
 use crate::options::AccountCommand;
-use crate::secret;
+use crate::{output, secret};
 
 /// Longest file that is read as a public key.
 const MAX_KEY_FILE: u64 = 64 * 1024;
@@ -36,8 +36,8 @@ async fn ask(config: &Config, request: &Request, json: bool) -> anyhow::Result<E
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer).await?;
     match serde_json::from_str(&answer).context("the service ended the connection; see its log")? {
-        Response::Done(reply) if json => println!("{}", reply.value),
-        Response::Done(reply) => println!("{}", reply.text),
+        Response::Done(reply) if json => output::print(&reply.value.to_string())?,
+        Response::Done(reply) => output::print(&reply.text)?,
         Response::Session => bail!("the service answered with a session that nobody asked for"),
         Response::Error(why) => bail!(why),
     }

@@ -16,6 +16,9 @@ use crate::options::Options;
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 #[derive(Default)]
 pub struct Config {
+    /// The file that was named on the command line or in the environment.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
     /// Where everything is kept.
     pub data_dir: PathBuf,
     /// Filter for the log on standard error, e.g. `info` or `firn_service=debug`.
@@ -312,6 +315,9 @@ pub fn load(options: &Options) -> anyhow::Result<Config> {
         (None, Some(file)) if file.exists() => read(&file)?,
         _ => Config::default(),
     };
+    if let Some(file) = &options.config {
+        config.file = Some(std::path::absolute(file).context("configuration file")?);
+    }
     if let Some(dir) = &options.data_dir {
         config.data_dir.clone_from(dir);
     }

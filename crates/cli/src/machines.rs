@@ -15,6 +15,7 @@ use firn_vm::{Accelerator, KernelSource, Machine, MachineOptions, PrepareOptions
 
 use crate::config::{Config, VmAccelerator};
 use crate::options::VmCommand;
+use crate::output;
 
 /// How long one build waits for another one to pack the same inputs.
 const PACKING: Duration = Duration::from_secs(600);
@@ -43,11 +44,11 @@ pub fn vm(config: &Config, command: &VmCommand) -> anyhow::Result<ExitCode> {
         .create(&config.data_dir)
         .with_context(|| format!("cannot make the data directory {}", config.data_dir.display()))?;
     let manifest = firn_vm::prepare(&dir, &options).context("cannot prepare virtual machines")?;
-    println!(
+    output::print(&format!(
         "prepared {} in {}; to use it: [build] sandboxes = [\"vm\"], then restart the service",
         manifest.kernel_package,
         dir.display()
-    );
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 

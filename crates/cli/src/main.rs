@@ -5,11 +5,13 @@ mod banner;
 mod client;
 mod commands;
 mod config;
+mod data_dir;
 mod doctor;
 mod door;
 mod live;
 mod machines;
 mod options;
+mod output;
 mod relay;
 mod secret;
 mod serve;
@@ -38,9 +40,10 @@ fn main() -> ExitCode {
     let json = options.json;
     match run(options) {
         Ok(code) => code,
+        Err(error) if error.is::<output::ReaderGone>() => output::ReaderGone::code(),
         Err(error) => {
             if json {
-                println!("{}", serde_json::json!({ "error": format!("{error:#}") }));
+                let _ = output::print(&serde_json::json!({ "error": format!("{error:#}") }).to_string());
             }
             eprintln!("firn: {error:#}");
             ExitCode::FAILURE
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
 
 fn run(options: Options) -> anyhow::Result<ExitCode> {
     if let Command::Simulate(args) = &options.command {
-        print!("{}", firn_simulate::command::run(args)?);
+        output::print(&firn_simulate::command::run(args)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let config = config::load(&options)?;
@@ -77,7 +80,7 @@ fn run(options: Options) -> anyhow::Result<ExitCode> {
             Command::Status => client::status(&config, json).await,
             Command::Stdio { exec } => stdio::stdio(&config, account, exec).await,
             Command::Vm(command) => machines::vm(&config, &command),
-            Command::Doctor => doctor::doctor(&config),
+            Command::Doctor => doctor::doctor(&config, json),
             Command::Simulate(_) | Command::SandboxExec | Command::VmInit => Ok(ExitCode::FAILURE),
         }
     });

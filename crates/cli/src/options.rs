@@ -8,7 +8,7 @@ use crate::commands;
 
 /// A Nix build service that avoids building.
 #[derive(Debug, Parser)]
-#[command(version, about, disable_help_subcommand = true)]
+#[command(version, about)]
 pub struct Options {
     /// Configuration file [default: /etc/firn/firn.toml if it exists]
     #[arg(long, global = true, env = "FIRN_CONFIG", value_name = "FILE")]

@@ -1,7 +1,7 @@
 //! `firn serve`: puts the house together and opens its doors.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,13 @@ use firn_service::{Room, Settings, SystemClock};
 use firn_ssh::HostKey;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, BuildNetwork, Config};
 use crate::door::Door;
 use crate::live::House;
 use crate::options::ServeArgs;
-use crate::{admin, banner, machines};
+use crate::{admin, banner, data_dir, machines, output};
 
 /// Name and version of what the sandbox shows to a build; part of every build key. An ordinary user's builds own their inputs, as they
 /// see it, root's do not.
@@ -59,53 +60,32 @@ const SHELLS: [&str; 4] = [
     "/usr/bin/bash-static",
 ];
 
+/// What of the log is written.
+pub fn log_filter(config: &Config) -> anyhow::Result<EnvFilter> {
+    let filter = config.log.as_deref().unwrap_or("info");
+    EnvFilter::try_new(filter).with_context(|| format!("log filter '{filter}'"))
+}
+
 /// Runs the service until it is told to stop.
 pub async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()> {
-    let filter = config.log.clone().unwrap_or_else(|| "info".into());
     tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_new(&filter)
-                .with_context(|| format!("log filter '{filter}'"))?,
-        )
+        .with_env_filter(log_filter(&config)?)
         .with_writer(std::io::stderr)
+        .with_ansi(
+            std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()),
+        )
         .with_target(false)
         .init();
     let defaults = config.defaults()?;
     let dir = &config.data_dir;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("cannot make the data directory {}", dir.display()))?;
-    let mode = std::fs::metadata(dir)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        bail!(
-            "the data directory {dir} has mode {mode:o}: others can reach what is in it; run: chmod 700 {dir}",
-            dir = dir.display()
-        );
-    }
+    data_dir::open(dir)?;
     // The lock is held as long as the process lives; a second server on this directory stops here.
-    let _lock = lock(dir)?;
+    let _lock = data_dir::lock(dir)?;
     let db = match &config.database.url {
         Some(url) => AnyDatabase::connect(url, DATABASE_CONNECTIONS).await,
         None => AnyDatabase::open(&dir.join("firn.sqlite")).await,
     };
     run(&config, args, defaults, db.context("cannot use the database")?).await
-}
-
-fn lock(dir: &Path) -> anyhow::Result<std::fs::File> {
-    let file = std::fs::File::create(dir.join("lock"))
-        .with_context(|| format!("cannot write to {}", dir.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            bail!(
-                "the data directory {} is in use by another `firn serve`",
-                dir.display()
-            )
-        }
-        Err(std::fs::TryLockError::Error(e)) => Err(e).context("cannot lock the data directory"),
-    }
 }
 
 async fn run(config: &Config, args: &ServeArgs, defaults: Effective, db: AnyDatabase) -> anyhow::Result<()> {
@@ -160,6 +140,10 @@ async fn run(config: &Config, args: &ServeArgs, defaults: Effective, db: AnyData
         );
     }
     let caches = CacheClient::new(config.caches.options()).context("[caches] in the configuration")?;
+    let offer = banner::Offer {
+        systems: settings.systems.clone(),
+        features: settings.features.clone(),
+    };
     let house = House::new(db, builder, caches, content, settings, Arc::new(SystemClock));
     let swept = house
         .sweep()
@@ -175,7 +159,8 @@ async fn run(config: &Config, args: &ServeArgs, defaults: Effective, db: AnyData
     let address = listener.local_addr()?;
     let host_key = HostKey::load_or_create(&dir.join("ssh_host_ed25519_key"))?;
     let admin_socket = admin::bind(&config.admin_socket())?;
-    banner::print(config, address, &host_key);
+    // Whoever started it may not care to read it.
+    let _ = output::print(&banner::text(config, &offer, address, &host_key));
 
     let shutdown = CancellationToken::new();
     let door = Arc::new(Door::new(Arc::clone(&house), dir));
@@ -358,7 +343,7 @@ fn fixed_outputs(build: &config::Build) -> FixedOutputs {
 }
 
 /// The static shell for `/bin/sh`: the configured one, or the first of the usual places, or none.
-fn sandbox_shell(config: &Config) -> anyhow::Result<Option<PathBuf>> {
+pub fn sandbox_shell(config: &Config) -> anyhow::Result<Option<PathBuf>> {
     match &config.build.sandbox_shell {
         Some(none) if none.as_os_str().is_empty() => Ok(None),
         Some(shell) if shell.is_file() => Ok(Some(shell.clone())),

@@ -97,7 +97,7 @@ impl<P: Ports> AccountStore<P> {
             time: begun.as_secs(),
             wall_ms: millis(self.house.clock.now().saturating_sub(begun)),
         };
-        tracing::info!(account = %self.account.name, drv = %record.drv_path, rung = ?record.rung, wall_ms = record.wall_ms, "request");
+        tracing::info!(account = %self.account.name, drv = %record.drv_path, rung = record.rung.map_or("none", firn_core::Rung::name), wall_ms = record.wall_ms, "request");
         // The answer stands without being counted.
         if let Err(e) = self.house.db.record_request(&record).await {
             tracing::error!(error = &e as &dyn std::error::Error, "a request is not recorded");

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -23,6 +24,8 @@ pub struct Server {
     dir: PathBuf,
     port: u16,
     child: Option<Child>,
+    /// What it has printed since its start.
+    printed: Arc<Mutex<String>>,
     /// Whom it runs as, when not as the caller.
     user: Option<u32>,
     /// Removed at the end unless it was the caller's.
@@ -53,6 +56,7 @@ impl Server {
             dir: std::path::absolute(dir)?,
             port: 0,
             child: None,
+            printed: Arc::default(),
             user: None,
             temporary: None,
         };
@@ -74,6 +78,7 @@ impl Server {
             dir,
             port: 0,
             child: None,
+            printed: Arc::default(),
             user: Some(user),
             temporary: Some(temporary),
         };
@@ -122,8 +127,15 @@ impl Server {
             .with_context(|| format!("cannot start {}", self.program.display()))?;
         let output = child.stdout.take().context("standard output")?;
         self.child = Some(child);
-        let mut lines = BufReader::new(output).lines();
-        let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
+        let printed: Arc<Mutex<String>> = Arc::default();
+        self.printed = Arc::clone(&printed);
+        let keep = move |line: &String| {
+            let mut printed = printed.lock().unwrap_or_else(PoisonError::into_inner);
+            printed.push_str(line);
+            printed.push('\n');
+        };
+        let mut lines = BufReader::new(output).lines().map_while(Result::ok).inspect(keep);
+        let port = lines.find_map(|line| {
             line.trim()
                 .strip_prefix("ssh ")?
                 .trim()
@@ -176,6 +188,26 @@ impl Server {
 
     fn log_file(&self) -> PathBuf {
         self.dir.join("firn.log")
+    }
+
+    /// What it printed to paste, whole.
+    ///
+    /// # Errors
+    /// When its last line does not come.
+    pub fn banner(&self) -> anyhow::Result<String> {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            let printed = self
+                .printed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            if printed.contains("builders-use-substitutes") {
+                return Ok(printed);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        bail!("the server printed no lines to paste")
     }
 
     /// What it logged.

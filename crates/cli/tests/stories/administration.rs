@@ -108,3 +108,93 @@ fn the_doctor_says_what_there_is() {
     assert!(run.ok, "{}\n{}", run.stdout, run.stderr);
     assert!(run.stdout.contains("user namespaces"), "{}", run.stdout);
 }
+
+#[test]
+fn the_doctor_says_what_serve_would_refuse() {
+    let Some(mut server) = server() else { return };
+    let json = |server: &crate::Server| -> serde_json::Value {
+        let run = server.firn(&["--json", "doctor"]).unwrap();
+        let said: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(run.ok, said["ok"].as_bool().unwrap(), "{said}");
+        said
+    };
+    let of = |said: &serde_json::Value, name: &str| {
+        let checks = said["checks"].as_array().unwrap();
+        checks.iter().find(|check| check["name"] == name).unwrap().clone()
+    };
+    let good = json(&server);
+    assert_eq!(good["ok"], true, "{good}");
+    let place = of(&good, "data directory");
+    assert!(
+        place["detail"].as_str().unwrap().contains("a service uses it"),
+        "{place}"
+    );
+
+    server.stop();
+    std::fs::set_permissions(server.data_dir(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let run = server.firn(&["doctor"]).unwrap();
+    assert!(!run.ok && run.stdout.contains("run: chmod 700"), "{}", run.stdout);
+    std::fs::set_permissions(server.data_dir(), std::fs::Permissions::from_mode(0o700)).unwrap();
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    for (toml, name, words) in [
+        (
+            format!("[ssh]\nlisten = \"{address}\""),
+            "ssh address",
+            "cannot listen on",
+        ),
+        (
+            "[build]\nsandbox-shell = \"/nowhere\"".into(),
+            "sandbox shell",
+            "is not a file",
+        ),
+    ] {
+        server.configure(&toml).unwrap();
+        let bad = of(&json(&server), name);
+        assert!(
+            bad["ok"] == false && bad["detail"].as_str().unwrap().contains(words),
+            "{bad}"
+        );
+        let serve = server.firn(&["serve"]).unwrap();
+        assert!(!serve.ok && serve.stderr.contains(words), "{}", serve.stderr);
+    }
+}
+
+#[test]
+fn a_reader_that_goes_ends_a_command_quietly() {
+    let Some(server) = server() else { return };
+    for words in [&["account", "list"][..], &["doctor"], &["simulate", "--help"]] {
+        let (read, write) = std::io::pipe().unwrap();
+        drop(read);
+        let run = std::process::Command::new(env!("CARGO_BIN_EXE_firn"))
+            .args(words)
+            .arg("--data-dir")
+            .arg(server.data_dir())
+            .stdout(write)
+            .output()
+            .unwrap();
+        assert_eq!(run.stderr.escape_ascii().to_string(), "", "{words:?}");
+    }
+}
+
+#[test]
+fn help_is_a_command_and_the_log_in_a_file_is_plain() {
+    let Some(server) = server() else { return };
+    let help = server.firn(&["help"]).unwrap();
+    assert!(
+        help.ok && help.stdout.contains("Usage: firn"),
+        "{}{}",
+        help.stdout,
+        help.stderr
+    );
+    let alice = server.client("alice").unwrap();
+    let run = crate::build(&alice, "ssh-ng", &crate::derivation("plain", "echo > $out"));
+    assert!(run.ok, "{}", run.stderr);
+    let log = server.log();
+    assert!(!log.contains('\u{1b}') && !log.contains("Some("), "{log}");
+    assert!(
+        log.contains("rung=\"built\"") || log.contains("rung=built"),
+        "{log}"
+    );
+}

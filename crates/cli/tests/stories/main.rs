@@ -13,6 +13,7 @@ mod cancelled_builds;
 mod checked_builds;
 mod content_addressed;
 mod explained_builds;
+mod first_use;
 mod fixed_outputs;
 mod hostile_clients;
 mod hostile_neighbours;
