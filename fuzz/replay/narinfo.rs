@@ -4,9 +4,11 @@ use firn_nix::narinfo::NarInfo;
 
 /// True when the bytes were read.
 pub fn run(bytes: &[u8]) -> bool {
-    let Ok(info) = NarInfo::parse(bytes) else {
+    let Ok(mut info) = NarInfo::parse(bytes) else {
         return false;
     };
+    // Not written.
+    info.unreadable_signatures = 0;
     let again = NarInfo::parse(info.to_string().as_bytes());
     assert_eq!(again.as_ref(), Ok(&info));
     assert_eq!(info.to_path_info().fingerprint(), info.fingerprint());

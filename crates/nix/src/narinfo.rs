@@ -1,8 +1,9 @@
 //! `.narinfo` files: what a binary cache says about one store object.
 //!
-//! Lines `<field>: <value>`. Unknown fields are ignored, as caches add their own; a known field other than `Sig` must not repeat.
+//! Lines `<field>: <value>`. Unknown fields are ignored, as caches add their own; a known field other than `Sig` must not repeat. What Nix
+//! takes is taken: of the `Sig` lines those that can be read count, whatever stands beside them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr as _;
 
@@ -13,7 +14,9 @@ use crate::{ContentAddress, Hash, HashAlgo, NarHash, PathInfo, StorePath};
 /// Largest file that is read, in bytes.
 pub const MAX_NARINFO: usize = 8 << 20;
 /// Most signatures that are read.
-pub const MAX_SIGNATURES: usize = 64;
+pub const MAX_SIGNATURES: usize = 1024;
+/// Most signatures that are read which name the same key. A key signs an object in one way only.
+pub const MAX_SIGNATURES_BY_ONE_KEY: usize = 16;
 
 /// Why a text is not a narinfo. Lines count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,8 +71,11 @@ pub struct NarInfo {
     pub references: BTreeSet<StorePath>,
     /// The derivation that produced it, when known.
     pub deriver: Option<StorePath>,
-    /// Signatures over the [fingerprint](NarInfo::fingerprint).
+    /// Signatures over the [fingerprint](NarInfo::fingerprint): the first [`MAX_SIGNATURES`], of each key the first
+    /// [`MAX_SIGNATURES_BY_ONE_KEY`].
     pub signatures: BTreeSet<Signature>,
+    /// Lines `Sig` that hold no signature. They are not written.
+    pub unreadable_signatures: usize,
     /// What the path commits to, when it is content-addressed.
     pub ca: Option<ContentAddress>,
 }
@@ -177,6 +183,8 @@ struct Fields {
     references: Option<BTreeSet<StorePath>>,
     deriver: Option<Option<StorePath>>,
     signatures: BTreeSet<Signature>,
+    by_key: BTreeMap<String, usize>,
+    unreadable_signatures: usize,
     ca: Option<Option<ContentAddress>>,
 }
 
@@ -213,14 +221,24 @@ impl Fields {
             "CA" if value.is_empty() => at.once("CA", &mut self.ca, Ok::<_, String>(None)),
             "CA" => at.once("CA", &mut self.ca, ContentAddress::parse(value).map(Some)),
             "Sig" => {
-                let signature = Signature::from_str(value).map_err(|e| at.value("Sig", e))?;
-                if self.signatures.len() == MAX_SIGNATURES {
-                    return Err(at.value("Sig", format!("more than {MAX_SIGNATURES} signatures")));
-                }
-                self.signatures.insert(signature);
+                self.sign(value);
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    fn sign(&mut self, value: &str) {
+        let Ok(signature) = Signature::from_str(value) else {
+            self.unreadable_signatures += 1;
+            return;
+        };
+        if self.signatures.len() >= MAX_SIGNATURES {
+            return;
+        }
+        let by_key = self.by_key.entry(signature.key_name().to_owned()).or_default();
+        if *by_key < MAX_SIGNATURES_BY_ONE_KEY && self.signatures.insert(signature) {
+            *by_key += 1;
         }
     }
 
@@ -237,6 +255,7 @@ impl Fields {
             references: self.references.unwrap_or_default(),
             deriver: self.deriver.flatten(),
             signatures: self.signatures,
+            unreadable_signatures: self.unreadable_signatures,
             ca: self.ca.flatten(),
         })
     }
@@ -288,21 +307,19 @@ fn sha256(value: &str) -> Result<Hash, String> {
     Ok(hash)
 }
 
+/// With a plus sign, too, as Nix reads numbers.
 fn number(value: &str) -> Result<u64, String> {
-    let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
-    digits
-        .then(|| value.parse().ok())
+    let digits = value.strip_prefix('+').unwrap_or(value);
+    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    plain
+        .then(|| digits.parse().ok())
         .flatten()
         .ok_or_else(|| format!("'{}' is not a number of bytes", value.escape_debug()))
 }
 
 fn references(value: &str) -> Result<BTreeSet<StorePath>, String> {
-    let mut references = BTreeSet::new();
-    for name in value.split(' ').filter(|n| !n.is_empty()) {
-        let path = StorePath::from_base_name(name.as_bytes()).map_err(|e| e.to_string())?;
-        if !references.insert(path) {
-            return Err(format!("'{name}' is there twice"));
-        }
-    }
-    Ok(references)
+    let names = value.split(' ').filter(|n| !n.is_empty());
+    names
+        .map(|name| StorePath::from_base_name(name.as_bytes()).map_err(|e| e.to_string()))
+        .collect()
 }
