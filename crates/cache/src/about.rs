@@ -11,7 +11,7 @@ const DEFAULT_PRIORITY: u32 = 50;
 /// Reads the file.
 ///
 /// # Errors
-/// When the cache is for another store directory; the text is the rest of a sentence that begins with the cache.
+/// When the cache is for another store directory: that one, escaped.
 pub(crate) fn parse(file: &[u8]) -> Result<CacheInfo, String> {
     let mut info = CacheInfo {
         priority: DEFAULT_PRIORITY,
@@ -26,7 +26,7 @@ pub(crate) fn parse(file: &[u8]) -> Result<CacheInfo, String> {
         match field {
             b"StoreDir" if value != STORE_DIR.as_bytes() => {
                 let shown: String = value.escape_ascii().to_string().chars().take(200).collect();
-                return Err(format!("is for the store '{shown}', not for {STORE_DIR}"));
+                return Err(shown);
             }
             b"WantMassQuery" => info.want_mass_query = value == b"1",
             b"Priority" => {

@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::Options;
+use crate::breaker::Since;
 use crate::fault::Fault;
 use crate::http::{Http, Request, content_encoding};
 use crate::pause;
@@ -36,6 +37,9 @@ pub(crate) struct Download {
     size: Option<u64>,
     /// The strong entity tag of the first answer.
     entity: Option<HeaderValue>,
+    /// The `Content-Encoding` of the first answer: `identity` for none.
+    encoding: Option<String>,
+    since: Since,
     attempt: u32,
     counted_from: u64,
     /// Time spent waiting for the cache.
@@ -56,7 +60,7 @@ impl Download {
     ) -> Result<Self, Result<Fault, CacheError>> {
         let place = site.nar_place().await.map_err(Err)?;
         let guard = site.clone();
-        let _pass = guard.admit().map_err(Err)?;
+        let pass = guard.admit_nar().map_err(Err)?;
         let mut download = Self {
             http,
             site,
@@ -68,6 +72,8 @@ impl Download {
             skip: 0,
             size,
             entity: None,
+            encoding: None,
+            since: pass.since(),
             attempt: 1,
             counted_from: 0,
             waited: Duration::ZERO,
@@ -78,6 +84,11 @@ impl Download {
             Ok(()) => Ok(download),
             Err(fault) => Err(Ok(fault)),
         }
+    }
+
+    /// The `Content-Encoding` of what comes, when there is one.
+    pub(crate) fn encoding(&self) -> Option<&str> {
+        self.encoding.as_deref().filter(|name| *name != "identity")
     }
 
     /// The next bytes; `None` at the end of the file.
@@ -101,6 +112,7 @@ impl Download {
                     return Ok(Some(chunk));
                 }
                 Ok(None) if self.skip == 0 && self.size.is_none_or(|size| self.position >= size) => {
+                    self.site.note_nar(self.since, None);
                     return Ok(None);
                 }
                 Ok(None) => Fault::passing("ends a file too early"),
@@ -127,7 +139,6 @@ impl Download {
             };
             match self.wait(http.get(request)).await {
                 Ok(response) => {
-                    self.site.note(None);
                     self.accept(&response)?;
                     self.response = Some(response);
                 }
@@ -162,19 +173,21 @@ impl Download {
     async fn again(&mut self, fault: Fault) -> Result<(), Fault> {
         self.response = None;
         if !matches!(fault, Fault::Passing { .. }) {
-            self.site.note(Some(&fault));
+            self.site.note_nar(self.since, Some(&fault));
             return Err(fault);
         }
         if self.position - self.counted_from >= PROGRESS {
             self.counted_from = self.position;
             self.attempt = 1;
+            // As good as a whole file.
+            self.site.note_nar(self.since, None);
         }
         if self.waited >= self.allowed() {
-            self.site.note(Some(&fault));
+            self.site.note_nar(self.since, Some(&fault));
             return Err(Fault::passing("is too slow"));
         }
         if self.attempt >= self.options.attempts {
-            self.site.note(Some(&fault));
+            self.site.note_nar(self.since, Some(&fault));
             return Err(fault);
         }
         let pause = pause::before_next(self.options.pause, self.attempt, &fault);
@@ -186,9 +199,15 @@ impl Download {
 
     /// Whether the answer continues what we have.
     fn accept(&mut self, response: &Response) -> Result<(), Fault> {
-        if content_encoding(response)? != "identity" {
-            return Err(Fault::Bad("sends a NAR with a Content-Encoding".into()));
+        let encoding = content_encoding(response)?;
+        if self.encoding.as_ref().is_some_and(|first| *first != encoding) {
+            return Err(Fault::bad("changed a file while it was sent"));
         }
+        if self.encoding.is_none() && encoding != "identity" {
+            // What the narinfo says is the size of another form.
+            self.size = None;
+        }
+        self.encoding = Some(encoding);
         let etag = response
             .headers()
             .get(ETAG)
@@ -196,7 +215,7 @@ impl Download {
         if let (Some(old), Some(new)) = (&self.entity, etag)
             && old != new
         {
-            return Err(Fault::Bad("changed a file while it was sent".into()));
+            return Err(Fault::bad("changed a file while it was sent"));
         }
         let size = if response.status() == 206 {
             let range = response
@@ -205,9 +224,9 @@ impl Download {
                 .and_then(|r| r.to_str().ok());
             let (start, size) = range
                 .and_then(content_range)
-                .ok_or_else(|| Fault::Bad("sends a part without saying which".into()))?;
+                .ok_or_else(|| Fault::bad("sends a part without saying which"))?;
             if start != self.position {
-                return Err(Fault::Bad("sends another part than was asked for".into()));
+                return Err(Fault::bad("sends another part than was asked for"));
             }
             self.skip = 0;
             size
@@ -218,7 +237,7 @@ impl Download {
         if let (Some(expected), Some(size)) = (self.size, size)
             && expected != size
         {
-            return Err(Fault::Bad(format!(
+            return Err(Fault::bad(format!(
                 "has a file of {size} bytes that should have {expected}"
             )));
         }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
-use firn_service::ports::CacheError;
+use firn_service::ports::{CacheError, Trouble};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
@@ -16,12 +16,12 @@ pub(crate) struct FileRoots {
 impl FileRoots {
     /// # Errors
     /// When one of them is not there.
-    pub(crate) fn new(roots: &[PathBuf]) -> Result<Self, CacheError> {
+    pub(crate) fn new(roots: &[PathBuf]) -> Result<Self, String> {
         let real = |root: &PathBuf| match root.canonicalize() {
             Ok(real) => Ok((root.clone(), real)),
             Err(e) => {
                 let shown = root.display();
-                Err(CacheError::Bad(format!("caches.file-roots: '{shown}': {e}")))
+                Err(format!("caches.file-roots: '{shown}': {e}"))
             }
         };
         Ok(Self {
@@ -31,8 +31,11 @@ impl FileRoots {
 
     /// Opens a regular file of the cache in `directory`; `None` when there is none. Blocks.
     pub(crate) fn open(&self, directory: &Path, file: &str) -> Result<Option<File>, CacheError> {
-        let shown = directory.display();
-        let bad = |text: &str| CacheError::Bad(format!("the cache 'file://{shown}' {text}"));
+        let error = |trouble| CacheError {
+            cache: format!("file://{}", directory.display()),
+            trouble,
+        };
+        let bad = |text: &str| error(Trouble::Bad(text.to_owned()));
         let plain = |path: &Path| path.components().all(|c| matches!(c, Component::Normal(_)));
         let (root, below) = self
             .roots
@@ -44,7 +47,7 @@ impl FileRoots {
                     .ok()?;
                 plain(below).then_some((real, below))
             })
-            .ok_or_else(|| bad("is in no directory that the operator allows (caches.file-roots)"))?;
+            .ok_or_else(|| error(Trouble::Directory))?;
         if file.is_empty() || !plain(Path::new(file)) {
             return Err(bad("names a file outside of itself"));
         }
@@ -57,9 +60,7 @@ impl FileRoots {
                     Ok(file) => Ok(Some(File::from(file))),
                     Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
                     Err(Errno::XDEV | Errno::LOOP) => Err(bad("has a symlink that leads out of it")),
-                    Err(Errno::ACCESS | Errno::PERM) => Err(CacheError::Denied(format!(
-                        "the cache 'file://{shown}' has a file that may not be read"
-                    ))),
+                    Err(Errno::ACCESS | Errno::PERM) => Err(bad("has a file that the service may not read")),
                     Err(e) => Err(bad(&e.to_string())),
                 }
             })?;
@@ -81,8 +82,10 @@ impl FileRoots {
         let Some(opened) = self.open(directory, file)? else {
             return Ok(None);
         };
-        let bad =
-            |what: String| CacheError::Bad(format!("the cache 'file://{}' {what}", directory.display()));
+        let bad = |what: String| CacheError {
+            cache: format!("file://{}", directory.display()),
+            trouble: Trouble::Bad(what),
+        };
         let mut bytes = Vec::new();
         let mut limited = opened.take(limit as u64 + 1);
         limited.read_to_end(&mut bytes).map_err(|e| bad(e.to_string()))?;

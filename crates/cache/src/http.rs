@@ -1,19 +1,21 @@
 //! One HTTP request, with its redirects.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use firn_service::ports::{CacheError, Login};
+use firn_service::ports::{Login, Trouble};
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue, IF_RANGE, LOCATION, RANGE, RETRY_AFTER,
 };
 use reqwest::{Client, Response, Url, redirect};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::Options;
 use crate::address::{followable, same_host};
 use crate::fault::Fault;
-use crate::network::{PrivateNetwork, Resolver, is_elsewhere};
+use crate::network::{Resolver, is_elsewhere, lookup_places};
 use crate::tls;
 
 /// Most redirects that are followed.
@@ -25,15 +27,39 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 const LONGEST_REST: usize = 16 << 10;
 const LONGEST_FINISH: Duration = Duration::from_secs(1);
 
-/// Most files of more than a usual size that are kept in memory at once, from all caches.
-const LARGE_AT_ONCE: usize = 8;
+/// Most files of more than a usual size that are kept in memory at once, for one account and for all together.
+const LARGE_AT_ONCE: usize = 2;
+const ALL_LARGE_AT_ONCE: usize = 16;
 
-/// The HTTP client: connections, and whom it talks to.
+/// What the clients of all accounts have in common.
+pub(crate) struct Shared {
+    tls: rustls::ClientConfig,
+    proxies: Option<Matcher>,
+    large: Arc<Semaphore>,
+    lookups: Arc<Semaphore>,
+}
+
+impl Shared {
+    pub(crate) fn new(options: &Options) -> Result<Self, String> {
+        Ok(Self {
+            tls: tls::config(options.extra_roots.as_deref())?,
+            proxies: options.proxy_from_environment.then(Matcher::from_env),
+            large: Arc::new(Semaphore::new(ALL_LARGE_AT_ONCE)),
+            lookups: lookup_places(),
+        })
+    }
+}
+
+/// The HTTP client of one account: connections, and whom it talks to. Connections are not shared with other accounts: on one of HTTP/2,
+/// who does not read keeps the others waiting.
 pub(crate) struct Http {
-    client: Client,
+    shared: Arc<Shared>,
+    /// Connects itself.
+    direct: Client,
+    /// Connects to the proxies of the environment, where there are any.
+    proxied: Option<Client>,
     allow_private: bool,
-    /// Places for files that are small, but not very small: they are kept in memory whole.
-    pub large: Semaphore,
+    large: Arc<Semaphore>,
 }
 
 /// A request for a file.
@@ -47,30 +73,47 @@ pub(crate) struct Request<'r> {
 }
 
 impl Http {
-    pub(crate) fn new(options: &Options) -> Result<Self, CacheError> {
-        let broken = |e: String| CacheError::Bad(format!("caches cannot be asked: {e}"));
-        let mut builder = Client::builder()
-            .user_agent(concat!("firn/", env!("CARGO_PKG_VERSION")))
-            .tls_backend_preconfigured(tls::config(options.extra_roots.as_deref()).map_err(broken)?)
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .dns_resolver(Resolver::new(
-                options.allow_private_networks || options.proxy_from_environment,
-            ))
-            .connect_timeout(options.connect_timeout)
-            .pool_idle_timeout(Duration::from_secs(60))
-            .pool_max_idle_per_host(options.small_at_once)
-            .http2_adaptive_window(true)
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .http2_keep_alive_timeout(Duration::from_secs(10));
-        if !options.proxy_from_environment {
-            builder = builder.no_proxy();
-        }
+    pub(crate) fn new(shared: Arc<Shared>, options: &Options) -> Result<Self, String> {
+        let client = |allow_private: bool| {
+            Client::builder()
+                .user_agent(concat!("firn/", env!("CARGO_PKG_VERSION")))
+                .tls_backend_preconfigured(shared.tls.clone())
+                .redirect(redirect::Policy::none())
+                .referer(false)
+                .dns_resolver(Resolver::new(allow_private, Arc::clone(&shared.lookups)))
+                .connect_timeout(options.connect_timeout)
+                .pool_idle_timeout(Duration::from_secs(60))
+                .pool_max_idle_per_host(options.small_at_once)
+                .http2_adaptive_window(true)
+                .http2_keep_alive_interval(Duration::from_secs(20))
+                .http2_keep_alive_timeout(Duration::from_secs(10))
+        };
+        let direct = client(options.allow_private_networks).no_proxy().build();
+        // It resolves nothing but the proxies' own names, which are the operator's choice.
+        let proxied = shared.proxies.as_ref().map(|_| client(true).build()).transpose();
         Ok(Self {
-            client: builder.build().map_err(|e| broken(e.to_string()))?,
+            direct: direct.map_err(|e| e.to_string())?,
+            proxied: proxied.map_err(|e| e.to_string())?,
             allow_private: options.allow_private_networks,
-            large: Semaphore::new(LARGE_AT_ONCE),
+            large: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
+            shared,
         })
+    }
+
+    /// A place for a file that is small, but not very small: it is kept in memory whole.
+    pub(crate) async fn large_place(&self) -> [Option<OwnedSemaphorePermit>; 2] {
+        let own = Arc::clone(&self.large).acquire_owned().await.ok();
+        let all = Arc::clone(&self.shared.large).acquire_owned().await.ok();
+        [own, all]
+    }
+
+    /// Through a proxy where the environment names one for that address. What is connected to directly is checked.
+    fn client(&self, url: &Url) -> &Client {
+        let proxied = self.proxied.as_ref().filter(|_| {
+            let intercepted = self.shared.proxies.as_ref().zip(url.as_str().parse().ok());
+            intercepted.is_some_and(|(proxies, to)| proxies.intercept(&to).is_some())
+        });
+        proxied.unwrap_or(&self.direct)
     }
 
     /// The answer, after its redirects: 200 or, when asked to begin somewhere, 206. Only its head has arrived.
@@ -79,7 +122,10 @@ impl Http {
         let mut login = request.login;
         for _ in 0..=MAX_REDIRECTS {
             self.check(&url)?;
-            let mut builder = self.client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
+            let mut builder = self
+                .client(&url)
+                .get(url.clone())
+                .header(ACCEPT_ENCODING, "identity");
             if let Some(login) = login {
                 builder = builder.basic_auth(&login.user, Some(&login.password));
             }
@@ -97,8 +143,8 @@ impl Http {
                     let location = response.headers().get(LOCATION).and_then(|l| l.to_str().ok());
                     let next = location
                         .and_then(|l| url.join(l).ok())
-                        .ok_or_else(|| Fault::Bad("redirects to nowhere".into()))?;
-                    followable(&url, &next).map_err(|reason| Fault::Bad(reason.into()))?;
+                        .ok_or_else(|| Fault::bad("redirects to nowhere"))?;
+                    followable(&url, &next).map_err(|reason| Fault::bad(reason))?;
                     if !same_host(&url, &next) {
                         login = None;
                     }
@@ -113,7 +159,7 @@ impl Http {
                 }
             }
         }
-        Err(Fault::Bad(format!("redirects more than {MAX_REDIRECTS} times")))
+        Err(Fault::bad(format!("redirects more than {MAX_REDIRECTS} times")))
     }
 
     /// Hosts that are written as an address are never resolved.
@@ -121,10 +167,9 @@ impl Http {
         let host = url.host_str().unwrap_or_default();
         let literal = host.trim_matches(['[', ']']).parse();
         match literal {
-            Ok(address) if !self.allow_private && !is_elsewhere(address) => Err(Fault::Bad(format!(
-                "cannot be used: {}",
-                PrivateNetwork(host.to_owned())
-            ))),
+            Ok(address) if !self.allow_private && !is_elsewhere(address) => {
+                Err(Fault::Final(Trouble::PrivateNetwork(host.to_owned())))
+            }
             _ => Ok(()),
         }
     }
@@ -136,7 +181,7 @@ pub(crate) fn content_encoding(response: &Response) -> Result<String, Fault> {
         None => Ok("identity".to_owned()),
         Some(name) => match name.to_str() {
             Ok(name) if name.len() < 40 => Ok(name.trim().to_ascii_lowercase()),
-            _ => Err(Fault::Bad("has an unreadable Content-Encoding".into())),
+            _ => Err(Fault::bad("has an unreadable Content-Encoding")),
         },
     }
 }
@@ -158,4 +203,39 @@ async fn finish(mut response: Response) {
 fn retry_after(response: &Response) -> Option<Duration> {
     let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_no_proxy_is_used_for_is_checked() {
+        let options = Options::default();
+        let shared = Shared {
+            proxies: Some(
+                Matcher::builder()
+                    .http("http://proxy.invalid")
+                    .no("localhost")
+                    .build(),
+            ),
+            ..Shared::new(&options).unwrap()
+        };
+        let http = Http::new(Arc::new(shared), &options).unwrap();
+        let is_direct = |url: &str| std::ptr::eq(http.client(&url.parse().unwrap()), &http.direct);
+        assert!(!is_direct("http://cache.example/x"));
+        assert!(is_direct("http://localhost/x") && is_direct("https://cache.example/x"));
+        let url = "http://localhost:9/nix-cache-info".parse().unwrap();
+        let request = Request {
+            url: &url,
+            login: None,
+            from: 0,
+            entity: None,
+        };
+        let fault = http.get(request).await.unwrap_err();
+        assert!(
+            matches!(&fault, Fault::Final(Trouble::PrivateNetwork(host)) if host == "localhost"),
+            "{fault:?}"
+        );
+    }
 }

@@ -21,6 +21,16 @@ pub(crate) enum Source {
     Disk(tokio::fs::File),
 }
 
+impl Source {
+    /// The `Content-Encoding` of what comes, when there is one.
+    pub(crate) fn encoding(&self) -> Option<&str> {
+        match self {
+            Self::Network(download) => download.encoding(),
+            Self::Disk(_) => None,
+        }
+    }
+}
+
 /// What the compressed file must be.
 pub(crate) struct Expected {
     hash: Option<Hash>,
@@ -29,13 +39,19 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
+    /// Of a file that is sent in another form (`Content-Encoding`): what it is, the hash of what comes out shows.
+    pub(crate) fn encoded(info: &NarInfo) -> Self {
+        Self {
+            hash: None,
+            size: None,
+            largest: possible(info),
+        }
+    }
+
     /// # Errors
-    /// When the file cannot be so large. No compression makes much more of what cannot be compressed.
+    /// When the file cannot be so large.
     pub(crate) fn of(info: &NarInfo) -> Result<Self, String> {
-        let possible = info
-            .nar_size
-            .saturating_add(info.nar_size / 8)
-            .saturating_add(64 << 10);
+        let possible = possible(info);
         let largest = info.file_size.unwrap_or(possible);
         if largest > possible {
             let nar_size = info.nar_size;
@@ -47,6 +63,13 @@ impl Expected {
             largest,
         })
     }
+}
+
+/// Most bytes that a NAR's file can have. No compression makes much more of what cannot be compressed.
+pub(crate) fn possible(info: &NarInfo) -> u64 {
+    info.nar_size
+        .saturating_add(info.nar_size / 8)
+        .saturating_add(64 << 10)
 }
 
 struct Packed {
@@ -77,7 +100,8 @@ pub(crate) fn packed(
         Ok(Some(chunk)) => Ok(Some((chunk, packed))),
         Ok(None) => Ok(None),
         Err(fault) => {
-            if let (Fault::Bad(_) | Fault::Missing, Some((remembered, key))) = (&fault, packed.forget.take())
+            if let (Fault::Final(_) | Fault::Missing { .. }, Some((remembered, key))) =
+                (&fault, packed.forget.take())
             {
                 remembered.forget(&key).await;
             }
@@ -93,7 +117,7 @@ impl Packed {
             Source::Disk(file) => {
                 let mut chunk = BytesMut::with_capacity(READ);
                 let read = file.read_buf(&mut chunk).await;
-                let n = read.map_err(|e| Fault::Bad(format!("has a file that cannot be read: {e}")))?;
+                let n = read.map_err(|e| Fault::bad(format!("has a file that cannot be read: {e}")))?;
                 (n > 0).then(|| chunk.freeze())
             }
         };
@@ -103,7 +127,7 @@ impl Packed {
         self.count += chunk.len() as u64;
         if self.count > self.expected.largest {
             let largest = self.expected.largest;
-            return Err(Fault::Bad(format!(
+            return Err(Fault::bad(format!(
                 "sends more than the {largest} bytes of a NAR's file"
             )));
         }
@@ -118,7 +142,7 @@ impl Packed {
             && size != self.count
         {
             let count = self.count;
-            return Err(Fault::Bad(format!(
+            return Err(Fault::bad(format!(
                 "sends {count} bytes of a NAR's file of {size}"
             )));
         }
@@ -126,7 +150,7 @@ impl Packed {
         if let (Some(expected), Some(actual)) = (self.expected.hash, actual)
             && expected != actual
         {
-            return Err(Fault::Bad(format!(
+            return Err(Fault::bad(format!(
                 "sends a NAR's file with the hash {actual} instead of {expected}"
             )));
         }

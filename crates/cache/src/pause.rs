@@ -24,6 +24,8 @@ pub(crate) fn before_next(first: Duration, attempt: u32, fault: &Fault) -> Durat
 
 #[cfg(test)]
 mod tests {
+    use firn_service::ports::Trouble;
+
     use super::*;
 
     #[test]
@@ -40,7 +42,7 @@ mod tests {
             assert!(pause >= ms(least) && pause <= ms(most), "{attempt}: {pause:?}");
         }
         let asked = Fault::Passing {
-            text: String::new(),
+            trouble: Trouble::Unreachable(String::new()),
             after: Some(ms(20_000)),
         };
         assert_eq!(before_next(ms(1), 1, &asked), ms(20_000));

@@ -8,12 +8,15 @@ use firn_service::ports::{CacheError, CacheInfo, Login};
 use moka::future::Cache;
 use tokio::time::Instant;
 
-/// For how long it is remembered that a cache wants a login or sends rubbish.
-const REFUSAL_TTL: Duration = Duration::from_secs(30);
+/// For how long is remembered what somebody may be about to mend: that a cache wants a login or sends rubbish, an entry that is not
+/// believed.
+const SOON: Duration = Duration::from_secs(10);
 
 /// Whose answer to which question. Logins are kept as digests only.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
+    /// The account, since when it last wished to forget.
+    asker: u64,
     cache: String,
     login: Option<Hash>,
     question: Question,
@@ -27,7 +30,7 @@ pub(crate) enum Question {
 }
 
 impl Key {
-    pub(crate) fn new(cache: &str, login: Option<&Login>, question: Question) -> Self {
+    pub(crate) fn new(asker: u64, cache: &str, login: Option<&Login>, question: Question) -> Self {
         let digest = |login: &Login| {
             let mut hasher = Hasher::new(HashAlgo::Sha256);
             hasher.update(&(login.user.len() as u64).to_le_bytes());
@@ -36,6 +39,7 @@ impl Key {
             hasher.finish()
         };
         Self {
+            asker,
             cache: cache.to_owned(),
             login: login.map(digest),
             question,
@@ -54,7 +58,18 @@ pub(crate) enum Answer {
 #[derive(Clone)]
 struct Entry {
     answer: Result<Answer, CacheError>,
+    since: Instant,
     until: Instant,
+}
+
+impl Entry {
+    /// Whether it still answers for who remembers misses for so long at most.
+    fn holds(&self, misses: Option<Duration>) -> bool {
+        let now = Instant::now();
+        let is_miss = matches!(self.answer, Ok(Answer::Nothing));
+        let longest = misses.filter(|_| is_miss);
+        self.until > now && longest.is_none_or(|longest| self.since + longest > now)
+    }
 }
 
 /// The answers. Clones are the same memory.
@@ -76,9 +91,13 @@ impl Remembered {
     }
 
     /// The answer, when it is remembered.
-    pub(crate) async fn get(&self, key: &Key) -> Option<Result<Answer, CacheError>> {
+    pub(crate) async fn get(
+        &self,
+        key: &Key,
+        misses: Option<Duration>,
+    ) -> Option<Result<Answer, CacheError>> {
         let entry = self.entries.get(key).await?;
-        (entry.until > Instant::now()).then_some(entry.answer)
+        entry.holds(misses).then_some(entry.answer)
     }
 
     /// The remembered answer, or that of `ask`. Concurrent questions with the same key are one. Failures go to all who wait; that a
@@ -86,22 +105,33 @@ impl Remembered {
     pub(crate) async fn answer(
         &self,
         key: Key,
+        misses: Option<Duration>,
         ask: impl Future<Output = Result<Answer, CacheError>>,
     ) -> Result<Answer, CacheError> {
+        let begun = Instant::now();
         let asked = async {
             let answer = ask.await;
-            let now = Instant::now();
+            let since = Instant::now();
             let until = match &answer {
-                Ok(Answer::Nothing) => now + self.negative,
-                Ok(_) => now + self.positive,
-                Err(CacheError::Unreachable(_)) => now,
-                Err(_) => now + REFUSAL_TTL.min(self.negative),
+                Ok(Answer::Nothing) => since + self.negative,
+                Ok(_) => since + self.positive,
+                Err(error) if error.trouble.may_pass() => since,
+                Err(_) => since + SOON.min(self.negative),
             };
-            Entry { answer, until }
+            Entry { answer, since, until }
         };
-        let stale = |entry: &Entry| entry.until <= Instant::now();
+        // What was answered while this one waited is news.
+        let stale = |entry: &Entry| !entry.holds(misses.filter(|_| entry.since < begun));
         let entry = self.entries.entry(key).or_insert_with_if(asked, stale).await;
         entry.into_value().answer
+    }
+
+    /// Asks again soon.
+    pub(crate) async fn shorten(&self, key: Key) {
+        if let Some(mut entry) = self.entries.get(&key).await {
+            entry.until = entry.until.min(Instant::now() + SOON);
+            self.entries.insert(key, entry).await;
+        }
     }
 
     /// No longer remembers.
@@ -122,7 +152,7 @@ fn weight(key: &Key, entry: &Entry) -> u32 {
             400 + info.url.len() + references + info.signatures.len() * 250
         }
         Ok(_) => 0,
-        Err(CacheError::Unreachable(text) | CacheError::Denied(text) | CacheError::Bad(text)) => text.len(),
+        Err(error) => error.cache.len() + 400,
     };
     u32::try_from(400 + key.cache.len() + name + answer).unwrap_or(u32::MAX)
 }

@@ -5,11 +5,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use firn_service::ports::CacheError;
+use firn_service::ports::{CacheError, Trouble};
 use futures_util::Stream;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::decoder::Decoder;
+use crate::recognise::Recognising;
 
 /// Most bytes that are decoded before the task may be given up.
 const STEP: usize = 64 << 10;
@@ -17,14 +17,21 @@ const STEP: usize = 64 << 10;
 /// The unpacked bytes of a compressed file. Fails for ever after its first error.
 pub(crate) struct Unpacked<S> {
     packed: S,
-    decoder: Decoder,
+    decoder: Recognising,
     state: State,
     /// Bytes that may still come out.
     left: u64,
     /// Whether fewer are an error as well.
     exact: bool,
-    /// What is unpacked, for errors.
-    what: String,
+    what: What,
+}
+
+/// What is unpacked, for errors.
+pub(crate) struct What {
+    /// Address of the cache.
+    pub cache: String,
+    /// The middle of a sentence that begins with the cache and ends in what is wrong.
+    pub file: String,
 }
 
 enum State {
@@ -36,7 +43,7 @@ enum State {
 }
 
 impl<S: Stream<Item = Result<Bytes, CacheError>> + Unpin> Unpacked<S> {
-    pub(crate) fn new(packed: S, decoder: Decoder, size: u64, exact: bool, what: String) -> Self {
+    pub(crate) fn new(packed: S, decoder: Recognising, size: u64, exact: bool, what: What) -> Self {
         Self {
             packed,
             decoder,
@@ -53,12 +60,12 @@ impl<S: Stream<Item = Result<Bytes, CacheError>> + Unpin> Unpacked<S> {
             match ready!(Pin::new(&mut self.packed).poll_next(cx)) {
                 Some(Ok(chunk)) if chunk.is_empty() => {}
                 Some(Ok(chunk)) => {
-                    self.decoder.feed().push(chunk);
+                    self.decoder.push(chunk);
                     return Poll::Ready(Ok(true));
                 }
                 Some(Err(error)) => return Poll::Ready(Err(error)),
                 None => {
-                    self.decoder.feed().end();
+                    self.decoder.end();
                     return Poll::Ready(Ok(false));
                 }
             }
@@ -103,7 +110,7 @@ impl<S: Stream<Item = Result<Bytes, CacheError>> + Unpin> Unpacked<S> {
             }
             self.state = State::Draining;
         }
-        if !self.decoder.feed().is_empty() || ready!(self.poll_feed(cx))? {
+        if !self.decoder.is_used_up() || ready!(self.poll_feed(cx))? {
             return Poll::Ready(Err(self.bad(format_args!("goes on after its end"))));
         }
         self.state = State::Done;
@@ -111,7 +118,10 @@ impl<S: Stream<Item = Result<Bytes, CacheError>> + Unpin> Unpacked<S> {
     }
 
     fn bad(&self, reason: std::fmt::Arguments<'_>) -> CacheError {
-        CacheError::Bad(format!("{} {reason}", self.what))
+        CacheError {
+            cache: self.what.cache.clone(),
+            trouble: Trouble::Bad(format!("{} {reason}", self.what.file)),
+        }
     }
 }
 
@@ -136,14 +146,26 @@ impl<S: Stream<Item = Result<Bytes, CacheError>> + Unpin> AsyncRead for Unpacked
     }
 }
 
-/// The inner error can be had back with `get_ref`.
+/// The inner error can be had back with [`from_io`].
 fn to_io(error: CacheError) -> io::Error {
-    let kind = match &error {
-        CacheError::Bad(_) => io::ErrorKind::InvalidData,
-        CacheError::Denied(_) => io::ErrorKind::PermissionDenied,
-        CacheError::Unreachable(_) => io::ErrorKind::ConnectionAborted,
+    let kind = match &error.trouble {
+        Trouble::Login { .. } => io::ErrorKind::PermissionDenied,
+        trouble if trouble.may_pass() => io::ErrorKind::ConnectionAborted,
+        _ => io::ErrorKind::InvalidData,
     };
     io::Error::new(kind, error)
+}
+
+/// The error of a stream of this module.
+pub(crate) fn from_io(error: io::Error) -> CacheError {
+    let text = error.to_string();
+    match error.into_inner().map(|inner| inner.downcast::<CacheError>()) {
+        Some(Ok(error)) => *error,
+        _ => CacheError {
+            cache: String::new(),
+            trouble: Trouble::Bad(text),
+        },
+    }
 }
 
 #[cfg(test)]
@@ -190,8 +212,12 @@ mod tests {
             .chunks(chunk)
             .map(|c| Ok(Bytes::copy_from_slice(c)))
             .collect();
-        let decoder = Decoder::new(compression).unwrap().unwrap();
-        let mut unpacked = Unpacked::new(stream::iter(chunks), decoder, size, true, "it".into());
+        let decoder = Recognising::compression(compression).unwrap();
+        let what = What {
+            cache: "c".into(),
+            file: "has a file that".into(),
+        };
+        let mut unpacked = Unpacked::new(stream::iter(chunks), decoder, size, true, what);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut out = Vec::new();
         runtime.block_on(unpacked.read_to_end(&mut out)).map(|_| out)

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use firn_content::{ContentStore, IngestOptions};
-use firn_core::{AccountName, CacheUrl, Effective, Isolation, Object};
+use firn_core::{AccountId, AccountName, CacheUrl, Effective, Isolation, Object};
 use firn_db::SqliteDatabase;
 use firn_nix::derivation::Modulo;
 use firn_nix::nar::{NarVisitor as _, NarWriter};
@@ -23,7 +23,8 @@ use firn_nix::narinfo::NarInfo;
 use firn_nix::{CaMethod, ContentAddress, Derivation, DerivationOutput, Hash, NarHash, PathInfo, StorePath};
 use firn_protocol::{BuildMode, BuildOptions, ByteStream, DerivedPath, OutputsSpec, Store as _, Upload as _};
 use firn_service::ports::{
-    Builder, CacheError, CacheInfo, Caches, Job, JobLimits, Login, Outcome, Ports, RunReport,
+    AccountCaches, Builder, CacheError, CacheInfo, Caches, Job, JobLimits, Login, Outcome, Ports, RunReport,
+    Trouble,
 };
 use firn_service::{AccountStore, House, Room, Settings, SystemClock};
 use tokio::sync::mpsc;
@@ -330,10 +331,25 @@ impl Builder for NoBuilder {
 struct NoCaches;
 
 fn none<T>() -> Result<T, CacheError> {
-    Err(CacheError::Unreachable("there are no caches".to_owned()))
+    Err(CacheError {
+        cache: String::new(),
+        trouble: Trouble::Unreachable("there are no caches".to_owned()),
+    })
 }
 
 impl Caches for NoCaches {
+    type Account = Self;
+
+    fn of(&self, _: AccountId, _: Option<Duration>) -> Self {
+        Self
+    }
+}
+
+impl AccountCaches for NoCaches {
+    async fn not_believed(&self, _: &CacheUrl, _: Option<&Login>, _: &StorePath) {}
+
+    fn refresh(&self) {}
+
     async fn about(&self, _: &CacheUrl, _: Option<&Login>) -> Result<CacheInfo, CacheError> {
         none()
     }

@@ -28,4 +28,6 @@ pub mod worker;
 pub use build::{BuildMode, BuildResult, BuildStatus, BuiltOutput, DerivedPath, OutputsSpec};
 pub use error::SessionError;
 pub use options::SessionOptions;
-pub use store::{BuildOptions, ByteStream, LogEvent, LogSink, Missing, Store, StoreError, Upload};
+pub use store::{
+    BuildOptions, ByteStream, ClientOptions, LogEvent, LogSink, Missing, Store, StoreError, Upload,
+};

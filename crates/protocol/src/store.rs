@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::time::Duration;
 
 use firn_nix::realisation::{DrvOutput, Realisation};
 use firn_nix::{BasicDerivation, CaMethod, HashAlgo, PathInfo, StorePath};
@@ -98,6 +99,15 @@ pub struct BuildOptions {
     pub timeout: Option<u64>,
     /// Bytes of log.
     pub max_log_size: Option<u64>,
+}
+
+/// What a client sets for its session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// For its builds.
+    pub builds: BuildOptions,
+    /// Seconds for which it may be remembered that a binary cache has no such path (`narinfo-cache-negative-ttl`).
+    pub negative_ttl: Option<u64>,
 }
 
 /// What a plan for some derived paths needs.
@@ -232,6 +242,11 @@ pub trait Store: Send + Sync + 'static {
         options: BuildOptions,
         log: LogSink,
     ) -> impl Future<Output = Result<Vec<BuildResult>, StoreError>> + Send;
+
+    /// The client's wish, for the rest of the session: that a binary cache has no such path is remembered for `longest` at most.
+    fn remember_misses(&self, longest: Duration) {
+        let _ = longest;
+    }
 
     /// Keeps a build log that a client brings. Reads `body` to its end.
     fn add_build_log(

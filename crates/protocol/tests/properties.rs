@@ -16,7 +16,7 @@ use firn_protocol::serve::{self, ServeBuildOptions};
 use firn_protocol::wire::{Decoder, Encoder, NarExtent, WireError, WireLimits};
 use firn_protocol::worker::{AddToStore, Op, Request, Version};
 use firn_protocol::{
-    BuildMode, BuildOptions, BuildResult, BuildStatus, BuiltOutput, DerivedPath, OutputsSpec,
+    BuildMode, BuildOptions, BuildResult, BuildStatus, BuiltOutput, ClientOptions, DerivedPath, OutputsSpec,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of;
@@ -137,7 +137,9 @@ fn worker_request() -> impl Strategy<Value = Request> {
         path().prop_map(Request::QueryReferrers),
         path().prop_map(Request::NarFromPath),
         path().prop_map(Request::AddBuildLog),
-        limits().prop_map(Request::SetOptions),
+        (limits(), of(0..9u64)).prop_map(|(builds, negative_ttl)| {
+            Request::SetOptions(ClientOptions { builds, negative_ttl })
+        }),
         targets().prop_map(Request::QueryMissing),
         path_info().prop_map(Request::AddToStoreNar),
         paths().prop_map(Request::QuerySubstitutablePathInfos),

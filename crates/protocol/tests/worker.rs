@@ -12,7 +12,7 @@ use firn_nix::{CaMethod, HashAlgo};
 use firn_protocol::codec::RealisationForm;
 use firn_protocol::wire::{Decoder, Encoder, WireLimits};
 use firn_protocol::worker::{self, AddToStore, Field, Op, Request, StderrMessage, Version};
-use firn_protocol::{BuildMode, BuildOptions, BuildStatus, DerivedPath, SessionError};
+use firn_protocol::{BuildMode, BuildOptions, BuildStatus, ClientOptions, DerivedPath, SessionError};
 use support::memory::{MemoryStore, file_nar, info};
 use support::{Client, build, derivation, options, path};
 use tokio::io::AsyncReadExt;
@@ -453,11 +453,16 @@ async fn limits_of_set_options_reach_the_build() {
         timeout: Some(600),
         max_log_size: None,
     };
-    client.request(&Request::SetOptions(limits)).await;
+    let options = ClientOptions {
+        builds: limits,
+        negative_ttl: Some(0),
+    };
+    client.request(&Request::SetOptions(options)).await;
     client.expect_last().await;
     client.request(&build(&[])).await;
     client.messages().await;
     assert_eq!(store.state().options, Some(limits));
+    assert_eq!(store.state().misses, Some(std::time::Duration::ZERO));
 }
 
 #[tokio::test]

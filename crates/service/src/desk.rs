@@ -13,6 +13,7 @@ use crate::ports::{
     SshKey, Stored, Views as _,
 };
 use crate::resolve::{MAX_CLOSURE, failed};
+use crate::substituters::AddedCache;
 use crate::terms::{gives, layer};
 use crate::{House, known_keys, signing};
 
@@ -66,6 +67,8 @@ pub struct Explanation {
     pub valid: bool,
     /// What its policy admits, the best first.
     pub candidates: Vec<ExplainedCandidate>,
+    /// What the account's binary caches say of a path that is not valid, in sentences.
+    pub caches: Vec<String>,
 }
 
 /// One candidate for a path.
@@ -266,21 +269,22 @@ impl<P: Ports> Desk<P> {
         Ok(self.effective().await?.substituters)
     }
 
-    /// Adds a binary cache.
+    /// Adds a binary cache, after trying it.
     ///
     /// # Errors
-    /// Not a cache's address.
-    pub async fn add_substituter(&self, url: &str) -> Result<CacheUrl, StoreError> {
+    /// Not a cache's address, or that of one that can never be used here.
+    pub async fn add_substituter(&self, url: &str) -> Result<AddedCache, StoreError> {
         let cache: CacheUrl = url
             .trim()
             .parse()
             .map_err(|e: firn_core::CacheUrlError| refused(e.to_string()))?;
+        let trouble = self.try_cache(&cache).await?;
         let _one = self.house.deciding.lock().await;
         let mut caches = self.substituters().await?;
         caches.retain(|c| c.base() != cache.base());
         caches.push(cache.clone());
         self.set_list("substituters", &caches).await?;
-        Ok(cache)
+        Ok(AddedCache { cache, trouble })
     }
 
     /// Removes a binary cache.
@@ -299,7 +303,9 @@ impl<P: Ports> Desk<P> {
                 url.escape_debug()
             )));
         }
-        self.set_list("substituters", &caches).await
+        self.set_list("substituters", &caches).await?;
+        self.refresh_substituters();
+        Ok(())
     }
 
     /// Accounts that this one trusts or lets read, or that trust it.
@@ -565,10 +571,15 @@ impl<P: Ports> Desk<P> {
                 missing,
             });
         }
+        let caches = match chosen {
+            Some(_) => Vec::new(),
+            None => self.caches_say(&store, &path).await?,
+        };
         Ok(Explanation {
             path,
             valid: chosen.is_some(),
             candidates,
+            caches,
         })
     }
 

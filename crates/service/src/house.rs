@@ -10,6 +10,7 @@ use firn_core::{AccountName, Effective, EnvironmentClass, Isolation};
 use firn_nix::NarHash;
 use tokio::sync::Semaphore;
 
+use crate::cache_states::CacheStates;
 use crate::desk::Desk;
 use crate::graph::Nodes;
 use crate::ground::KnownGrounds;
@@ -85,6 +86,7 @@ pub struct House<P: Ports> {
     pub(crate) closed: ClosedObjects,
     pub(crate) choices: Choices,
     pub(crate) fetching: SingleFlight,
+    pub(crate) cache_states: CacheStates,
     pub(crate) grounds: KnownGrounds,
     /// Derivations that graphs were made of.
     pub(crate) nodes: Nodes,
@@ -117,6 +119,7 @@ impl<P: Ports> House<P> {
             closed: ClosedObjects::default(),
             choices: Choices::default(),
             fetching: SingleFlight::default(),
+            cache_states: CacheStates::default(),
             grounds: KnownGrounds::default(),
             nodes: Nodes::default(),
             reading: Semaphore::new(READING),
@@ -158,6 +161,7 @@ impl<P: Ports> House<P> {
             e => failed(e),
         })?;
         self.forget_brought_logs(account.id);
+        self.cache_states.forget(account.id);
         Ok(())
     }
 

@@ -6,18 +6,23 @@ use std::sync::Arc;
 use firn_core::{CacheUrl, View};
 use firn_nix::StorePath;
 use firn_nix::narinfo::NarInfo;
+use firn_nix::signature::{PublicKey, Signature};
 use firn_protocol::StoreError;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use crate::AccountStore;
 use crate::content_address::check_path;
-use crate::ports::{CacheError, Caches as _, Login, Policies as _, Ports};
+use crate::findings::{Findings, Refusal};
+use crate::ports::{AccountCaches as _, Login, Policies as _, Ports};
 use crate::resolve::{MAX_CLOSURE, failed};
+use crate::signatures::MAX_SIGNATURES;
 use crate::terms::Terms;
 use crate::upload::MAX_REFERENCES;
 
 /// Entries that are looked up at once, for one request; as many as Nix has connections. Small web servers drop what is much more.
 const LOOKUPS: usize = 25;
+/// Paths of one request that are followed to what they lack.
+const MAX_EXPLAINED: usize = 64;
 /// References that may be followed before it is known whether they are valid.
 const AHEAD: usize = 64;
 
@@ -120,8 +125,9 @@ impl Search {
         (self.seen.len() > MAX_CLOSURE).then(|| format!("more than {MAX_CLOSURE} paths"))
     }
 
-    /// The entries that `paths` need and whose references are all valid or found too.
-    fn needed(mut self, paths: &BTreeSet<StorePath>) -> BTreeMap<StorePath, Offer> {
+    /// The entries that `paths` need and whose references are all valid or found too. What keeps others of `paths` from being among them is
+    /// noted.
+    fn needed(mut self, paths: &BTreeSet<StorePath>, findings: &Findings) -> BTreeMap<StorePath, Offer> {
         let mut found = BTreeMap::new();
         let mut absent = BTreeSet::new();
         let mut stack: Vec<StorePath> = paths.iter().cloned().collect();
@@ -137,6 +143,9 @@ impl Search {
                 None => drop(absent.insert(path)),
             }
         }
+        if !absent.is_empty() {
+            note_lacks(&found, paths, &absent, findings);
+        }
         retain_closed(&mut found, absent);
         found
     }
@@ -148,11 +157,12 @@ impl<P: Ports> AccountStore<P> {
         &self,
         terms: &Terms,
         paths: BTreeSet<StorePath>,
+        findings: &Findings,
     ) -> Result<Offers, StoreError> {
         if terms.settings.substituters.is_empty() {
             return Ok(Offers::default());
         }
-        let sources = self.sources(terms).await?;
+        let sources = self.sources(terms, findings).await?;
         if sources.is_empty() {
             return Ok(Offers::default());
         }
@@ -165,7 +175,7 @@ impl<P: Ports> AccountStore<P> {
                 && let Some(path) = search.next()
             {
                 let sources = &sources;
-                lookups.push(async move { (self.look_up(terms, sources, &path).await, path) });
+                lookups.push(async move { (self.look_up(terms, sources, &path, findings).await, path) });
             }
             if questions.is_empty() && !search.unasked.is_empty() {
                 let asked = std::mem::take(&mut search.unasked);
@@ -188,32 +198,32 @@ impl<P: Ports> AccountStore<P> {
             }
         }
         drop(lookups);
-        let found = search.needed(&paths);
+        let found = search.needed(&paths, findings);
         Ok(Offers { found, sources })
     }
 
     /// The account's caches that answer, the most preferred first.
-    async fn sources(&self, terms: &Terms) -> Result<Arc<[Source]>, StoreError> {
+    async fn sources(&self, terms: &Terms, findings: &Findings) -> Result<Arc<[Source]>, StoreError> {
         let logins = self.house.db.logins(self.account.id).await.map_err(failed)?;
+        let caches = &self.caches();
         let asked = terms.settings.substituters.iter().map(|cache| {
             let source = Source {
                 cache: cache.clone(),
                 login: logins.get(cache.host()).cloned(),
             };
             async move {
-                let about = self
-                    .house
-                    .caches
-                    .about(&source.cache, source.login.as_ref())
-                    .await;
+                let about = caches.about(&source.cache, source.login.as_ref()).await;
                 (source, about)
             }
         });
         let mut ranked: Vec<(u32, Source)> = Vec::new();
         for (source, about) in futures_util::future::join_all(asked).await {
             match about {
-                Ok(about) => ranked.push((source.cache.priority().unwrap_or(about.priority), source)),
-                Err(error) => self.complain(&source, &error),
+                Ok(about) => {
+                    findings.answered(source.cache.base());
+                    ranked.push((source.cache.priority().unwrap_or(about.priority), source));
+                }
+                Err(error) => findings.failed(error),
             }
         }
         // Stable: equals stay in the order of the setting.
@@ -222,10 +232,17 @@ impl<P: Ports> AccountStore<P> {
     }
 
     /// The first entry for a path that the policy accepts.
-    pub(crate) async fn look_up(&self, terms: &Terms, sources: &[Source], path: &StorePath) -> Option<Offer> {
+    pub(crate) async fn look_up(
+        &self,
+        terms: &Terms,
+        sources: &[Source],
+        path: &StorePath,
+        findings: &Findings,
+    ) -> Option<Offer> {
+        let caches = self.caches();
         for source in sources {
             let (cache, login) = (&source.cache, source.login.as_ref());
-            match self.house.caches.narinfo(cache, login, path).await {
+            match caches.narinfo(cache, login, path).await {
                 Ok(Some(mut info)) => match self.acceptable(terms, &mut info) {
                     Ok(()) => {
                         return Some(Offer {
@@ -233,48 +250,85 @@ impl<P: Ports> AccountStore<P> {
                             info,
                         });
                     }
-                    Err(why) => {
-                        tracing::info!(account = %self.account.name, cache = %cache.base(), %path, why, "an entry is not believed");
+                    Err(refusal) => {
+                        caches.not_believed(cache, login, path).await;
+                        findings.refused(path, cache.base(), refusal);
                     }
                 },
                 Ok(None) => {}
-                Err(error) => self.complain(source, &error),
+                Err(error) => findings.failed_for(path, error),
             }
         }
         None
     }
 
     /// Whether the policy accepts an entry. Wrong signatures by trusted keys are dropped from it: a right one beside them counts.
-    fn acceptable(&self, terms: &Terms, info: &mut NarInfo) -> Result<(), &'static str> {
+    fn acceptable(&self, terms: &Terms, info: &mut NarInfo) -> Result<(), Refusal> {
         let trusted = &terms.settings.trusted_public_keys;
         let fingerprint = info.fingerprint();
+        let mut wrong = None;
         info.signatures.retain(|signature| {
             let mut same_name = trusted.iter().filter(|k| k.name() == signature.key_name());
-            same_name.all(|key| key.verify(fingerprint.as_bytes(), signature))
+            let right = same_name.all(|key| key.verify(fingerprint.as_bytes(), signature));
+            if !right {
+                wrong.get_or_insert_with(|| signature.key_name().to_owned());
+            }
+            right
         });
+        keep_few(trusted, &mut info.signatures);
         if info.nar_size > self.house.settings.max_nar_size {
-            return Err("it is larger than what is taken here");
+            return Err(Refusal::TooLarge(info.nar_size));
         }
         if info.ca.is_some() {
-            return check_path(&info.to_path_info())
-                .map_err(|_| "its content address belongs to another path");
+            return check_path(&info.to_path_info()).map_err(|_| Refusal::ContentAddress);
         }
-        match info.signed_by(trusted) {
-            Some(_) => Ok(()),
-            None => Err("no key that the account trusts has signed it"),
+        if info.signed_by(trusted).is_some() {
+            return Ok(());
+        }
+        let names: BTreeSet<&str> = info.signatures.iter().map(Signature::key_name).collect();
+        Err(match wrong {
+            Some(name) => Refusal::SameName(name),
+            None if names.is_empty() => Refusal::Unsigned {
+                unreadable: info.unreadable_signatures,
+            },
+            None => Refusal::OtherKeys(names.into_iter().map(str::to_owned).collect()),
+        })
+    }
+}
+
+/// For each of `paths` that a cache has: the first that it needs and that is absent.
+fn note_lacks(
+    found: &BTreeMap<StorePath, Offer>,
+    paths: &BTreeSet<StorePath>,
+    absent: &BTreeSet<StorePath>,
+    findings: &Findings,
+) {
+    for path in paths
+        .iter()
+        .filter(|path| found.contains_key(*path))
+        .take(MAX_EXPLAINED)
+    {
+        let (mut seen, mut open) = (BTreeSet::from([path]), VecDeque::from([path]));
+        while let Some(next) = open.pop_front() {
+            if absent.contains(next) {
+                findings.lacks(path, next);
+                break;
+            }
+            let references = found
+                .get(next)
+                .into_iter()
+                .flat_map(|offer| &offer.info.references);
+            open.extend(references.filter(|reference| seen.insert(*reference)));
         }
     }
+}
 
-    fn complain(&self, source: &Source, error: &CacheError) {
-        match error {
-            // Said once, by the cache's client, when it becomes so.
-            CacheError::Unreachable(_) => {
-                tracing::debug!(account = %self.account.name, cache = %source.cache.base(), %error, "a binary cache is left out");
-            }
-            CacheError::Denied(_) | CacheError::Bad(_) => {
-                tracing::warn!(account = %self.account.name, cache = %source.cache.base(), %error, "a binary cache is left out");
-            }
-        }
+/// What is kept of an entry's signatures: those that were checked before the others.
+fn keep_few(trusted: &[PublicKey], signatures: &mut BTreeSet<Signature>) {
+    if signatures.len() > MAX_SIGNATURES {
+        let checked = |s: &Signature| trusted.iter().any(|key| key.name() == s.key_name());
+        let (first, rest): (Vec<_>, Vec<_>) = std::mem::take(signatures).into_iter().partition(checked);
+        *signatures = first.into_iter().chain(rest).take(MAX_SIGNATURES).collect();
     }
 }
 

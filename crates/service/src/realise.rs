@@ -14,6 +14,7 @@ use firn_protocol::{
     BuildMode, BuildOptions, BuildResult, BuildStatus, BuiltOutput, LogEvent, LogSink, StoreError,
 };
 
+use crate::findings::Findings;
 use crate::lines::{Lines, event};
 use crate::log::{self, Log};
 use crate::patience::Patience;
@@ -27,6 +28,9 @@ use crate::running::{Finished, Interest};
 use crate::terms::Sharing;
 use crate::waiting::Waiting;
 use crate::{AccountStore, refuse};
+
+/// Most characters that are recorded of why caches did not answer.
+const MAX_WHY: usize = 1000;
 
 /// One request on its way down the ladder.
 pub(crate) struct Request {
@@ -74,17 +78,10 @@ impl<P: Ports> AccountStore<P> {
             },
         )
         .await;
-        let answer = self.answer(&mut request).await;
+        let mut unfetched = None;
+        let answer = self.answer(&mut request, &mut unfetched).await;
         if let Ok(answer) = &answer {
-            let line = format!("firn: {}", answer.reason).into_bytes();
-            say(
-                &request,
-                LogEvent::BuildLine {
-                    id: request.number,
-                    line,
-                },
-            )
-            .await;
+            say_line(&request, &answer.reason).await;
         }
         say(&request, LogEvent::BuildStopped { id: request.number }).await;
         let answer = answer?;
@@ -92,7 +89,7 @@ impl<P: Ports> AccountStore<P> {
             account: self.account.id,
             drv_path: request.drv_path.clone(),
             rung: answer.rung,
-            reason: answer.reason,
+            reason: with_caches(answer.reason, unfetched),
             build: answer.build,
             time: begun.as_secs(),
             wall_ms: millis(self.house.clock.now().saturating_sub(begun)),
@@ -105,7 +102,12 @@ impl<P: Ports> AccountStore<P> {
         Ok(answer.result)
     }
 
-    async fn answer(&self, request: &mut Request) -> Result<Answer, StoreError> {
+    /// `unfetched`: why the caches did not give the outputs, where there is more to say than that they have not got them.
+    async fn answer(
+        &self,
+        request: &mut Request,
+        unfetched: &mut Option<String>,
+    ) -> Result<Answer, StoreError> {
         if let Some(refusal) = refuse::refusal(&request.drv_path, &request.drv, &self.house.settings) {
             return Ok(rejected(refusal));
         }
@@ -130,10 +132,16 @@ impl<P: Ports> AccountStore<P> {
         let mut fetched = false;
         if !run_asked && known.all && !self.has_all(&valid, &outputs) && settings.substitute {
             let missing = outputs.iter().filter(|p| valid.get(p).is_none()).cloned();
-            if self.substitute(missing.collect()).await? {
+            let findings = Findings::default();
+            if self.substitute(missing.collect(), &findings).await? {
                 fetched = true;
                 valid = self.view(&outputs).await?;
             }
+            let missing = outputs.iter().filter(|path| valid.get(path).is_none());
+            *unfetched = missing.filter_map(|path| findings.why(path)).next();
+        }
+        for line in self.session.untold() {
+            say_line(request, &line).await;
         }
         if decide(Facts {
             outputs_valid: known.all && self.has_all(&valid, &outputs),
@@ -614,6 +622,24 @@ fn with_settings(options: BuildOptions, settings: &Effective) -> BuildOptions {
 /// Events go to a client that may be gone; then the session drops the request anyway.
 async fn say(request: &Request, event: LogEvent) {
     let _ = request.log.send(event).await;
+}
+
+/// A line of the service's own in a build's log.
+async fn say_line(request: &Request, line: &str) {
+    let line = format!("firn: {line}").into_bytes();
+    let id = request.number;
+    say(request, LogEvent::BuildLine { id, line }).await;
+}
+
+/// What is recorded of a request: how it was answered, and why no cache did.
+fn with_caches(reason: String, unfetched: Option<String>) -> String {
+    match unfetched {
+        Some(why) => {
+            let why: String = why.replace('\n', " ").chars().take(MAX_WHY).collect();
+            format!("{reason}; not fetched: {why}")
+        }
+        None => reason,
+    }
 }
 
 fn rejected(reason: String) -> Answer {

@@ -6,7 +6,7 @@ use firn_nix::StorePath;
 use firn_protocol::StoreError;
 
 /// Signatures of one path.
-const MAX_SIGNATURES: usize = 64;
+pub(crate) const MAX_SIGNATURES: usize = 64;
 
 /// Bytes of one signature with the name of its key.
 const MAX_SIGNATURE: usize = 1024;

@@ -3,12 +3,17 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 /// What is fetched: the cache's address, who asks it, and the entry without its signatures. Two accounts share a fetch only when the
 /// cache would have given both the same bytes, and the checks of one are those of the other.
 pub(crate) type Flight = (String, Option<crate::ports::Login>, String);
+
+/// Longest wait for somebody else's fetch.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Fetches that are under way.
 #[derive(Debug, Default)]
@@ -17,7 +22,8 @@ pub(crate) struct SingleFlight {
 }
 
 impl SingleFlight {
-    /// Runs `fetch`, unless it has just succeeded for somebody else. One that fails or is given up is tried again by the next who waits.
+    /// Runs `fetch`, unless it has just succeeded for somebody else. One that fails or is given up is tried again by the next who waits; and
+    /// nobody waits long, for the other one's connections may be slow or taken up by other things.
     pub(crate) async fn run<E>(
         &self,
         flight: Flight,
@@ -32,7 +38,9 @@ impl SingleFlight {
             flight,
             place,
         };
-        let mut landed = landing.place.lock().await;
+        let Ok(mut landed) = timeout(PATIENCE, landing.place.lock()).await else {
+            return fetch.await;
+        };
         if !*landed {
             fetch.await?;
             *landed = true;
@@ -65,7 +73,6 @@ impl Drop for Landing<'_> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     use super::*;
 
@@ -89,6 +96,13 @@ mod tests {
         assert_eq!(all.iter().filter(|r| r.is_err()).count(), 1);
         assert_eq!(fetches.load(Ordering::SeqCst), 2);
         assert!(board.lock().is_empty());
+        // Who is slow keeps nobody waiting for long.
+        let slow = board.run(flight(), std::future::pending::<Result<(), ()>>());
+        let other = board.run(flight(), async { Ok::<(), ()>(()) });
+        tokio::select! {
+            _ = slow => panic!("it never ends"),
+            fetched = other => fetched.unwrap(),
+        }
         // Later is another time: the content may be gone since.
         board.run(flight(), fetch(0)).await.unwrap();
         assert_eq!(fetches.load(Ordering::SeqCst), 3);

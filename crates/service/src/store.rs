@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use firn_content::{FlatOptions, IngestOptions};
 use firn_core::{Choice, Claim, Effective, Object, Origin, View, Witness};
@@ -16,7 +17,8 @@ use firn_protocol::{
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::House;
-use crate::ports::{Account, Ports, Views as _};
+use crate::findings::Findings;
+use crate::ports::{Account, Caches, Ports, Views as _};
 use crate::realise::Request;
 use crate::resolve::failed;
 use crate::terms::{Session, Terms};
@@ -52,6 +54,39 @@ impl<P: Ports> AccountStore<P> {
     pub(crate) async fn terms(&self) -> Result<Arc<Terms>, StoreError> {
         let terms = self.house.terms(self.account.id, &self.session).await;
         terms.map_err(failed)
+    }
+
+    /// The binary caches as this session asks them.
+    pub(crate) fn caches(&self) -> <P::Caches as Caches>::Account {
+        self.house.caches.of(self.account.id, self.session.misses())
+    }
+
+    /// Keeps what was found of the account's caches: for its next build's log, for its list of caches, for the operator.
+    pub(crate) fn note(&self, findings: &Findings) {
+        for (news, line) in findings.lines() {
+            if self.session.tell(news, &line) {
+                tracing::info!(account = %self.account.name, "{line}");
+            }
+        }
+        let now = self.house.now();
+        self.house.cache_states.note(self.account.id, now, findings);
+    }
+
+    /// Those of `paths` that are valid after the account's caches were asked for the others, and what was found on the way.
+    pub(crate) async fn fetched(
+        &self,
+        paths: BTreeSet<StorePath>,
+    ) -> Result<(BTreeSet<StorePath>, Findings), StoreError> {
+        let findings = Findings::default();
+        let valid = self.valid(paths.clone()).await?;
+        let missing: BTreeSet<StorePath> = paths.difference(&valid).cloned().collect();
+        if missing.is_empty() || !self.settings().await?.substitute {
+            return Ok((valid, findings));
+        }
+        match self.substitute(missing, &findings).await? {
+            true => Ok((self.valid(paths).await?, findings)),
+            false => Ok((valid, findings)),
+        }
     }
 
     /// The settings that hold for this session now.
@@ -110,15 +145,10 @@ impl<P: Ports> Store for AccountStore<P> {
         paths: BTreeSet<StorePath>,
         substitute: bool,
     ) -> Result<BTreeSet<StorePath>, StoreError> {
-        let valid = self.valid(paths.clone()).await?;
-        let missing: BTreeSet<StorePath> = paths.difference(&valid).cloned().collect();
-        if !substitute || missing.is_empty() || !self.settings().await?.substitute {
-            return Ok(valid);
+        match substitute {
+            true => Ok(self.fetched(paths).await?.0),
+            false => self.valid(paths).await,
         }
-        if !self.substitute(missing).await? {
-            return Ok(valid);
-        }
-        self.valid(paths).await
     }
 
     async fn query_path_infos(&self, paths: Vec<StorePath>) -> Result<Vec<PathInfo>, StoreError> {
@@ -362,10 +392,11 @@ impl<P: Ports> Store for AccountStore<P> {
     }
 
     async fn ensure_path(&self, path: StorePath) -> Result<(), StoreError> {
-        let wanted = BTreeSet::from([path.clone()]);
-        match self.query_valid_paths(wanted, true).await?.is_empty() {
-            false => Ok(()),
-            true => Err(not_valid(&path)),
+        let (valid, findings) = self.fetched(BTreeSet::from([path.clone()])).await?;
+        match (valid.is_empty(), findings.why(&path)) {
+            (false, _) => Ok(()),
+            (true, None) => Err(not_valid(&path)),
+            (true, Some(why)) => Err(StoreError::new(format!("path '{path}' is not valid: {why}"))),
         }
     }
 
@@ -400,6 +431,10 @@ impl<P: Ports> Store for AccountStore<P> {
         log: LogSink,
     ) -> Result<Vec<BuildResult>, StoreError> {
         self.build_targets(&targets, mode, options, log).await
+    }
+
+    fn remember_misses(&self, longest: Duration) {
+        self.session.remember_misses(longest);
     }
 
     async fn add_build_log(

@@ -13,8 +13,9 @@ use tokio::task::JoinSet;
 
 use crate::AccountStore;
 use crate::content_address::check;
+use crate::findings::{Findings, Refusal};
 use crate::offers::{Offer, Source};
-use crate::ports::{Caches as _, Ports};
+use crate::ports::{AccountCaches as _, CacheError, Ports};
 use crate::terms::Terms;
 
 /// Contents that are fetched at once, for one request; as many as Nix has connections.
@@ -25,11 +26,21 @@ const BATCH: usize = 512;
 impl<P: Ports> AccountStore<P> {
     /// Makes as many of `paths` valid as the account's caches allow, with their closures. Whether anything became valid.
     ///
-    /// A cache that fails costs what it would have given, and is logged; `Err` is the service's own failure. Whether caches are asked at
+    /// A cache that fails costs what it would have given, and is noted; `Err` is the service's own failure. Whether caches are asked at
     /// all is the caller's to know: a derivation may say so.
-    pub(crate) async fn substitute(&self, paths: BTreeSet<StorePath>) -> Result<bool, StoreError> {
+    pub(crate) async fn substitute(
+        &self,
+        paths: BTreeSet<StorePath>,
+        findings: &Findings,
+    ) -> Result<bool, StoreError> {
+        let fetched = self.fetch_all(paths, findings).await;
+        self.note(findings);
+        fetched
+    }
+
+    async fn fetch_all(&self, paths: BTreeSet<StorePath>, findings: &Findings) -> Result<bool, StoreError> {
         let terms = self.terms().await?;
-        let offers = self.offers(&terms, paths).await?;
+        let offers = self.offers(&terms, paths.clone(), findings).await?;
         let mut arrivals = Arrivals::of(offers.found);
         // Each on its own: unpacking and hashing are work.
         let mut fetches = JoinSet::new();
@@ -41,7 +52,9 @@ impl<P: Ports> AccountStore<P> {
                 && let Some((place, offer)) = arrivals.next()
             {
                 let (store, terms, sources) = (self.clone(), Arc::clone(&terms), Arc::clone(&offers.sources));
-                fetches.spawn(async move { (place, store.fetch_any(&terms, &sources, offer).await) });
+                let findings = findings.clone();
+                fetches
+                    .spawn(async move { (place, store.fetch_any(&terms, &sources, offer, &findings).await) });
             }
             if keeping.is_empty() {
                 let batch = arrivals.batch(!fetches.is_empty());
@@ -61,13 +74,22 @@ impl<P: Ports> AccountStore<P> {
                     kept?;
                     any = true;
                 }
-                else => return Ok(any),
+                else => {
+                    arrivals.note_lacks(&paths, findings);
+                    return Ok(any);
+                }
             }
         }
     }
 
     /// Fetches from the cache of the offer, or else from the caches behind it.
-    async fn fetch_any(&self, terms: &Terms, sources: &[Source], offer: Offer) -> Option<Claim> {
+    async fn fetch_any(
+        &self,
+        terms: &Terms,
+        sources: &[Source],
+        offer: Offer,
+        findings: &Findings,
+    ) -> Option<Claim> {
         let path = offer.info.path.clone();
         let first = offer.source.cache.clone();
         let mut behind = sources.iter().skip_while(|s| s.cache != first).skip(1);
@@ -75,14 +97,17 @@ impl<P: Ports> AccountStore<P> {
         while let Some(offer) = next {
             match self.fetch(&offer).await {
                 Ok(claim) => return Some(claim),
-                Err(error) => {
-                    tracing::warn!(account = %self.account.name, cache = %offer.source.cache.base(), %path, %error, "cannot fetch a path");
+                Err(why) => {
+                    let refusal = Refusal::Failed(why);
+                    findings.refused(&path, offer.source.cache.base(), refusal);
                 }
             }
             next = None;
             for source in behind.by_ref() {
                 // The references were looked up for the first entry; another entry must not need more.
-                let other = self.look_up(terms, std::slice::from_ref(source), &path).await;
+                let other = self
+                    .look_up(terms, std::slice::from_ref(source), &path, findings)
+                    .await;
                 if let Some(other) = other.filter(|o| o.info.references.is_subset(&offer.info.references)) {
                     next = Some(other);
                     break;
@@ -92,7 +117,8 @@ impl<P: Ports> AccountStore<P> {
         None
     }
 
-    /// Fetches, checks and publishes one content; the claim is not recorded yet.
+    /// Fetches, checks and publishes one content; the claim is not recorded yet. Errors are the rest of a sentence that begins with the
+    /// cache.
     async fn fetch(&self, offer: &Offer) -> Result<Claim, String> {
         let Offer { source, info } = offer;
         let unsigned = NarInfo {
@@ -104,9 +130,10 @@ impl<P: Ports> AccountStore<P> {
         // Bytes that lie here already prove nothing: only who got them from this cache may have them.
         let fetch = async {
             let login = source.login.as_ref();
-            let caches = &self.house.caches;
+            let caches = self.caches();
             let nar = caches.nar(&source.cache, login, info).await;
-            let mut nar = nar.map_err(|e| e.to_string())?;
+            let mut nar = nar.map_err(|e| e.trouble.to_string())?;
+            let wrong = |why: String| format!("sends what is not {}: {why}", info.path);
             let options = IngestOptions {
                 expected_size: Some(info.nar_size),
                 expected_hash: Some(info.nar_hash),
@@ -114,16 +141,19 @@ impl<P: Ports> AccountStore<P> {
             };
             let content = &self.house.content;
             let staged = content.ingest(&mut nar, options, None).await;
-            let staged = staged.map_err(|e| e.to_string())?;
+            let staged = staged.map_err(|e| sent(&e).unwrap_or_else(|| wrong(e.to_string())))?;
             // The stream's own checks are at its end.
             let mut rest = [0; 1];
             match tokio::io::AsyncReadExt::read(&mut nar, &mut rest).await {
                 Ok(0) => {}
-                Ok(_) => return Err("bytes follow the end of the NAR".to_owned()),
-                Err(e) => return Err(e.to_string()),
+                Ok(_) => return Err(wrong("bytes follow the end of the NAR".to_owned())),
+                Err(e) => return Err(sent(&e).unwrap_or_else(|| wrong(e.to_string()))),
             }
-            check(&path_info, &staged).map_err(|e| e.to_string())?;
-            content.publish([staged]).await.map_err(|e| e.to_string())
+            check(&path_info, &staged).map_err(|e| wrong(e.to_string()))?;
+            content.publish([staged]).await.map_err(|error| {
+                tracing::error!(%error, path = %info.path, "cannot keep what was fetched");
+                format!("has {}, which cannot be kept here: internal error", info.path)
+            })
         };
         self.house.fetching.run(flight, fetch).await?;
         Ok(Claim {
@@ -150,8 +180,23 @@ struct Arrivals {
     queue: VecDeque<(usize, Offer)>,
     /// By place.
     items: Vec<Item>,
+    places: BTreeMap<StorePath, usize>,
     /// What may become valid, in an order in which every beginning is closed.
     ready: VecDeque<Claim>,
+}
+
+/// What a cache's own stream says went wrong with it, wherever in the causes.
+fn sent(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let io = error.downcast_ref::<std::io::Error>();
+        let inner = io.and_then(|io| io.get_ref()?.downcast_ref::<CacheError>());
+        if let Some(error) = inner.or_else(|| error.downcast_ref()) {
+            return Some(error.trouble.to_string());
+        }
+        next = error.source();
+    }
+    None
 }
 
 #[derive(Default)]
@@ -161,8 +206,8 @@ struct Item {
     users: Vec<usize>,
     /// From when it is fetched until it is ready.
     claim: Option<Claim>,
-    /// It cannot be had.
-    lost: bool,
+    /// It cannot be had, because of what has that place.
+    lost: Option<usize>,
 }
 
 impl Item {
@@ -193,6 +238,7 @@ impl Arrivals {
         Self {
             queue,
             items,
+            places,
             ready: VecDeque::new(),
         }
     }
@@ -201,14 +247,14 @@ impl Arrivals {
     fn next(&mut self) -> Option<(usize, Offer)> {
         loop {
             let (place, offer) = self.queue.pop_front()?;
-            if !self.items.get(place)?.lost {
+            if self.items.get(place)?.lost.is_none() {
                 return Some((place, offer));
             }
         }
     }
 
     fn note(&mut self, place: usize, claim: Option<Claim>) {
-        match self.items.get_mut(place).filter(|item| !item.lost) {
+        match self.items.get_mut(place).filter(|item| item.lost.is_none()) {
             None => {}
             Some(_) if claim.is_none() => self.lose(place),
             Some(item) => {
@@ -240,9 +286,24 @@ impl Arrivals {
     fn lose(&mut self, place: usize) {
         let mut open = vec![place];
         while let Some(item) = open.pop().and_then(|place| self.items.get_mut(place)) {
-            item.lost = true;
+            item.lost = Some(place);
             item.claim = None;
             open.append(&mut item.users);
+        }
+    }
+
+    /// Which of `paths` were lost with another one.
+    fn note_lacks(&self, paths: &BTreeSet<StorePath>, findings: &Findings) {
+        let lost = paths.iter().filter_map(|path| {
+            let place = *self.places.get(path)?;
+            let cause = self.items.get(place)?.lost.filter(|cause| *cause != place)?;
+            Some((path, cause))
+        });
+        for (path, cause) in lost {
+            let missing = self.places.iter().find(|(_, place)| **place == cause);
+            if let Some((missing, _)) = missing {
+                findings.lacks(path, missing);
+            }
         }
     }
 

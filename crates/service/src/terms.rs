@@ -1,7 +1,9 @@
 //! On what terms a session sees the world: the settings that hold for it, and the policy that follows from them.
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use firn_core::{AccountId, Effective, KeyId, Layer, Level, Policy, layered};
 use firn_nix::signature::PublicKey;
@@ -17,7 +19,20 @@ pub(crate) struct Session {
     /// Settings of the SSH environment.
     environment: Layer,
     latest: Mutex<Option<Arc<Terms>>>,
+    /// For how long the client lets be remembered that caches have no such path, where it has said so.
+    misses: Mutex<Option<Duration>>,
+    news: Mutex<News>,
 }
+
+/// What a session was told of its caches, and what waits to be told.
+#[derive(Debug, Default)]
+struct News {
+    known: BTreeSet<String>,
+    untold: Vec<String>,
+}
+
+/// Different news of caches that one session is told.
+const MAX_NEWS: usize = 100;
 
 impl Session {
     pub(crate) fn new(ssh_key: Option<String>, environment: Layer) -> Self {
@@ -25,7 +40,36 @@ impl Session {
             ssh_key,
             environment,
             latest: Mutex::default(),
+            misses: Mutex::default(),
+            news: Mutex::default(),
         }
+    }
+
+    fn news(&self) -> MutexGuard<'_, News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a line told, unless the same news was told before. Whether it is new.
+    pub(crate) fn tell(&self, news: String, line: &str) -> bool {
+        let mut all = self.news();
+        let is_new = all.known.len() < MAX_NEWS && all.known.insert(news);
+        if is_new {
+            all.untold.push(line.to_owned());
+        }
+        is_new
+    }
+
+    /// What is to be told now.
+    pub(crate) fn untold(&self) -> Vec<String> {
+        std::mem::take(&mut self.news().untold)
+    }
+
+    pub(crate) fn misses(&self) -> Option<Duration> {
+        *self.misses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn remember_misses(&self, longest: Duration) {
+        *self.misses.lock().unwrap_or_else(PoisonError::into_inner) = Some(longest);
     }
 
     /// The settings among the variables of an SSH session. The server's own variables are none.

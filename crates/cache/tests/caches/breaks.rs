@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use firn_cache::{CacheClient, Options};
-use firn_service::ports::Caches as _;
+use firn_cache::Options;
+use firn_service::ports::AccountCaches as _;
 use tokio::io::AsyncReadExt as _;
 
-use crate::fixtures::{bad, bytes, client, files, nar, object, options, pack, unreachable};
+use crate::fixtures::{bad, bytes, client, client_with, files, nar, object, options, pack, unreachable};
 use crate::server::{Seen, Server, Step, status, with};
 
 /// The head and the beginning of a file; then the connection ends.
@@ -151,10 +151,10 @@ async fn silence() {
             }
         })
         .await;
-        let client = CacheClient::new(options.clone()).unwrap();
+        let client = client_with(options.clone());
         let text = unreachable(nar(&client, &server.url(""), None, &info).await);
         assert!(text.contains("silent"), "{text}");
-        let client = CacheClient::new(options.clone()).unwrap();
+        let client = client_with(options.clone());
         if at.is_none_or(|at| at == 0) {
             unreachable(client.narinfo(&server.url(""), None, &info.path).await);
         }
@@ -206,7 +206,7 @@ async fn trickles() {
         vec![Step::Send(head), Step::Trickle(Duration::from_millis(10))]
     })
     .await;
-    let client = CacheClient::new(options).unwrap();
+    let client = client_with(options);
     let text = unreachable(nar(&client, &server.url(""), None, &info).await);
     assert!(text.contains("slow"), "{text}");
     unreachable(client.narinfo(&server.url("/other"), None, &info.path).await);

@@ -4,11 +4,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use firn_cache::{CacheClient, Options};
+use firn_cache::{AccountClient, CacheClient, Options};
 use firn_core::CacheUrl;
-use firn_service::ports::Caches as _;
+use firn_service::ports::AccountCaches as _;
 
-use crate::fixtures::{bad, bytes, files, nar, object, pack, path};
+use crate::fixtures::{bad, bytes, client_with, files, nar, object, pack, path};
 
 fn write(directory: &Path, n: u8, content: &[u8]) {
     let packed = pack("zstd", content);
@@ -23,12 +23,11 @@ fn url(directory: &Path) -> CacheUrl {
     format!("file://{}", directory.display()).parse().unwrap()
 }
 
-fn client(root: &Path) -> CacheClient {
-    CacheClient::new(Options {
+fn client(root: &Path) -> AccountClient {
+    client_with(Options {
         file_roots: vec![root.to_owned()],
         ..Options::default()
     })
-    .unwrap()
 }
 
 #[tokio::test]
@@ -70,7 +69,7 @@ async fn outside_of_the_roots() {
     write(&outside, 1, &content);
     write(&root.join("cache"), 1, &content);
     let client = client(&root);
-    let none = CacheClient::new(Options::default()).unwrap();
+    let none = client_with(Options::default());
     for (client, directory) in [
         (&client, &outside),
         (&none, &outside),

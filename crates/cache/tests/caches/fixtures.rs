@@ -3,11 +3,11 @@
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
-use firn_cache::{CacheClient, Options};
-use firn_core::CacheUrl;
+use firn_cache::{AccountClient, CacheClient, Options};
+use firn_core::{AccountId, CacheUrl};
 use firn_nix::narinfo::NarInfo;
 use firn_nix::{Hash, NarHash, StorePath};
-use firn_service::ports::{CacheError, Caches as _, Login};
+use firn_service::ports::{AccountCaches as _, CacheError, Caches as _, Login, Trouble};
 use tokio::io::AsyncReadExt as _;
 
 /// Loopback is allowed; waits are short, but long enough for a machine under load.
@@ -23,8 +23,13 @@ pub fn options() -> Options {
     }
 }
 
-pub fn client() -> CacheClient {
-    CacheClient::new(options()).unwrap()
+pub fn client() -> AccountClient {
+    client_with(options())
+}
+
+/// Of some account.
+pub fn client_with(options: Options) -> AccountClient {
+    CacheClient::new(options).unwrap().of(AccountId(1), None)
 }
 
 pub fn login(password: &str) -> Login {
@@ -51,6 +56,7 @@ pub fn object(n: u8, nar: &[u8], compression: &str, packed: &[u8]) -> NarInfo {
         references: [path(n)].into(),
         deriver: None,
         signatures: [].into(),
+        unreadable_signatures: 0,
         ca: None,
     }
 }
@@ -120,7 +126,7 @@ pub fn pack(compression: &str, bytes: &[u8]) -> Vec<u8> {
 
 /// Reads a NAR whole.
 pub async fn nar(
-    client: &CacheClient,
+    client: &AccountClient,
     cache: &CacheUrl,
     login: Option<&Login>,
     info: &NarInfo,
@@ -137,21 +143,26 @@ pub async fn nar(
     Ok(out)
 }
 
-/// The text of an error that must be `Bad`.
+/// The text of an error that does not pass, and that no login would mend.
 #[track_caller]
 pub fn bad<T>(result: Result<T, CacheError>) -> String {
     match result {
-        Err(CacheError::Bad(text)) => text,
+        Err(error) if !error.trouble.may_pass() && !is_denied(&error) => error.to_string(),
         Err(other) => panic!("{other:?}"),
         Ok(_) => panic!("it worked"),
     }
 }
 
-/// The text of an error that must be `Unreachable`.
+/// Whether it is a login that is missing or wrong.
+pub fn is_denied(error: &CacheError) -> bool {
+    matches!(error.trouble, Trouble::Login { .. })
+}
+
+/// The text of an error that may pass.
 #[track_caller]
 pub fn unreachable<T>(result: Result<T, CacheError>) -> String {
     match result {
-        Err(CacheError::Unreachable(text)) => text,
+        Err(error) if error.trouble.may_pass() => error.to_string(),
         Err(other) => panic!("{other:?}"),
         Ok(_) => panic!("it worked"),
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use firn_cache::{CacheClient, Options};
-use firn_service::ports::Caches as _;
+use firn_cache::Options;
+use firn_service::ports::AccountCaches as _;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::service::service_fn;
@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::fixtures::{bytes, nar, object, options, pack, path};
+use crate::fixtures::{bytes, client_with, nar, object, options, pack, path};
 use crate::tls::certificate;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -53,11 +53,10 @@ async fn many_requests_share_a_connection() {
     let temporary = tempfile::tempdir().unwrap();
     let file = temporary.path().join("roots.pem");
     std::fs::write(&file, pem).unwrap();
-    let client = CacheClient::new(Options {
+    let client = client_with(Options {
         extra_roots: Some(file),
         ..options()
-    })
-    .unwrap();
+    });
     let cache: firn_core::CacheUrl = format!("https://localhost:{port}").parse().unwrap();
     assert!(client.narinfo(&cache, None, &path(0)).await.unwrap().is_some());
     let mut asks = JoinSet::new();

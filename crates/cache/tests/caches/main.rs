@@ -6,6 +6,7 @@
     reason = "a failed test is the point"
 )]
 
+mod accounts;
 mod answers;
 mod breaker;
 mod breaks;

@@ -187,9 +187,60 @@ async fn unknown_compressions_and_encodings() {
     assert_eq!(server.count(), 0);
 
     let info = object(1, &content, "none", &content);
-    let server =
-        Server::start(move |_| with("200 OK", "Content-Encoding: gzip\r\n", &pack("gzip", &content))).await;
+    let server = Server::start(move |_| with("200 OK", "Content-Encoding: rot13\r\n", &content)).await;
     assert!(bad(nar(&client(), &server.url(""), None, &info).await).contains("Content-Encoding"));
+}
+
+/// As every NAR begins.
+fn like_a_nar(size: usize) -> Vec<u8> {
+    [&b"\x0d\0\0\0\0\0\0\0nix-archive-1\0\0\0"[..], &bytes(size)].concat()
+}
+
+#[tokio::test]
+async fn what_the_bytes_are_decides_and_not_what_they_are_called() {
+    let content = like_a_nar(50_000);
+    for said in ALL {
+        // Brotli cannot be recognised.
+        for is in ["none", "xz", "zstd", "bzip2", "gzip"] {
+            if said == "br" && matches!(is, "bzip2" | "gzip") {
+                continue;
+            }
+            let packed = pack(is, &content);
+            let info = object(1, &content, said, &packed);
+            let server = Server::files(files(&info, &packed)).await;
+            let out = nar(&client(), &server.url(""), None, &info).await;
+            assert!(out.unwrap() == content, "{is} called {said}");
+            assert_eq!(server.count(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn files_that_are_encoded_on_the_way_though_nobody_asked() {
+    let content = like_a_nar(50_000);
+    for compression in ALL {
+        for encoding in ["gzip", "br", "zstd", "xz"] {
+            let packed = pack(compression, &content);
+            let info = object(1, &content, compression, &packed);
+            let headers = format!("Content-Encoding: {encoding}\r\n");
+            // As it says, and as a web server says it that goes by the name of the file.
+            let mut bodies = vec![pack(encoding, &packed)];
+            if compression != "br" && encoding != "br" {
+                bodies.push(packed);
+            }
+            for body in bodies {
+                let headers = headers.clone();
+                let server = Server::start(move |_| with("200 OK", &headers, &body)).await;
+                let out = nar(&client(), &server.url(""), None, &info).await;
+                assert!(out.unwrap() == content, "{compression} in {encoding}");
+            }
+        }
+    }
+    // More than can be.
+    let bomb = pack("gzip", &vec![b'x'; 9 << 20]);
+    let info = object(1, &content, "none", &content);
+    let server = Server::start(move |_| with("200 OK", "Content-Encoding: gzip\r\n", &bomb)).await;
+    bad(nar(&client(), &server.url(""), None, &info).await);
 }
 
 #[tokio::test]

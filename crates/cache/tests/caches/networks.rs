@@ -1,16 +1,16 @@
 //! Private networks are refused, whatever they are called.
 
-use firn_cache::{CacheClient, Options};
-use firn_service::ports::Caches as _;
+use firn_cache::Options;
+use firn_service::ports::AccountCaches as _;
 
-use crate::fixtures::{bad, bytes, nar, object, options, path};
+use crate::fixtures::{bad, bytes, client_with, nar, object, options, path};
 use crate::server::{Server, status};
 
 #[tokio::test]
 async fn loopback_by_address_and_by_name() {
     let server = Server::start(|_| status(404)).await;
     let port = server.address.port();
-    let client = CacheClient::new(Options::default()).unwrap();
+    let client = client_with(Options::default());
     let hosts = [
         "127.0.0.1",
         "localhost",
@@ -49,7 +49,7 @@ async fn loopback_by_address_and_by_name() {
 #[tokio::test]
 async fn names_work_when_allowed() {
     let server = Server::start(|_| status(404)).await;
-    let client = CacheClient::new(options()).unwrap();
+    let client = client_with(options());
     let cache = format!("http://localhost:{}", server.address.port())
         .parse()
         .unwrap();

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use firn_cache::{CacheClient, Options};
+use firn_cache::Options;
 use firn_nix::{Hash, StorePath};
-use firn_service::ports::Caches as _;
+use firn_service::ports::AccountCaches as _;
 
-use crate::fixtures::{bytes, nar, options};
+use crate::fixtures::{bytes, client_with, nar, options};
 use crate::server::{Server, ok, status};
 
 /// Runs a program of Nix on a store of its own.
@@ -48,11 +48,10 @@ async fn what_nix_copy_writes() {
         Err(reason) => return println!("skipped: {reason}"),
     };
     let path = StorePath::parse(added.as_bytes()).unwrap();
-    let client = CacheClient::new(Options {
+    let client = client_with(Options {
         file_roots: vec![home.clone()],
         ..options()
-    })
-    .unwrap();
+    });
     for compression in ["xz", "zstd", "bzip2", "gzip", "br", "none"] {
         let directory = home.join(compression);
         let to = format!("file://{}?compression={compression}", directory.display());

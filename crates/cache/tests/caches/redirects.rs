@@ -1,6 +1,6 @@
 //! Where a cache may send us, and what it is shown there.
 
-use firn_service::ports::Caches as _;
+use firn_service::ports::AccountCaches as _;
 
 use crate::fixtures::{bad, bytes, client, login, nar, object, path};
 use crate::server::{Server, ok, redirect, status};

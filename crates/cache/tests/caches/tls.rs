@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use firn_cache::{CacheClient, Options};
 use firn_core::CacheUrl;
-use firn_service::ports::Caches as _;
+use firn_service::ports::AccountCaches as _;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::TlsAcceptor;
 
-use crate::fixtures::{bad, bytes, client, login, nar, object, options, path, unreachable};
+use crate::fixtures::{bad, bytes, client, client_with, login, nar, object, options, path, unreachable};
 use crate::server::{Server, ok, redirect, status};
 
 /// A certificate for `localhost`, as PEM, and what a server needs for it.
@@ -47,7 +47,7 @@ async fn certificates() {
         extra_roots: Some(file),
         ..options()
     };
-    let client = CacheClient::new(trusting(file)).unwrap();
+    let client = client_with(trusting(file));
     assert_eq!(client.narinfo(&url(&server), None, &path(1)).await.unwrap(), None);
     assert_eq!(server.count(), 1);
     // The name must be right, too.
@@ -70,11 +70,10 @@ async fn never_from_https_to_http() {
     let temporary = tempfile::tempdir().unwrap();
     let file = temporary.path().join("roots.pem");
     std::fs::write(&file, pem).unwrap();
-    let client = CacheClient::new(Options {
+    let client = client_with(Options {
         extra_roots: Some(file),
         ..options()
-    })
-    .unwrap();
+    });
     let cache = url(&server);
     let text = bad(client.narinfo(&cache, Some(&login("x")), &path(1)).await);
     assert!(text.contains("https to http"), "{text}");

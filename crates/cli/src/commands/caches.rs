@@ -4,9 +4,9 @@ use clap::Subcommand;
 use firn_core::CacheUrl;
 use firn_nix::signature::PublicKey;
 use firn_service::ports::Ports;
-use firn_service::{Desk, StoreError};
+use firn_service::{AddedCache, CacheState, Desk, StoreError};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Reply;
 
@@ -62,9 +62,9 @@ impl TrustedKeys {
 /// `substituters …`
 #[derive(Clone, Debug, Subcommand, Serialize, Deserialize)]
 pub enum Substituters {
-    /// The caches, in the order in which they are asked
+    /// The caches, in the order in which they are asked, and how each answered last
     List,
-    /// Fetch from this cache too
+    /// Fetch from this cache too; it is tried at once
     Add {
         /// https://HOST/PATH, with ?priority=N to be asked earlier or later than it says itself
         url: String,
@@ -74,6 +74,8 @@ pub enum Substituters {
         /// As `substituters list` shows it
         url: String,
     },
+    /// Forget what the caches said, and that they failed: everything is asked anew
+    Refresh,
 }
 
 impl Substituters {
@@ -81,20 +83,27 @@ impl Substituters {
         match self {
             Self::List => {
                 let caches = desk.substituters().await?;
-                let row = |cache: &CacheUrl| json!({ "url": cache.to_string() });
+                let states = desk.cache_states();
+                let rows = caches.iter().map(|cache| row(cache, states.get(&cache.base())));
                 Ok(Reply::table(
-                    caches.iter().map(row).collect(),
-                    &["url"],
+                    rows.collect(),
+                    &["url", "asked", "state", "not_taken"],
                     "no binary cache is asked",
                 ))
             }
             Self::Add { url } => {
-                let cache = desk.add_substituter(&url).await?.to_string();
-                Ok(
-                    Reply::done(json!({ "url": cache }), &format!("{cache} is asked now")).hint(
-                        "What comes from it counts only when it is signed by one of your trusted-keys.",
-                    ),
-                )
+                let AddedCache { cache, trouble } = desk.add_substituter(&url).await?;
+                let warning = trouble.map(|error| error.to_string());
+                let value = json!({ "url": cache.to_string(), "warning": warning });
+                let reply = Reply::done(value, &format!("{cache} is asked now"));
+                let reply = match warning {
+                    Some(warning) => reply.hint(&format!(
+                        "Warning: {warning}. It is asked all the same, later again."
+                    )),
+                    None => reply,
+                };
+                Ok(reply
+                    .hint("What comes from it counts only when it is signed by one of your trusted-keys."))
             }
             Self::Remove { url } => {
                 desk.remove_substituter(&url).await?;
@@ -103,8 +112,30 @@ impl Substituters {
                     &format!("{url} is not asked any more"),
                 ))
             }
+            Self::Refresh => {
+                desk.refresh_substituters();
+                Ok(Reply::done(
+                    json!({}),
+                    "what your substituters said is forgotten: they are asked anew",
+                ))
+            }
         }
     }
+}
+
+/// One cache, and how it answered last.
+fn row(cache: &CacheUrl, state: Option<&CacheState>) -> Value {
+    let refused = state.and_then(|state| state.refused.as_ref());
+    json!({
+        "url": cache.to_string(),
+        "asked": state.map(|state| state.time),
+        "state": match state {
+            None => "not asked yet",
+            Some(state) => state.trouble.as_deref().unwrap_or("answers"),
+        },
+        "not_taken": refused.map(|(_, why)| why),
+        "not_taken_at": refused.map(|(time, _)| time),
+    })
 }
 
 /// `logins …`

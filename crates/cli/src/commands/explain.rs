@@ -82,6 +82,7 @@ fn value(explanation: &Explanation) -> Value {
         "path": explanation.path.to_string(),
         "valid": explanation.valid,
         "candidates": candidates,
+        "caches": explanation.caches,
     })
 }
 
@@ -109,6 +110,7 @@ fn text(explanation: &Explanation) -> String {
             lines.push(format!("        and to {more} more"));
         }
     }
+    lines.extend(explanation.caches.iter().cloned());
     lines.join("\n")
 }
 
@@ -327,8 +329,12 @@ mod tests {
             path: path("x"),
             valid: false,
             candidates: Vec::new(),
+            caches: Vec::new(),
         };
         assert!(text(&explanation).ends_with("nothing that you believe says what it is."));
+        explanation.caches = vec!["the cache 'https://c' has it unsigned".into()];
+        assert!(text(&explanation).ends_with("says what it is.\nthe cache 'https://c' has it unsigned"));
+        explanation.caches.clear();
         explanation.candidates.push(ExplainedCandidate {
             content: "sha256:abc".into(),
             nar_size: 7,

@@ -82,7 +82,9 @@ pub fn plain(text: &str) -> String {
 fn cell(row: &Value, column: &str) -> String {
     let text = match (row.get(column), column) {
         (None | Some(Value::Null), _) => "-".into(),
-        (Some(value), "time" | "created" | "added") => moment(value).unwrap_or_else(|| value.to_string()),
+        (Some(value), "time" | "created" | "added" | "asked") => {
+            moment(value).unwrap_or_else(|| value.to_string())
+        }
         (Some(Value::String(text)), _) => text.clone(),
         (Some(Value::Bool(true)), _) => "yes".into(),
         (Some(Value::Bool(false)), _) => "no".into(),

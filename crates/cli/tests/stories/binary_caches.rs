@@ -10,16 +10,16 @@ use crate::{api, build, build_locally, derivation, is_valid, rungs, server};
 
 const URL: &str = "ssh-ng://firn";
 
-struct Cache {
-    dir: PathBuf,
-    key: CacheKey,
+pub struct Cache {
+    pub dir: PathBuf,
+    pub key: CacheKey,
     /// Top and low of a closure of two.
-    paths: [String; 2],
+    pub paths: [String; 2],
 }
 
 const SCRIPT: &str = "head -c 100000 /dev/urandom > $out";
 
-fn expression() -> String {
+pub fn expression() -> String {
     let low = derivation("low", SCRIPT);
     format!(
         "let low = {low}; in derivation {{ name = \"top\"; system = \"x86_64-linux\"; builder = \"/bin/sh\"; inherit low; \
@@ -28,7 +28,7 @@ fn expression() -> String {
 }
 
 /// A signed cache with a closure that nobody else can build again.
-fn cache(server: &Server, compression: &str) -> Cache {
+pub fn cache(server: &Server, compression: &str) -> Cache {
     let origin = server.client("origin").unwrap();
     let top = build_locally(&origin, &expression()).remove(0);
     let low = build_locally(&origin, &derivation("low", SCRIPT)).remove(0);
@@ -46,13 +46,13 @@ fn cache(server: &Server, compression: &str) -> Cache {
     }
 }
 
-fn use_cache(client: &Client, key: &str, url: &str) {
+pub fn use_cache(client: &Client, key: &str, url: &str) {
     api(client, &["trusted-keys", "add", key]);
     api(client, &["substituters", "add", url]);
 }
 
 /// Asks Firn to have a path.
-fn ensure(client: &Client, path: &str) -> bool {
+pub fn ensure(client: &Client, path: &str) -> bool {
     client
         .nix
         .command("nix-store", false)

@@ -32,6 +32,7 @@ mod shared_builds;
 mod shell;
 mod stdio_session;
 mod storm;
+mod told_of_caches;
 mod transfers;
 mod trusted_accounts;
 mod trusted_keys;

@@ -9,7 +9,7 @@ use tokio::io::AsyncBufRead;
 use super::{Op, Version};
 use crate::codec::{RealisationForm, parse_derived_path};
 use crate::wire::{Decoder, WireError};
-use crate::{BuildMode, BuildOptions, DerivedPath};
+use crate::{BuildMode, BuildOptions, ClientOptions, DerivedPath};
 
 /// Arguments of `AddToStore`, common to its two forms.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub enum Request {
     SyncWithGC,
     FindRoots,
     QueryDeriver(StorePath),
-    SetOptions(BuildOptions),
+    SetOptions(ClientOptions),
     CollectGarbage,
     QuerySubstitutablePathInfo(StorePath),
     QueryDerivationOutputs(StorePath),
@@ -232,7 +232,7 @@ async fn add_to_store<B: AsyncBufRead + Unpin + Send>(
 
 async fn set_options<B: AsyncBufRead + Unpin + Send>(
     d: &mut Decoder<'_, B>,
-) -> Result<BuildOptions, WireError> {
+) -> Result<ClientOptions, WireError> {
     for field in [
         "keepFailed",
         "keepGoing",
@@ -257,18 +257,20 @@ async fn set_options<B: AsyncBufRead + Unpin + Send>(
     for _ in 0..d.count(d.limits().list_items, "overrides").await? {
         overrides.insert(d.bytes("override name").await?, d.bytes("override value").await?);
     }
-    let limit = |names: [&str; 2]| {
-        names
-            .iter()
-            .find_map(|name| overrides.get(name.as_bytes()))
-            .and_then(|value| std::str::from_utf8(value).ok()?.parse().ok())
-            .filter(|&n: &u64| n > 0)
+    let number = |names: &[&str]| -> Option<u64> {
+        let value = names.iter().find_map(|name| overrides.get(name.as_bytes()))?;
+        std::str::from_utf8(value).ok()?.parse().ok()
     };
-    Ok(BuildOptions {
+    let limit = |names: [&str; 2]| number(&names).filter(|&n| n > 0);
+    let builds = BuildOptions {
         max_silent_time: limit(["max-silent-time", "build-max-silent-time"])
             .or(Some(max_silent_time).filter(|&n| n > 0)),
         timeout: limit(["timeout", "build-timeout"]),
         max_log_size: limit(["max-build-log-size", "build-max-log-size"]),
+    };
+    Ok(ClientOptions {
+        builds,
+        negative_ttl: number(&["narinfo-cache-negative-ttl"]),
     })
 }
 

@@ -5,7 +5,7 @@ use firn_nix::{CaMethod, HashAlgo};
 use super::{Op, Request, Version};
 use crate::codec::format_derived_path;
 use crate::wire::Encoder;
-use crate::{BuildMode, BuildOptions, DerivedPath};
+use crate::{BuildMode, ClientOptions, DerivedPath};
 
 impl Request {
     /// The operation that it asks for.
@@ -143,17 +143,19 @@ fn derived_paths<'e>(targets: &[DerivedPath], version: Version, e: &'e mut Encod
     })
 }
 
-fn set_options<'e>(options: &BuildOptions, e: &'e mut Encoder) -> &'e mut Encoder {
+fn set_options<'e>(options: &ClientOptions, e: &'e mut Encoder) -> &'e mut Encoder {
     for _ in 0..5 {
         e.u64(0);
     }
-    e.u64(options.max_silent_time.unwrap_or(0));
+    let builds = &options.builds;
+    e.u64(builds.max_silent_time.unwrap_or(0));
     for _ in 0..6 {
         e.u64(0);
     }
     let overrides = [
-        ("max-build-log-size", options.max_log_size),
-        ("timeout", options.timeout),
+        ("max-build-log-size", builds.max_log_size),
+        ("narinfo-cache-negative-ttl", options.negative_ttl),
+        ("timeout", builds.timeout),
     ];
     let set: Vec<_> = overrides
         .into_iter()

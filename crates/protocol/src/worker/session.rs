@@ -1,6 +1,7 @@
 //! One client from its first byte to its last.
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -142,7 +143,10 @@ where
             }
             Request::NarFromPath(path) => self.nar_from_path(path).await,
             Request::SetOptions(options) => {
-                self.build_options = options;
+                self.build_options = options.builds;
+                if let Some(seconds) = options.negative_ttl {
+                    self.store.remember_misses(Duration::from_secs(seconds));
+                }
                 self.reply();
                 Ok(())
             }

@@ -29,6 +29,7 @@ pub struct State {
     pub logs: BTreeMap<StorePath, Vec<u8>>,
     pub realisations: BTreeMap<DrvOutput, Realisation>,
     pub options: Option<BuildOptions>,
+    pub misses: Option<std::time::Duration>,
     /// Uploads are refused that have this in the name.
     pub refuse: Option<String>,
     /// Where entries are kept for other processes.
@@ -395,6 +396,10 @@ impl Store for MemoryStore {
             }
         };
         Ok(targets.iter().map(result).collect())
+    }
+
+    fn remember_misses(&self, longest: std::time::Duration) {
+        self.state().misses = Some(longest);
     }
 
     async fn add_build_log(

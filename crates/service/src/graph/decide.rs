@@ -11,6 +11,7 @@ use super::load::Graph;
 use super::plan::{Outputs, Plan};
 use super::take::Taker;
 use crate::AccountStore;
+use crate::findings::Findings;
 use crate::offers::Offer;
 use crate::ports::Ports;
 use crate::terms::Terms;
@@ -205,7 +206,9 @@ impl<'a, P: Ports> Decider<'a, P> {
         if asked.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let offers = self.store.offers(&self.terms, asked.clone()).await?;
+        let findings = Findings::default();
+        let offers = self.store.offers(&self.terms, asked.clone(), &findings).await?;
+        self.store.note(&findings);
         let has = |path: &StorePath| !asked.contains(path) || offers.found.contains_key(path);
         let found = wanted.iter().filter(|(_, paths)| paths.iter().all(has));
         let found: BTreeSet<usize> = found.map(|(number, _)| *number).collect();

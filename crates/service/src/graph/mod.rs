@@ -24,6 +24,7 @@ use firn_protocol::{
 pub(crate) use load::{Graph, Nodes};
 
 use crate::AccountStore;
+use crate::findings::Findings;
 use crate::ports::Ports;
 use decide::Decider;
 use node::Node;
@@ -41,7 +42,7 @@ impl<P: Ports> AccountStore<P> {
         options: BuildOptions,
         log: LogSink,
     ) -> Result<Vec<BuildResult>, StoreError> {
-        let valid = self.fetched(targets).await?;
+        let (valid, findings) = self.named_and_fetched(targets).await?;
         if mode == BuildMode::Normal
             && let Some(results) = self.nothing_to_do(targets, &valid).await?
         {
@@ -63,7 +64,7 @@ impl<P: Ports> AccountStore<P> {
         let ran = Run::new(decider, &mut plan, wishes, asked).finish().await?;
         Ok(targets
             .iter()
-            .map(|target| result(&graph, &plan, &ran, &valid, target))
+            .map(|target| result(&graph, &plan, &ran, (&valid, &findings), target))
             .collect())
     }
 
@@ -173,7 +174,13 @@ impl<P: Ports> AccountStore<P> {
         let mut offers = decider.into_offers();
         let terms = self.terms().await?;
         if terms.settings.substitute && !missing.unknown.is_empty() {
-            offers.extend(self.offers(&terms, missing.unknown.clone()).await?.found);
+            let findings = Findings::default();
+            offers.extend(
+                self.offers(&terms, missing.unknown.clone(), &findings)
+                    .await?
+                    .found,
+            );
+            self.note(&findings);
         }
         for (path, offer) in offers {
             missing.unknown.remove(&path);
@@ -185,12 +192,15 @@ impl<P: Ports> AccountStore<P> {
     }
 
     /// Those of the paths and derivations of targets that are valid, after the caches were asked for the others.
-    async fn fetched(&self, targets: &[DerivedPath]) -> Result<BTreeSet<StorePath>, StoreError> {
+    async fn named_and_fetched(
+        &self,
+        targets: &[DerivedPath],
+    ) -> Result<(BTreeSet<StorePath>, Findings), StoreError> {
         let named = targets.iter().map(|target| match target {
             DerivedPath::Opaque(path) => path.clone(),
             DerivedPath::Built { drv_path, .. } => drv_path.clone(),
         });
-        self.query_valid_paths(named.collect(), true).await
+        self.fetched(named.collect()).await
     }
 }
 
@@ -238,12 +248,15 @@ fn result(
     graph: &Graph,
     plan: &Plan,
     ran: &Ran,
-    valid: &BTreeSet<StorePath>,
+    (valid, findings): (&BTreeSet<StorePath>, &Findings),
     target: &DerivedPath,
 ) -> BuildResult {
     let drv_path = match target {
         DerivedPath::Opaque(path) | DerivedPath::Built { drv_path: path, .. } if !valid.contains(path) => {
-            let why = format!("path '{path}' is not valid, and no cache of the account has it");
+            let why = match findings.why(path) {
+                Some(why) => format!("path '{path}' is not valid: {why}"),
+                None => format!("path '{path}' is not valid, and no cache of the account has it"),
+            };
             return BuildResult::new(BuildStatus::NoSubstituters, why);
         }
         DerivedPath::Opaque(_) => return BuildResult::new(BuildStatus::AlreadyValid, ""),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use firn_protocol::{BuildMode, BuildResult, BuildStatus, StoreError};
+use firn_protocol::{BuildMode, BuildResult, BuildStatus, LogEvent, StoreError};
 use tokio::task::JoinSet;
 
 use super::decide::Decider;
@@ -11,6 +11,7 @@ use super::plan::{Plan, Step};
 use super::ran::Ran;
 use super::step::{Build, Ended, Wishes};
 use crate::AccountStore;
+use crate::findings::Findings;
 use crate::ports::Ports;
 
 /// Steps of one request that are under way at once, beyond what can run: what is reused waits for the disk, not for a slot.
@@ -83,6 +84,14 @@ impl<'r, P: Ports> Run<'r, P> {
 
     async fn decide(&mut self) -> Result<(), StoreError> {
         let builds = self.decider.decide(self.plan, Some(&self.wishes.log)).await?;
+        // Before any build, and so that it is seen where builds' logs are not.
+        for line in self.store.session.untold() {
+            let _ = self
+                .wishes
+                .log
+                .send(LogEvent::Message(format!("firn: {line}")))
+                .await;
+        }
         let costs = self.costs(&builds).await;
         let cost = |number| costs.get(&number).copied().unwrap_or(UNKNOWN_COST);
         self.plan.rank(self.graph, cost);
@@ -103,7 +112,8 @@ impl<'r, P: Ports> Run<'r, P> {
         if self.plan.step(number) == Step::Fetch {
             let wanted = self.plan.wanted_paths(self.graph, number).unwrap_or_default();
             self.running.spawn(async move {
-                let fetched = store.substitute(wanted.into_iter().collect()).await;
+                let findings = Findings::default();
+                let fetched = store.substitute(wanted.into_iter().collect(), &findings).await;
                 (number, fetched.map(|_| Ended::Fetched))
             });
             return;

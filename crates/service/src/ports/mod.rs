@@ -17,7 +17,7 @@ pub use builds::{
     BuildRecord, Builds, DerivationDigest, FailureRecord, OutputRecord, PastRun, RequestRecord, RunRecord,
     RungUsage, Usage,
 };
-pub use caches::{CacheError, CacheInfo, Caches, Login};
+pub use caches::{AccountCaches, CacheError, CacheInfo, Caches, Login, Trouble};
 pub use grounds::{GroundedOutput, Grounds};
 pub use policies::{Gives, MAX_KNOWN_KEYS, Policies, Relation, SigningKey, Stored};
 pub use views::{OpenSignature, Proof, Views};

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use firn_core::CacheUrl;
+use firn_core::{AccountId, CacheUrl};
 use firn_nix::StorePath;
 use firn_nix::narinfo::NarInfo;
 use firn_nix::signature::SecretKey;
 use firn_protocol::ByteStream;
-use firn_service::ports::{CacheError, CacheInfo, Caches, Login};
+use firn_service::ports::{AccountCaches, CacheError, CacheInfo, Caches, Login, Trouble};
 use tokio::sync::{Semaphore, watch};
 
 use super::objects::Item;
@@ -19,6 +20,10 @@ pub struct MemoryCaches {
     caches: Arc<Mutex<BTreeMap<String, Script>>>,
     gate: Arc<Semaphore>,
     waiting: watch::Sender<usize>,
+    /// What was wished each time that an account was about to ask.
+    pub misses: Arc<Mutex<Vec<Option<Duration>>>>,
+    /// How often an account wished to ask anew.
+    pub refreshed: Arc<Mutex<usize>>,
 }
 
 /// Requests that came to one cache.
@@ -35,6 +40,8 @@ pub struct Script {
     /// What it says of itself.
     pub priority: u32,
     pub down: bool,
+    /// What is wrong with it.
+    pub trouble: Option<Trouble>,
     /// Without this login it gives nothing.
     pub login: Option<Login>,
     pub entries: BTreeMap<StorePath, NarInfo>,
@@ -59,6 +66,7 @@ pub fn entry(item: &Item, keys: &[&SecretKey]) -> NarInfo {
         references: info.references.clone(),
         deriver: info.deriver.clone(),
         signatures: Default::default(),
+        unreadable_signatures: 0,
         ca: info.ca,
     };
     let fingerprint = entry.fingerprint();
@@ -81,6 +89,8 @@ impl Default for MemoryCaches {
             caches: Arc::default(),
             gate: Arc::new(Semaphore::new(0)),
             waiting: watch::Sender::default(),
+            misses: Arc::default(),
+            refreshed: Arc::default(),
         }
     }
 }
@@ -119,19 +129,40 @@ impl MemoryCaches {
         login: Option<&Login>,
         answer: impl FnOnce(&mut Script) -> Result<T, CacheError>,
     ) -> Result<T, CacheError> {
-        let base = cache.base();
         let mut caches = self.lock();
-        let Some(script) = caches.get_mut(&base).filter(|script| !script.down) else {
-            return Err(CacheError::Unreachable(format!("{base} does not answer")));
-        };
+        let script = caches.get_mut(&cache.base()).filter(|script| !script.down);
+        let script = script.ok_or_else(|| error(cache, Trouble::Unreachable("does not answer".into())))?;
+        if let Some(trouble) = &script.trouble {
+            return Err(error(cache, trouble.clone()));
+        }
         if script.login.is_some() && script.login.as_ref() != login {
-            return Err(CacheError::Denied(format!("{base} wants a login")));
+            let (status, shown) = (401, login.is_some());
+            return Err(error(cache, Trouble::Login { status, shown }));
         }
         answer(script)
     }
 }
 
+fn error(cache: &CacheUrl, trouble: Trouble) -> CacheError {
+    CacheError {
+        cache: cache.base(),
+        trouble,
+    }
+}
+
 impl Caches for MemoryCaches {
+    type Account = Self;
+
+    fn of(&self, _: AccountId, misses: Option<Duration>) -> Self {
+        self.misses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(misses);
+        self.clone()
+    }
+}
+
+impl AccountCaches for MemoryCaches {
     async fn about(&self, cache: &CacheUrl, login: Option<&Login>) -> Result<CacheInfo, CacheError> {
         self.ask(cache, login, |script| {
             script.calls.about += 1;
@@ -169,9 +200,15 @@ impl Caches for MemoryCaches {
             self.gate.acquire().await.unwrap().forget();
         }
         let nar = self.ask(cache, login, |script| {
-            let missing = || CacheError::Bad(format!("{} has no {}", cache.base(), info.url));
+            let missing = || error(cache, Trouble::NoNar(info.path.clone()));
             script.nars.get(&info.url).cloned().ok_or_else(missing)
         })?;
         Ok(Box::new(std::io::Cursor::new(nar)))
+    }
+
+    async fn not_believed(&self, _: &CacheUrl, _: Option<&Login>, _: &StorePath) {}
+
+    fn refresh(&self) {
+        *self.refreshed.lock().unwrap_or_else(PoisonError::into_inner) += 1;
     }
 }

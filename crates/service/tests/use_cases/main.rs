@@ -23,6 +23,7 @@ mod substitution;
 #[expect(dead_code, unused_imports, reason = "other tests use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
+mod told_of_caches;
 mod trust;
 mod untrusted;
 mod uploads;

@@ -129,6 +129,10 @@ async fn of_store(method: &str, setting: &Setting) -> String {
                 answers.push(told(built.await));
             }
         }
+        "remember_misses" => {
+            client.remember_misses(std::time::Duration::ZERO);
+            answers.push(told(client.ensure_path(names.source.info.path.clone()).await));
+        }
         "add_build_log" => {
             let body = &mut &b"log"[..];
             answers.push(told(client.add_build_log(names.drv.path.clone(), body).await));
@@ -237,6 +241,11 @@ async fn of_desk(method: &str, setting: &Setting) -> String {
         "remove_trusted_key" => answers.push(told(desk.remove_trusted_key("bobs-key").await)),
         "substituters" => answers.push(told(desk.substituters().await)),
         "add_substituter" => answers.push(told(desk.add_substituter(EVIL).await)),
+        "refresh_substituters" => {
+            desk.refresh_substituters();
+            answers.push(told(desk.substituters().await));
+        }
+        "cache_states" => answers.push(format!("{:?}", desk.cache_states())),
         "remove_substituter" => answers.push(told(desk.remove_substituter(names.cache).await)),
         "relations" => answers.push(told(desk.relations().await)),
         "trust" => {

@@ -1,6 +1,6 @@
 //! The methods that there are, from the source text.
 
-pub const STORE: [&str; 19] = [
+pub const STORE: [&str; 20] = [
     "query_valid_paths",
     "query_path_infos",
     "query_path_from_hash_part",
@@ -19,12 +19,13 @@ pub const STORE: [&str; 19] = [
     "ensure_path",
     "build_derivation",
     "build_paths",
+    "remember_misses",
     "add_build_log",
 ];
 
 pub const UPLOAD: [&str; 4] = ["add", "add_unsized", "checkpoint", "commit"];
 
-pub const DESK: [&str; 31] = [
+pub const DESK: [&str; 33] = [
     "account",
     "settings",
     "set",
@@ -56,16 +57,19 @@ pub const DESK: [&str; 31] = [
     "usage_by_day",
     "running",
     "log",
+    "refresh_substituters",
+    "cache_states",
 ];
 
 const PROTOCOL: &str = include_str!("../../../protocol/src/store.rs");
-const DESKS: [&str; 6] = [
+const DESKS: [&str; 7] = [
     include_str!("../../src/desk.rs"),
     include_str!("../../src/explain_build.rs"),
     include_str!("../../src/compare_contents.rs"),
     include_str!("../../src/ledger.rs"),
     include_str!("../../src/usage.rs"),
     include_str!("../../src/build_logs.rs"),
+    include_str!("../../src/substituters.rs"),
 ];
 
 fn name(line: &str, before: &str) -> Option<String> {

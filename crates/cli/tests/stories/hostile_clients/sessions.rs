@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use firn_nix::realisation::{DrvOutput, Realisation};
 use firn_nix::{CaMethod, HashAlgo};
 use firn_protocol::worker::{self, AddToStore, Op, Request, Version};
-use firn_protocol::{BuildMode, BuildOptions, DerivedPath, OutputsSpec, serve};
+use firn_protocol::{BuildMode, ClientOptions, DerivedPath, OutputsSpec, serve};
 
 use super::{is_well, says, server};
 use crate::raw::{Raw, WORKER, file, object, path, shell};
@@ -237,7 +237,7 @@ fn requests() -> Vec<Request> {
         Request::SyncWithGC,
         Request::FindRoots,
         Request::QueryDeriver(some()),
-        Request::SetOptions(BuildOptions::default()),
+        Request::SetOptions(ClientOptions::default()),
         Request::CollectGarbage,
         Request::QuerySubstitutablePathInfo(some()),
         Request::QueryDerivationOutputs(drv()),
