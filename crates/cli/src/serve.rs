@@ -151,6 +151,14 @@ async fn run(config: &Config, args: &ServeArgs, defaults: Effective, db: AnyData
         .map_err(anyhow::Error::msg)
         .context("cannot sweep the content store")?;
     tracing::info!(kept = swept.kept, removed = swept.removed, "contents");
+    let settled = house
+        .settle_gives()
+        .await
+        .map_err(anyhow::Error::msg)
+        .context("cannot apply [settings] to the accounts")?;
+    if settled > 0 {
+        tracing::info!(accounts = settled, "[settings] changed what these give to others");
+    }
 
     let listen = args.listen.clone().unwrap_or_else(|| config.ssh.listen.clone());
     let listener = TcpListener::bind(&listen)

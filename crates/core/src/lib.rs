@@ -21,6 +21,7 @@ mod isolation;
 mod realisation;
 mod reuse;
 pub mod schedule;
+mod setting_change;
 mod settings;
 mod view;
 
@@ -34,6 +35,7 @@ pub use ground::{Ground, Standing};
 pub use isolation::{Isolation, NoIsolation};
 pub use realisation::{RealisationClaim, RealisationEvidence, realisations_believed};
 pub use reuse::{Facts, Reuse, Rung, decide};
+pub use setting_change::{ChangeError, SettingChange};
 pub use settings::{
     Definition, Effective, Kind, Layer, Level, MAX_WEIGHT, SETTINGS, SettingError, definition, layered,
 };

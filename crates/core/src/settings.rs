@@ -12,7 +12,7 @@ use crate::schedule::Share;
 use crate::{Isolation, NoIsolation};
 
 /// Most entries of a list.
-const MAX_LIST: usize = 64;
+pub(crate) const MAX_LIST: usize = 64;
 
 /// Largest weight.
 pub const MAX_WEIGHT: u32 = 1000;

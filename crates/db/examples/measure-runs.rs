@@ -11,7 +11,7 @@ use firn_core::{AccountName, BuildId, BuildKey, Object, ObjectId, Rung};
 use firn_db::SqliteDatabase;
 use firn_nix::{Hash, NarHash, StorePath};
 use firn_service::ports::{
-    Accounts as _, BuildRecord, Builds as _, DerivationDigest, OutputRecord, RequestRecord, RunRecord,
+    Accounts as _, BuildRecord, Builds as _, DerivationDigest, Gives, OutputRecord, RequestRecord, RunRecord,
 };
 use tokio::task::JoinSet;
 
@@ -65,7 +65,7 @@ async fn measure(file: &std::path::Path, rows: u64) -> Result<(), Failure> {
     let mut accounts = Vec::new();
     for n in 0..ACCOUNTS {
         let name = AccountName::parse(&format!("a{n}"))?;
-        accounts.push(db.create_account(&name, "secret", 1).await?.id);
+        accounts.push(db.create_account(&name, "secret", Gives::ALL, 1).await?.id);
     }
     let account = |n: u64| accounts.get((n % ACCOUNTS) as usize).copied().ok_or("no account");
     let start = Instant::now();

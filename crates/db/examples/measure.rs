@@ -15,7 +15,7 @@ use firn_db::SqliteDatabase;
 use firn_nix::signature::SecretKey;
 use firn_nix::{Hash, NarHash, StorePath};
 use firn_service::ports::{
-    Accounts as _, Builds as _, DatabaseError, Policies as _, Proof, RequestRecord, Views as _,
+    Accounts as _, Builds as _, DatabaseError, Gives, Policies as _, Proof, RequestRecord, Views as _,
 };
 use tokio::task::JoinSet;
 
@@ -222,7 +222,7 @@ async fn fill(db: &SqliteDatabase, key: KeyId, rows: u64) -> Result<Vec<AccountI
     let mut accounts = Vec::new();
     for n in 0..ACCOUNTS {
         let account = db
-            .create_account(&AccountName::parse(&format!("a{n}"))?, "secret", 1)
+            .create_account(&AccountName::parse(&format!("a{n}"))?, "secret", Gives::ALL, 1)
             .await?
             .id;
         accounts.push(account);

@@ -1,13 +1,14 @@
 //! Accounts and keys.
 
 use firn_core::{AccountId, AccountName};
-use firn_service::ports::{Account, Accounts, DatabaseError, SshKey};
+use firn_service::ports::{Account, Accounts, DatabaseError, Gives, SshKey};
 
+use crate::claim_batch;
 use crate::counter;
 use crate::decode::{self, ACCOUNT, Fields};
 use crate::dialect::{Connection, Row};
 use crate::driver::{Driver, Repository};
-use crate::error::{backend, of_account, stored};
+use crate::error::{backend, stored};
 use crate::query::{Query, Value};
 use crate::removal;
 use crate::signing_keys;
@@ -37,13 +38,17 @@ impl<D: Driver> Accounts for Repository<D> {
         &self,
         name: &AccountName,
         signing_key: &str,
+        gives: Gives,
         now: u64,
     ) -> Result<Account, DatabaseError> {
         let query = Query::new(format!(
-            "INSERT INTO account (name, created) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING RETURNING {ACCOUNT}"
+            "INSERT INTO account (name, created, gives_evidence, gives_results) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (name) DO NOTHING RETURNING {ACCOUNT}"
         ))
         .text(name.as_str())
-        .int(stored(now)?);
+        .int(stored(now)?)
+        .int(i64::from(gives.evidence))
+        .int(i64::from(gives.results));
         let taken = DatabaseError::AccountExists(name.to_string());
         let (secret, now) = (signing_key.to_owned(), stored(now)?);
         self.driver
@@ -51,7 +56,7 @@ impl<D: Driver> Accounts for Repository<D> {
                 Box::pin(async move {
                     let rows = connection.fetch(query).await.map_err(backend)?;
                     let account = decode::account(rows.first().ok_or(taken)?)?;
-                    signing_keys::add(connection, account.id, secret, now).await?;
+                    signing_keys::insert(connection, account.id, secret, now).await?;
                     Ok(account)
                 })
             }))
@@ -92,7 +97,8 @@ impl<D: Driver> Accounts for Repository<D> {
         self.driver
             .write(Box::new(move |connection| {
                 Box::pin(async move {
-                    let rows = connection.fetch(query).await.map_err(of_account(account))?;
+                    claim_batch::lock(connection, account).await?;
+                    let rows = connection.fetch(query).await.map_err(backend)?;
                     for row in &rows {
                         if Fields::new("ssh_key", row).int("account")? != account.0 {
                             return Err(DatabaseError::KeyTaken);
@@ -114,6 +120,7 @@ impl<D: Driver> Accounts for Repository<D> {
     }
 
     async fn remove_key(&self, account: &Account, fingerprint: &str) -> Result<(), DatabaseError> {
+        let id = account.id;
         let query = Query::new("DELETE FROM ssh_key WHERE account = $1 AND fingerprint = $2 RETURNING id")
             .int(account.id.0)
             .bind(Value::words(fingerprint));
@@ -124,6 +131,7 @@ impl<D: Driver> Accounts for Repository<D> {
         self.driver
             .write(Box::new(move |connection| {
                 Box::pin(async move {
+                    claim_batch::lock(connection, id).await?;
                     let rows = connection.fetch(query).await.map_err(backend)?;
                     rows.first().map(|_| ()).ok_or(none)?;
                     counter::next_epoch(connection).await

@@ -5,16 +5,16 @@ use std::path::Path;
 
 use firn_core::schedule::Past;
 use firn_core::{
-    AccountId, AccountName, BuildId, BuildKey, Claim, Evidence, Ground, KeyId, Object, ObjectId, Policy,
-    RealisationClaim, RealisationEvidence, Trust,
+    AccountId, AccountName, BuildId, BuildKey, Claim, Effective, Evidence, Ground, KeyId, Object, ObjectId,
+    Policy, RealisationClaim, RealisationEvidence, Trust,
 };
 use firn_nix::realisation::DrvOutput;
 use firn_nix::signature::PublicKey;
 use firn_nix::{NarHash, StorePath};
 use firn_service::ports::{
-    Account, Accounts, BuildRecord, Builds, DatabaseError, DerivationDigest, FailureRecord, Gives,
-    GroundedOutput, Grounds, Login, OpenSignature, PastRun, Policies, Proof, Relation, RequestRecord,
-    SigningKey, SshKey, Stored, Usage, Views,
+    Account, AccountChange, Accounts, BuildRecord, Builds, DatabaseError, DerivationDigest, FailureRecord,
+    Gives, GroundedOutput, Grounds, Login, NewSigningKey, OpenSignature, PastRun, Policies, Proof, Relation,
+    RequestRecord, SigningKey, SshKey, Stored, Usage, Views,
 };
 
 use crate::{PostgresDatabase, SqliteDatabase};
@@ -73,7 +73,7 @@ macro_rules! delegate {
 
 delegate! {
     Accounts:
-    create_account(name: &AccountName, signing_key: &str, now: u64) -> Account;
+    create_account(name: &AccountName, signing_key: &str, gives: Gives, now: u64) -> Account;
     account(name: &AccountName) -> Option<Account>;
     accounts() -> Vec<Account>;
     remove_account(name: &AccountName) -> ();
@@ -87,7 +87,8 @@ delegate! {
     Policies:
     epoch() -> u64;
     stored(account: AccountId, ssh_key: Option<&str>) -> Stored;
-    set_account(account: AccountId, name: &str, value: Option<&str>, gives: Gives) -> ();
+    change_account(account: AccountId, change: &AccountChange) -> ();
+    settle_gives(defaults: &Effective) -> u64;
     set_key(account: AccountId, fingerprint: &str, name: &str, value: Option<&str>) -> ();
     trust(account: AccountId, other: AccountId, level: Option<Trust>) -> ();
     let_read(account: AccountId, other: AccountId, level: Option<Trust>) -> ();
@@ -100,7 +101,7 @@ delegate! {
     logins(account: AccountId) -> BTreeMap<String, Login>;
     set_login(account: AccountId, host: &str, login: Option<&Login>) -> bool;
     signing_keys(account: AccountId) -> Vec<SigningKey>;
-    add_signing_key(account: AccountId, secret: &str, now: u64) -> ();
+    add_signing_key(account: AccountId, key: &NewSigningKey, now: u64) -> SigningKey;
 }
 
 delegate! {

@@ -14,11 +14,16 @@ pub fn epoch() -> Query {
 
 /// The number in such an answer.
 pub fn value(rows: &[impl Row]) -> Result<i64, DatabaseError> {
+    number("counter", rows)
+}
+
+/// The number that is all of an answer about a table.
+pub fn number(table: &'static str, rows: &[impl Row]) -> Result<i64, DatabaseError> {
     let row = rows.first().ok_or_else(|| DatabaseError::Inconsistent {
-        table: "counter",
+        table,
         what: "a row is missing".to_owned(),
     })?;
-    Fields::new("counter", row).int("value")
+    Fields::new(table, row).int("value")
 }
 
 /// Begins a new epoch. The last statement of a transaction: until its end no other one begins one.

@@ -10,12 +10,12 @@
 //! ```
 //! use firn_core::AccountName;
 //! use firn_db::SqliteDatabase;
-//! use firn_service::ports::Accounts as _;
+//! use firn_service::ports::{Accounts as _, Gives};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! # let directory = tempfile::tempdir()?;
 //! let database = SqliteDatabase::open(&directory.path().join("firn.sqlite")).await?;
-//! let account = database.create_account(&AccountName::parse("alice")?, "alice-1:…", 1_700_000_000).await?;
+//! let account = database.create_account(&AccountName::parse("alice")?, "alice-1:…", Gives::ALL, 1_700_000_000).await?;
 //! assert_eq!(database.account(&account.name).await?, Some(account));
 //! database.close().await;
 //! # Ok(())
@@ -36,6 +36,7 @@ mod driver;
 mod error;
 mod evidence;
 mod failures;
+mod gives;
 mod grounds;
 mod history;
 mod inputs;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use firn_core::AccountId;
-use firn_service::ports::{DatabaseError, Login};
+use firn_service::ports::{DatabaseError, Login, MAX_LOGINS};
 
 use crate::claim_batch;
 use crate::counter;
@@ -45,6 +45,14 @@ pub async fn set<C: Connection>(
         .text(host.clone());
     let before = connection.fetch(delete).await.map_err(backend)?;
     if let Some(login) = login {
+        let others = Query::new("SELECT count(*) FROM login WHERE account = $1").int(account.0);
+        let others = counter::number("login", &connection.fetch(others).await.map_err(backend)?)?;
+        if usize::try_from(others).unwrap_or(usize::MAX) >= MAX_LOGINS {
+            return Err(DatabaseError::TooMany {
+                most: MAX_LOGINS,
+                what: "logins",
+            });
+        }
         let insert =
             Query::new("INSERT INTO login (account, host, username, password) VALUES ($1, $2, $3, $4)")
                 .int(account.0)

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use firn_core::{AccountId, KeyId, ObjectId, Trust};
+use firn_core::{AccountId, Effective, KeyId, ObjectId, Trust};
 use firn_nix::signature::PublicKey;
 use firn_service::ports::{
-    DatabaseError, Gives, Login, OpenSignature, Policies, Relation, SigningKey, Stored,
+    AccountChange, DatabaseError, Login, NewSigningKey, OpenSignature, Policies, Relation, SigningKey, Stored,
 };
 
 use crate::dialect::Connection;
 use crate::driver::{Driver, Repository};
-use crate::error::{backend, stored};
+use crate::error::backend;
 use crate::query::Query;
 use crate::relations::Decision;
-use crate::{claim_batch, counter, logins, public_keys, relations, settings, shared, signing_keys};
+use crate::{counter, gives, logins, public_keys, relations, settings, shared, signing_keys};
 
 type RowOf<D> = <<D as Driver>::Connection as Connection>::Row;
 
@@ -53,17 +53,20 @@ impl<D: Driver> Policies for Repository<D> {
         )
     }
 
-    async fn set_account(
-        &self,
-        account: AccountId,
-        name: &str,
-        value: Option<&str>,
-        gives: Gives,
-    ) -> Result<(), DatabaseError> {
-        let (name, value) = (name.to_owned(), value.map(str::to_owned));
+    async fn change_account(&self, account: AccountId, change: &AccountChange) -> Result<(), DatabaseError> {
+        let change = change.clone();
         self.driver
             .write(Box::new(move |connection| {
-                Box::pin(settings::set_account(connection, account, name, value, gives))
+                Box::pin(settings::change_account(connection, account, change))
+            }))
+            .await
+    }
+
+    async fn settle_gives(&self, defaults: &Effective) -> Result<u64, DatabaseError> {
+        let defaults = defaults.clone();
+        self.driver
+            .write(Box::new(move |connection| {
+                Box::pin(gives::settle(connection, defaults))
             }))
             .await
     }
@@ -183,14 +186,16 @@ impl<D: Driver> Policies for Repository<D> {
         rows.iter().map(signing_keys::decode).collect()
     }
 
-    async fn add_signing_key(&self, account: AccountId, secret: &str, now: u64) -> Result<(), DatabaseError> {
-        let (secret, now) = (secret.to_owned(), stored(now)?);
+    async fn add_signing_key(
+        &self,
+        account: AccountId,
+        key: &NewSigningKey,
+        now: u64,
+    ) -> Result<SigningKey, DatabaseError> {
+        let key = key.clone();
         self.driver
             .write(Box::new(move |connection| {
-                Box::pin(async move {
-                    claim_batch::lock(connection, account).await?;
-                    signing_keys::add(connection, account, secret, now).await
-                })
+                Box::pin(signing_keys::add(connection, account, key, now))
             }))
             .await
     }

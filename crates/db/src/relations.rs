@@ -1,13 +1,13 @@
 //! How accounts stand to each other.
 
 use firn_core::{AccountId, AccountName, Trust};
-use firn_service::ports::{DatabaseError, Relation};
+use firn_service::ports::{DatabaseError, MAX_TRUSTED, Relation};
 
 use crate::claim_batch;
 use crate::counter;
 use crate::decode::Fields;
 use crate::dialect::{Connection, Row};
-use crate::error::of_account;
+use crate::error::{backend, of_account};
 use crate::query::Query;
 
 /// What one account decides about another.
@@ -28,6 +28,17 @@ pub async fn decide<C: Connection>(
     level: Option<Trust>,
 ) -> Result<(), DatabaseError> {
     claim_batch::lock(connection, account).await?;
+    if let (Decision::Trust, Some(_)) = (decision, level) {
+        let others = Query::new("SELECT count(*) FROM trust WHERE account = $1 AND other <> $2");
+        let others = others.int(account.0).int(other.0);
+        let others = counter::number("trust", &connection.fetch(others).await.map_err(backend)?)?;
+        if usize::try_from(others).unwrap_or(usize::MAX) >= MAX_TRUSTED {
+            return Err(DatabaseError::TooMany {
+                most: MAX_TRUSTED,
+                what: "accounts that it trusts",
+            });
+        }
+    }
     let query = match (decision, level) {
         (Decision::Trust, Some(_)) => Query::new(
             "INSERT INTO trust (account, other, level) VALUES ($1, $2, $3)

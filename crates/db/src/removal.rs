@@ -1,12 +1,12 @@
 //! Taking an account away, and nothing that others rely on.
 
-use firn_core::{AccountId, AccountName};
-use firn_service::ports::{DatabaseError, Gives};
+use firn_core::AccountName;
+use firn_service::ports::DatabaseError;
 
 use crate::counter;
-use crate::decode::Fields;
-use crate::dialect::{Connection, Row};
+use crate::dialect::Connection;
 use crate::error::backend;
+use crate::gives;
 use crate::query::Query;
 use crate::shared;
 
@@ -22,11 +22,11 @@ pub async fn remove<C: Connection>(connection: &mut C, name: &AccountName) -> Re
     let row = rows
         .first()
         .ok_or_else(|| DatabaseError::NoAccount(name.to_string()))?;
-    let (account, gives) = decode(row)?;
+    let (account, gives) = gives::decode(row)?;
 
     shared::part(connection, account, gives.evidence).await?;
     if !C::FOR_UPDATE.is_empty() {
-        // Who withdraws a build locks it before what refers to it; so does this.
+        // Who records a run again locks it before what refers to it; so does this.
         let builds =
             "SELECT id FROM build WHERE account = $1 OR id IN (SELECT build FROM result WHERE account = $1)
                       OR id IN (SELECT build FROM failure WHERE account = $1) ORDER BY id";
@@ -57,14 +57,4 @@ fn results(gives: bool) -> [String; 7] {
         format!("UPDATE build SET account = NULL, shared = {still} WHERE account = $1"),
         "DELETE FROM account WHERE id = $1".to_owned(),
     ]
-}
-
-fn decode(row: &impl Row) -> Result<(AccountId, Gives), DatabaseError> {
-    let mut fields = Fields::new("account", row);
-    let account = AccountId(fields.int("id")?);
-    let gives = Gives {
-        evidence: fields.bool("gives_evidence")?,
-        results: fields.bool("gives_results")?,
-    };
-    Ok((account, gives))
 }

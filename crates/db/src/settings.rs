@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use firn_core::AccountId;
-use firn_service::ports::{DatabaseError, Gives, Stored};
+use firn_service::ports::{AccountChange, Changed, DatabaseError, Stored};
 
 use crate::claim_batch;
 use crate::counter;
 use crate::decode::Fields;
 use crate::dialect::{Connection, Row};
 use crate::error::{backend, no_account};
+use crate::gives;
 use crate::query::{Query, Value};
-use crate::shared::{self, Objects};
 
 /// Everything of [`Stored`], in one statement, so that the epoch is that of all the rest. The first column says what a row is.
 pub fn stored_query(account: AccountId, ssh_key: Option<&str>) -> Query {
@@ -73,15 +73,21 @@ pub fn stored(account: AccountId, rows: &[impl Row]) -> Result<Stored, DatabaseE
     Ok(stored)
 }
 
-/// An account's setting, and what follows from it for others.
-pub async fn set_account<C: Connection>(
+/// Changes what is set for an account, and what follows from it for others.
+pub async fn change_account<C: Connection>(
     connection: &mut C,
     account: AccountId,
-    name: String,
-    value: Option<String>,
-    gives: Gives,
+    change: AccountChange,
 ) -> Result<(), DatabaseError> {
+    // What is read after this is what holds: nobody else changes the account's settings before the end.
     let gave_evidence = claim_batch::lock(connection, account).await?;
+    let query = Query::new("SELECT name, value FROM account_setting WHERE account = $1").int(account.0);
+    let mut settings = BTreeMap::new();
+    for row in connection.fetch(query).await.map_err(backend)? {
+        let mut fields = Fields::new("account_setting", &row);
+        settings.insert(fields.text("name")?.to_owned(), fields.text("value")?.to_owned());
+    }
+    let Changed { name, value, gives } = change.apply(settings)?;
     let set = match value {
         Some(value) => Query::new(
             "INSERT INTO account_setting (account, name, value) VALUES ($1, $2, $3)
@@ -94,16 +100,8 @@ pub async fn set_account<C: Connection>(
             .int(account.0)
             .text(name),
     };
-    let give = Query::new("UPDATE account SET gives_evidence = $1, gives_results = $2 WHERE id = $3")
-        .int(i64::from(gives.evidence))
-        .int(i64::from(gives.results))
-        .int(account.0);
-    for query in [set, give] {
-        connection.fetch(query).await.map_err(backend)?;
-    }
-    if gives.evidence != gave_evidence {
-        shared::refresh(connection, &Objects::Of(account)).await?;
-    }
+    connection.fetch(set).await.map_err(backend)?;
+    gives::give(connection, account, gave_evidence, gives).await?;
     counter::next_epoch(connection).await
 }
 

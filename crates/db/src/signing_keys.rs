@@ -1,11 +1,13 @@
 //! Keys that sign for an account.
 
 use firn_core::AccountId;
-use firn_service::ports::{DatabaseError, SigningKey};
+use firn_service::ports::{DatabaseError, MAX_SIGNING_KEYS, NewSigningKey, SigningKey};
 
+use crate::claim_batch;
+use crate::counter;
 use crate::decode::Fields;
 use crate::dialect::{Connection, Row};
-use crate::error::of_account;
+use crate::error::{backend, of_account, stored};
 use crate::query::Query;
 
 /// An account's keys, the active one first, then the newest.
@@ -26,8 +28,34 @@ pub fn decode(row: &impl Row) -> Result<SigningKey, DatabaseError> {
     })
 }
 
-/// Adds a key and makes it the active one. The account's row is locked.
+/// Adds a key and makes it the active one.
 pub async fn add<C: Connection>(
+    connection: &mut C,
+    account: AccountId,
+    key: NewSigningKey,
+    now: u64,
+) -> Result<SigningKey, DatabaseError> {
+    claim_batch::lock(connection, account).await?;
+    let count = Query::new("SELECT count(*) FROM signing_key WHERE account = $1").int(account.0);
+    let before = counter::number("signing_key", &connection.fetch(count).await.map_err(backend)?)?;
+    let before = usize::try_from(before).unwrap_or(usize::MAX);
+    if before >= MAX_SIGNING_KEYS {
+        return Err(DatabaseError::TooMany {
+            most: MAX_SIGNING_KEYS,
+            what: "signing keys",
+        });
+    }
+    let secret = key.secret(before).map_err(backend)?;
+    insert(connection, account, secret.clone(), stored(now)?).await?;
+    Ok(SigningKey {
+        secret,
+        created: now,
+        active: true,
+    })
+}
+
+/// Adds a key and makes it the active one. The account's row is locked, or new.
+pub async fn insert<C: Connection>(
     connection: &mut C,
     account: AccountId,
     secret: String,

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use firn_core::{AccountId, AccountName, Claim, KeyId, Object, Origin, Policy};
 use firn_db::{OpenError, SqliteDatabase};
 use firn_nix::{NarHash, StorePath};
-use firn_service::ports::{Accounts as _, DatabaseError, Views as _};
+use firn_service::ports::{Accounts as _, DatabaseError, Gives, Views as _};
 use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use tokio::task::JoinSet;
 
@@ -57,14 +57,21 @@ async fn files_are_for_their_owner_only_and_last() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("firn.sqlite");
     let db = SqliteDatabase::open(&path).await.unwrap();
-    let account = db.create_account(&alice(), "secret", 1).await.unwrap();
+    let account = db
+        .create_account(&alice(), "secret", Gives::ALL, 1)
+        .await
+        .unwrap();
     for suffix in ["", "-wal", "-shm", ".lock"] {
         let file = PathBuf::from(format!("{}{suffix}", path.display()));
         assert_eq!(mode(&file), 0o600, "{}", file.display());
     }
     db.close().await;
     assert!(db.account(&alice()).await.is_err());
-    assert!(db.create_account(&alice(), "secret", 1).await.is_err());
+    assert!(
+        db.create_account(&alice(), "secret", Gives::ALL, 1)
+            .await
+            .is_err()
+    );
     db.close().await;
 
     let db = SqliteDatabase::open(&path).await.unwrap();
@@ -113,7 +120,11 @@ async fn a_command_works_beside_the_server() {
 
     let server = SqliteDatabase::open(&path).await.unwrap();
     let command = SqliteDatabase::attach(&path).await.unwrap();
-    let account = command.create_account(&alice(), "secret", 1).await.unwrap().id;
+    let account = command
+        .create_account(&alice(), "secret", Gives::ALL, 1)
+        .await
+        .unwrap()
+        .id;
     assert!(server.account(&alice()).await.unwrap().is_some());
     let mut tasks = JoinSet::new();
     for (first, db) in [(0, server.clone()), (100, command.clone())] {
@@ -161,7 +172,11 @@ async fn one_failure_in_a_group_is_ones_own() {
     let db = SqliteDatabase::open(&directory.path().join("firn.sqlite"))
         .await
         .unwrap();
-    let account = db.create_account(&alice(), "secret", 1).await.unwrap().id;
+    let account = db
+        .create_account(&alice(), "secret", Gives::ALL, 1)
+        .await
+        .unwrap()
+        .id;
     let mut tasks = JoinSet::new();
     for n in 0..200 {
         let db = db.clone();
@@ -186,7 +201,11 @@ async fn an_abandoned_write_is_whole() {
     let db = SqliteDatabase::open(&directory.path().join("firn.sqlite"))
         .await
         .unwrap();
-    let account = db.create_account(&alice(), "secret", 1).await.unwrap().id;
+    let account = db
+        .create_account(&alice(), "secret", Gives::ALL, 1)
+        .await
+        .unwrap()
+        .id;
     let claims: Vec<Claim> = (0..1000).map(claim).collect();
     // Polled once: it is in the queue then, and its caller is gone.
     tokio::select! {
@@ -209,7 +228,11 @@ async fn child_that_writes_until_killed() {
         return;
     };
     let db = SqliteDatabase::open(Path::new(&path)).await.unwrap();
-    let account = db.create_account(&alice(), "secret", 1).await.unwrap().id;
+    let account = db
+        .create_account(&alice(), "secret", Gives::ALL, 1)
+        .await
+        .unwrap()
+        .id;
     let mut tasks = JoinSet::new();
     for task in 0..8 {
         let db = db.clone();

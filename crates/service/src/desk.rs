@@ -3,28 +3,25 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use firn_core::{AccountName, CacheUrl, Definition, Layer, Level, SETTINGS, SettingError, Trust, layered};
+use firn_core::{
+    AccountName, CacheUrl, ChangeError, Definition, Effective, Layer, Level, SETTINGS, SettingChange,
+    SettingError, Trust, layered,
+};
 use firn_nix::StorePath;
 use firn_nix::signature::{PublicKey, SecretKey};
 use firn_protocol::StoreError;
 
 use crate::ports::{
-    Account, Accounts as _, Builds as _, DatabaseError, Login, Policies as _, Ports, Relation, RequestRecord,
-    SshKey, Stored, Views as _,
+    Account, AccountChange, Accounts as _, Builds as _, DatabaseError, Login, NewSigningKey, Policies as _,
+    Ports, Relation, RequestRecord, SigningKey, SshKey, Stored, Views as _,
 };
 use crate::resolve::{MAX_CLOSURE, failed};
 use crate::substituters::AddedCache;
-use crate::terms::{gives, layer};
+use crate::terms::layer;
 use crate::{House, known_keys, signing};
 
 /// Longest part of a login, in bytes.
 const MAX_LOGIN: usize = 4096;
-/// Logins of one account.
-const MAX_LOGINS: usize = 64;
-/// Signing keys of one account, old ones included.
-const MAX_SIGNING_KEYS: usize = 256;
-/// Accounts that one account may trust.
-const MAX_TRUSTED: usize = 64;
 
 /// One account's desk. No method takes an account to act for: nobody decides for another one.
 pub struct Desk<P: Ports> {
@@ -92,6 +89,8 @@ fn told(error: DatabaseError) -> StoreError {
         e @ (DatabaseError::NoKey { .. }
         | DatabaseError::KeyTaken
         | DatabaseError::TooManyKeys
+        | DatabaseError::Change(_)
+        | DatabaseError::TooMany { .. }
         | DatabaseError::NoAccount(_)) => StoreError::new(e.to_string()),
         e => failed(e),
     }
@@ -150,11 +149,6 @@ impl<P: Ports> Desk<P> {
         name: &str,
         value: Option<&str>,
     ) -> Result<(), StoreError> {
-        let _one = self.house.deciding.lock().await;
-        self.put(ssh_key, name, value).await
-    }
-
-    async fn put(&self, ssh_key: Option<&str>, name: &str, value: Option<&str>) -> Result<(), StoreError> {
         let definition = firn_core::definition(name).map_err(|e| refused(e.to_string()))?;
         let level = if ssh_key.is_some() {
             Level::Key
@@ -171,33 +165,41 @@ impl<P: Ports> Desk<P> {
         if let Some(value) = value {
             one.set(level, definition.name, value)
                 .map_err(|e| refused(e.to_string()))?;
-            // Signatures that came before the key must count when the setting holds.
-            for key in layered(self.house.settings.defaults.clone(), [&one]).trusted_public_keys {
-                known_keys::register(&self.house.db, Some(self.account.id), &key)
-                    .await
-                    .map_err(told)?;
+            let nothing = Effective {
+                trusted_public_keys: Vec::new(),
+                ..Effective::default()
+            };
+            for key in layered(nothing, [&one]).trusted_public_keys {
+                self.make_known(&key).await?;
             }
         }
-        let db = &self.house.db;
-        if let Some(fingerprint) = ssh_key {
-            let set = db.set_key(self.account.id, fingerprint, definition.name, value);
-            return set.await.map_err(told);
+        match ssh_key {
+            Some(fingerprint) => {
+                let db = &self.house.db;
+                let set = db.set_key(self.account.id, fingerprint, definition.name, value);
+                set.await.map_err(told)
+            }
+            None => {
+                let (name, value) = (definition.name, value.map(str::to_owned));
+                self.change(SettingChange::Set { name, value }).await
+            }
         }
-        let mut stored = self.stored(None).await?.account;
-        match value {
-            Some(value) => drop(stored.insert(definition.name.to_owned(), value.to_owned())),
-            None => drop(stored.remove(definition.name)),
-        }
-        let after = layered(
-            self.house.settings.defaults.clone(),
-            [&layer(Level::Account, &stored)],
-        );
-        db.set_account(self.account.id, definition.name, value, gives(&after))
-            .await
-            .map_err(told)
     }
 
-    async fn effective(&self) -> Result<firn_core::Effective, StoreError> {
+    /// Signatures that came before the key must count when it is trusted. They are checked before anything is locked.
+    async fn make_known(&self, key: &PublicKey) -> Result<(), StoreError> {
+        let known = known_keys::register(&self.house.db, Some(self.account.id), key);
+        known.await.map(drop).map_err(told)
+    }
+
+    async fn change(&self, change: SettingChange) -> Result<(), StoreError> {
+        let defaults = self.house.settings.defaults.clone();
+        let change = AccountChange { defaults, change };
+        let changed = self.house.db.change_account(self.account.id, &change);
+        changed.await.map_err(told)
+    }
+
+    async fn effective(&self) -> Result<Effective, StoreError> {
         let stored = self.stored(None).await?;
         let account = layer(Level::Account, &stored.account);
         Ok(layered(self.house.settings.defaults.clone(), [&account]))
@@ -222,19 +224,8 @@ impl<P: Ports> Desk<P> {
             .map_err(|e: firn_nix::signature::SignatureError| {
                 refused(format!("cannot trust this key: {e}"))
             })?;
-        let _one = self.house.deciding.lock().await;
-        let mut keys = self.trusted_keys().await?;
-        if let Some(other) = keys.iter().find(|k| k.name() == key.name() && **k != key) {
-            return Err(refused(format!(
-                "another key named '{}' is trusted already; remove it first with: trusted-keys remove {}",
-                other.name(),
-                other.name()
-            )));
-        }
-        if !keys.contains(&key) {
-            keys.push(key.clone());
-            self.set_list("trusted-public-keys", &keys).await?;
-        }
+        self.make_known(&key).await?;
+        self.change(SettingChange::TrustKey(key.clone())).await?;
         Ok(key)
     }
 
@@ -243,22 +234,8 @@ impl<P: Ports> Desk<P> {
     /// # Errors
     /// No such key is trusted.
     pub async fn remove_trusted_key(&self, key: &str) -> Result<(), StoreError> {
-        let _one = self.house.deciding.lock().await;
-        let mut keys = self.trusted_keys().await?;
-        let before = keys.len();
-        keys.retain(|k| k.name() != key.trim() && k.to_string() != key.trim());
-        if keys.len() == before {
-            return Err(refused(format!(
-                "no key named '{}' is trusted",
-                key.escape_debug()
-            )));
-        }
-        self.set_list("trusted-public-keys", &keys).await
-    }
-
-    async fn set_list<T: ToString>(&self, name: &str, values: &[T]) -> Result<(), StoreError> {
-        let values: Vec<String> = values.iter().map(ToString::to_string).collect();
-        self.put(None, name, Some(&values.join(" "))).await
+        self.change(SettingChange::DistrustKey(key.trim().to_owned()))
+            .await
     }
 
     /// The binary caches that Firn asks for the account.
@@ -279,11 +256,7 @@ impl<P: Ports> Desk<P> {
             .parse()
             .map_err(|e: firn_core::CacheUrlError| refused(e.to_string()))?;
         let trouble = self.try_cache(&cache).await?;
-        let _one = self.house.deciding.lock().await;
-        let mut caches = self.substituters().await?;
-        caches.retain(|c| c.base() != cache.base());
-        caches.push(cache.clone());
-        self.set_list("substituters", &caches).await?;
+        self.change(SettingChange::AddSubstituter(cache.clone())).await?;
         Ok(AddedCache { cache, trouble })
     }
 
@@ -292,20 +265,17 @@ impl<P: Ports> Desk<P> {
     /// # Errors
     /// It is not one of the account's.
     pub async fn remove_substituter(&self, url: &str) -> Result<(), StoreError> {
-        let cache = url.trim().parse::<CacheUrl>().map(|c| c.base());
-        let _one = self.house.deciding.lock().await;
-        let mut caches = self.substituters().await?;
-        let before = caches.len();
-        caches.retain(|c| Ok(c.base()) != cache);
-        if caches.len() == before {
-            return Err(refused(format!(
-                "'{}' is none of the substituters",
-                url.escape_debug()
-            )));
+        match url.trim().parse::<CacheUrl>() {
+            Ok(cache) => {
+                self.change(SettingChange::RemoveSubstituter(cache)).await?;
+                self.refresh_substituters();
+                Ok(())
+            }
+            Err(_) => {
+                let none = ChangeError::NoSubstituter(url.trim().escape_debug().to_string());
+                Err(told(none.into()))
+            }
         }
-        self.set_list("substituters", &caches).await?;
-        self.refresh_substituters();
-        Ok(())
     }
 
     /// Accounts that this one trusts or lets read, or that trust it.
@@ -330,17 +300,7 @@ impl<P: Ports> Desk<P> {
     /// # Errors
     /// No such account.
     pub async fn trust(&self, other: &str, level: Option<Trust>) -> Result<(), StoreError> {
-        let _one = self.house.deciding.lock().await;
         let other = self.other(other).await?;
-        if level.is_some() {
-            let relations = self.relations().await?;
-            let trusted = relations
-                .iter()
-                .filter(|r| r.trusts.is_some() && r.name != other.name);
-            if trusted.count() >= MAX_TRUSTED {
-                return Err(refused(format!("an account trusts at most {MAX_TRUSTED} others")));
-            }
-        }
         let trust = self.house.db.trust(self.account.id, other.id, level);
         trust.await.map_err(told)
     }
@@ -388,11 +348,6 @@ impl<P: Ports> Desk<P> {
         if user.contains([':', '\n', '\r', '\0']) || password.contains(['\n', '\r', '\0']) {
             return Err(refused("a user name has no ':', and a login no line end"));
         }
-        let _one = self.house.deciding.lock().await;
-        let logins = self.logins().await?;
-        if logins.len() >= MAX_LOGINS && !logins.iter().any(|(h, _)| h == host) {
-            return Err(refused(format!("an account has at most {MAX_LOGINS} logins")));
-        }
         let login = Login {
             user: user.to_owned(),
             password: password.to_owned(),
@@ -428,17 +383,7 @@ impl<P: Ports> Desk<P> {
             .signing_keys(self.account.id)
             .await
             .map_err(failed)?;
-        Ok(keys
-            .into_iter()
-            .filter_map(|key| {
-                let secret: SecretKey = key.secret.parse().ok()?;
-                Some(SigningKeyRow {
-                    public: secret.public_key().to_string(),
-                    created: key.created,
-                    active: key.active,
-                })
-            })
-            .collect())
+        Ok(keys.into_iter().filter_map(signing_key_row).collect())
     }
 
     /// Makes a new signing key; what comes is signed by it. What came before keeps its signatures.
@@ -446,15 +391,8 @@ impl<P: Ports> Desk<P> {
     /// # Errors
     /// Too many keys.
     pub async fn rotate_signing_key(&self) -> Result<SigningKeyRow, StoreError> {
-        let _one = self.house.deciding.lock().await;
-        let keys = self
-            .house
-            .db
-            .signing_keys(self.account.id)
-            .await
-            .map_err(failed)?;
-        let key = signing::new_key(&self.account.name, keys.len() + 1)?;
-        self.add_signing_key(&key, keys.len()).await
+        let key = signing::new_key(&self.account.name)?;
+        self.add_signing_key(&key).await
     }
 
     /// Signs with a key of the account's own from now on: the text of a secret key, `name:base64`.
@@ -468,32 +406,15 @@ impl<P: Ports> Desk<P> {
             .map_err(|e: firn_nix::signature::SignatureError| {
                 refused(format!("cannot import this key: {e}"))
             })?;
-        let _one = self.house.deciding.lock().await;
-        let keys = self
-            .house
-            .db
-            .signing_keys(self.account.id)
+        self.add_signing_key(&NewSigningKey::Given(key.to_secret_text()))
             .await
-            .map_err(failed)?;
-        self.add_signing_key(&key, keys.len()).await
     }
 
-    async fn add_signing_key(&self, key: &SecretKey, before: usize) -> Result<SigningKeyRow, StoreError> {
-        if before >= MAX_SIGNING_KEYS {
-            return Err(refused(format!(
-                "an account has at most {MAX_SIGNING_KEYS} signing keys"
-            )));
-        }
-        let now = self.house.now();
+    async fn add_signing_key(&self, key: &NewSigningKey) -> Result<SigningKeyRow, StoreError> {
         let db = &self.house.db;
-        db.add_signing_key(self.account.id, &key.to_secret_text(), now)
-            .await
-            .map_err(told)?;
-        Ok(SigningKeyRow {
-            public: key.public_key().to_string(),
-            created: now,
-            active: true,
-        })
+        let added = db.add_signing_key(self.account.id, key, self.house.now());
+        let row = signing_key_row(added.await.map_err(told)?);
+        row.ok_or_else(|| StoreError::new("internal error: a signing key cannot be read back"))
     }
 
     /// The SSH keys that act for the account, the oldest first.
@@ -607,6 +528,15 @@ impl<P: Ports> Desk<P> {
             .await
             .map_err(failed)
     }
+}
+
+fn signing_key_row(key: SigningKey) -> Option<SigningKeyRow> {
+    let secret: SecretKey = key.secret.parse().ok()?;
+    Some(SigningKeyRow {
+        public: secret.public_key().to_string(),
+        created: key.created,
+        active: key.active,
+    })
 }
 
 pub(crate) fn parse_path(text: &str) -> Result<StorePath, StoreError> {

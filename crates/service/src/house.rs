@@ -14,14 +14,14 @@ use crate::cache_states::CacheStates;
 use crate::desk::Desk;
 use crate::graph::Nodes;
 use crate::ground::KnownGrounds;
-use crate::ports::{Account, Accounts as _, DatabaseError, JobLimits, Policies as _, Ports};
+use crate::ports::{Account, Accounts as _, DatabaseError, Gives, JobLimits, Policies as _, Ports};
 use crate::queue::Queue;
 use crate::reserve::Room;
 use crate::resolve::{Choices, ClosedObjects, failed};
 use crate::running::Registry;
 use crate::signing;
 use crate::single_flight::SingleFlight;
-use crate::terms::{Session, gives};
+use crate::terms::Session;
 use crate::{AccountStore, StoreError};
 
 /// Graphs that are read at once, of all accounts together.
@@ -92,8 +92,6 @@ pub struct House<P: Ports> {
     pub(crate) nodes: Nodes,
     /// Graphs that are read at once.
     pub(crate) reading: Semaphore,
-    /// Held while an account's lists are changed: read, then written.
-    pub(crate) deciding: tokio::sync::Mutex<()>,
 }
 
 impl<P: Ports> House<P> {
@@ -123,7 +121,6 @@ impl<P: Ports> House<P> {
             grounds: KnownGrounds::default(),
             nodes: Nodes::default(),
             reading: Semaphore::new(READING),
-            deciding: tokio::sync::Mutex::default(),
         })
     }
 
@@ -132,22 +129,26 @@ impl<P: Ports> House<P> {
     /// # Errors
     /// When the name is taken, or the database fails.
     pub async fn create_account(&self, name: &AccountName) -> Result<Account, StoreError> {
-        let key = signing::new_key(name, 1)?;
-        let account = match self
-            .db
-            .create_account(name, &key.to_secret_text(), self.now())
-            .await
-        {
-            Err(e @ DatabaseError::AccountExists(_)) => return Err(StoreError::new(e.to_string())),
-            other => other.map_err(failed)?,
-        };
-        // What it gives to others follows from the operator's defaults, too.
-        let gives = gives(&self.settings.defaults);
-        if !(gives.evidence && gives.results) {
-            let set = self.db.set_account(account.id, "private", None, gives);
-            set.await.map_err(failed)?;
+        let key = signing::new_key(name)?
+            .secret(0)
+            .map_err(|e| StoreError::new(e.to_string()))?;
+        let gives = Gives::of(&self.settings.defaults);
+        match self.db.create_account(name, &key, gives, self.now()).await {
+            Err(e @ DatabaseError::AccountExists(_)) => Err(StoreError::new(e.to_string())),
+            other => other.map_err(failed),
         }
-        Ok(account)
+    }
+
+    /// Before the doors open: what accounts give to others follows from the operator's settings of today. For how many that is something
+    /// else than before.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn settle_gives(&self) -> Result<u64, StoreError> {
+        self.db
+            .settle_gives(&self.settings.defaults)
+            .await
+            .map_err(failed)
     }
 
     /// Removes an account, and what it keeps besides the database.

@@ -4,14 +4,18 @@ use firn_core::{AccountId, AccountName, Object};
 use firn_nix::signature::SecretKey;
 
 use crate::StoreError;
-use crate::ports::{DatabaseError, Policies};
+use crate::ports::{DatabaseError, NewSigningKey, Policies};
 
 /// A new key for an account. Its name says whose it is, and which of the account's in order.
-pub(crate) fn new_key(account: &AccountName, number: usize) -> Result<SecretKey, StoreError> {
-    let internal = |e: String| StoreError::new(format!("internal error: cannot make a signing key: {e}"));
+pub(crate) fn new_key(account: &AccountName) -> Result<NewSigningKey, StoreError> {
+    let internal =
+        |e: getrandom::Error| StoreError::new(format!("internal error: cannot make a signing key: {e}"));
     let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|e| internal(e.to_string()))?;
-    SecretKey::from_seed(&format!("firn-{account}-{number}"), &seed).map_err(|e| internal(e.to_string()))
+    getrandom::fill(&mut seed).map_err(internal)?;
+    Ok(NewSigningKey::Numbered {
+        stem: format!("firn-{account}"),
+        seed,
+    })
 }
 
 /// The key that signs what comes for the account, if it has one.

@@ -1,6 +1,6 @@
 //! On what terms a session sees the world: the settings that hold for it, and the policy that follows from them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use firn_core::{AccountId, Effective, KeyId, Layer, Level, Policy, layered};
 use firn_nix::signature::PublicKey;
 
-use crate::ports::{DatabaseError, Gives, Policies, Ports, Stored};
+use crate::ports::{DatabaseError, Policies, Ports, Stored};
 use crate::{House, StoreError, known_keys};
 
 /// What a session brought, and the terms that were found for it last.
@@ -111,14 +111,6 @@ impl Terms {
     }
 }
 
-/// What an account with these settings gives to others.
-pub(crate) fn gives(settings: &Effective) -> Gives {
-    Gives {
-        evidence: settings.gives_evidence(),
-        results: settings.gives_results(),
-    }
-}
-
 /// An account's part in derivation sharing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sharing {
@@ -151,6 +143,11 @@ pub(crate) fn layer<'s>(level: Level, stored: impl IntoIterator<Item = (&'s Stri
         }
     }
     layer
+}
+
+/// What an account has set.
+pub(crate) fn of_account(stored: &BTreeMap<String, String>) -> Layer {
+    layer(Level::Account, stored)
 }
 
 impl<P: Ports> House<P> {

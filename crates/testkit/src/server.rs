@@ -28,6 +28,8 @@ pub struct Server {
     printed: Arc<Mutex<String>>,
     /// Whom it runs as, when not as the caller.
     user: Option<u32>,
+    /// Where its log goes, when that is not below `dir`.
+    log: Option<PathBuf>,
     /// Removed at the end unless it was the caller's.
     temporary: Option<tempfile::TempDir>,
 }
@@ -58,6 +60,7 @@ impl Server {
             child: None,
             printed: Arc::default(),
             user: None,
+            log: None,
             temporary: None,
         };
         server.launch()?;
@@ -80,6 +83,7 @@ impl Server {
             child: None,
             printed: Arc::default(),
             user: Some(user),
+            log: None,
             temporary: Some(temporary),
         };
         let reach = server.command().arg("--version").output()?;
@@ -172,6 +176,15 @@ impl Server {
         )?)
     }
 
+    /// What holds for accounts that set nothing, from the next start on, behind what keeps it from asking the world.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn configure_settings(&self, toml: &str) -> anyhow::Result<()> {
+        let settings = OFF_LINE.replacen("[settings]\n", &format!("[settings]\n{toml}\n"), 1);
+        Ok(std::fs::write(self.config_file()?, settings)?)
+    }
+
     /// Its data directory.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
@@ -186,8 +199,13 @@ impl Server {
             .collect()
     }
 
+    /// Where its log goes from the next start on.
+    pub fn log_to(&mut self, file: &Path) {
+        self.log = Some(file.to_owned());
+    }
+
     fn log_file(&self) -> PathBuf {
-        self.dir.join("firn.log")
+        self.log.clone().unwrap_or_else(|| self.dir.join("firn.log"))
     }
 
     /// What it printed to paste, whole.
@@ -226,6 +244,25 @@ impl Server {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Waits until it has ended by itself; whether it did so without an error.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn wait(&mut self) -> anyhow::Result<bool> {
+        let child = self.child.as_mut().context("it does not run")?;
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait()? {
+                self.child = None;
+                return Ok(status.success());
+            }
+            if begun.elapsed() > PATIENCE {
+                bail!("the server did not end:\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// `kill -9`.

@@ -82,3 +82,50 @@ fn private_builds_and_those_outside_the_sharing_are_not_reused() {
     build(&alice, "ssh-ng", &other).success().unwrap();
     assert_eq!(rungs(&server, "alice")[1], "reused");
 }
+
+/// What the operator sets for all holds for the accounts that are there, and what they set for themselves holds against it.
+#[test]
+fn the_operators_settings_hold_for_accounts_that_exist() {
+    let Some(mut server) = server() else { return };
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| server.client(name).unwrap());
+    let script = "cat /proc/sys/kernel/random/uuid > $out";
+    let mut of = Vec::new();
+    for (client, name) in [(&bob, "bob"), (&carol, "carol")] {
+        let built = build(client, "ssh-ng", &derivation(&format!("{name}s"), script));
+        of.push(built.success().unwrap().lines().remove(0));
+        api(client, &["readers", "add", "alice", "builds"]);
+        api(&alice, &["trust", "add", name, "builds"]);
+    }
+    api(&carol, &["settings", "set", "private", "false"]);
+    for n in 0..3 {
+        build(
+            &bob,
+            "ssh-ng",
+            &derivation(&format!("shared-{n}"), "echo same > $out"),
+        )
+        .success()
+        .unwrap();
+    }
+    let shown = |client: &Client| {
+        let settings = api(client, &["settings"]);
+        let rows = settings.as_array().unwrap();
+        let row = rows.iter().find(|row| row["setting"] == "private").unwrap();
+        row["value"].as_str().unwrap() == "true"
+    };
+    let mut again = |settings: &str, private: bool, rung: &str, n: u32| {
+        server.stop();
+        server.configure_settings(settings).unwrap();
+        server.launch().unwrap();
+        assert_eq!((shown(&bob), shown(&carol)), (private, false));
+        assert_eq!(
+            [is_valid(&alice, &of[0]), is_valid(&alice, &of[1])],
+            [!private, true]
+        );
+        let expression = derivation(&format!("shared-{n}"), "echo same > $out");
+        build(&alice, "ssh-ng", &expression).success().unwrap();
+        assert_eq!(rungs(&server, "alice").last().unwrap(), rung);
+    };
+    again("private = true", true, "built", 0);
+    again("", false, "reused", 1);
+    again("share-builds = false", false, "built", 2);
+}

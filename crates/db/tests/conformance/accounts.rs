@@ -1,7 +1,7 @@
 //! Accounts and keys.
 
 use firn_core::{AccountId, Trust};
-use firn_service::ports::{Database, DatabaseError};
+use firn_service::ports::{Database, DatabaseError, NewSigningKey};
 
 use crate::backend::Bench;
 use crate::sample::{
@@ -9,9 +9,12 @@ use crate::sample::{
 };
 
 pub async fn names_are_unique<D: Database>(Bench { db, .. }: Bench<D>) {
-    let made = db.create_account(&name("alice"), "secret", 1_234).await.unwrap();
+    let made = db
+        .create_account(&name("alice"), "secret", GIVES, 1_234)
+        .await
+        .unwrap();
     assert_eq!((made.name.as_str(), made.created), ("alice", 1_234));
-    let again = db.create_account(&name("alice"), "secret", 1_235).await;
+    let again = db.create_account(&name("alice"), "secret", GIVES, 1_235).await;
     assert!(matches!(again, Err(DatabaseError::AccountExists(n)) if n == "alice"));
     assert_eq!(db.account(&name("alice")).await.unwrap(), Some(made));
     assert_eq!(db.account(&name("bob")).await.unwrap(), None);
@@ -74,8 +77,11 @@ pub async fn keys_come_oldest_first<D: Database>(Bench { db, .. }: Bench<D>) {
 }
 
 pub async fn removed_key_acts_for_nobody<D: Database>(Bench { db, .. }: Bench<D>) {
-    let alice = db.create_account(&name("alice"), "secret", 1).await.unwrap();
-    let bob = db.create_account(&name("bob"), "secret", 1).await.unwrap();
+    let alice = db
+        .create_account(&name("alice"), "secret", GIVES, 1)
+        .await
+        .unwrap();
+    let bob = db.create_account(&name("bob"), "secret", GIVES, 1).await.unwrap();
     db.add_key(alice.id, &ssh_key(1)).await.unwrap();
     let not_bobs = db.remove_key(&bob, "SHA256:1").await;
     assert!(
@@ -127,7 +133,11 @@ pub async fn unknown_accounts_are_named<D: Database>(Bench { db, .. }: Bench<D>)
         db.let_read(carol, nobody, Some(Trust::Uploads)).await.err()
     ));
     assert!(is_77(db.set_login(nobody, "host", Some(&login())).await.err()));
-    assert!(is_77(db.add_signing_key(nobody, "secret", 1).await.err()));
+    assert!(is_77(
+        db.add_signing_key(nobody, &NewSigningKey::Given("secret".into()), 1)
+            .await
+            .err()
+    ));
     assert!(is_77(
         db.record_build(&build(1, 1, &[1]), nobody, true).await.err()
     ));

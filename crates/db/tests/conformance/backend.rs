@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use firn_db::AnyDatabase;
+use firn_db::{AnyDatabase, SqliteDatabase};
 use firn_testkit::postgres::Postgres;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
@@ -20,6 +20,14 @@ enum Raw {
 }
 
 impl<D> Bench<D> {
+    /// The same database through connections of its own, as another process has them.
+    pub async fn beside(&self) -> AnyDatabase {
+        match &self.raw {
+            Raw::Sqlite(path) => AnyDatabase::Sqlite(SqliteDatabase::attach(path).await.unwrap()),
+            Raw::Postgres(url) => AnyDatabase::connect(url, 8).await.unwrap(),
+        }
+    }
+
     /// Runs a statement beside the ports and returns how many rows it changed.
     pub async fn execute(&self, sql: &str) -> u64 {
         let sql = AssertSqlSafe(sql.to_owned());

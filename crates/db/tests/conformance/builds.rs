@@ -4,7 +4,7 @@ use firn_core::BuildId;
 use firn_service::ports::{Database, DatabaseError};
 
 use crate::backend::Bench;
-use crate::sample::{account, build, ca, content, key, request};
+use crate::sample::{account, build, ca, content, drv, key, request};
 
 pub async fn round_trip<D: Database>(Bench { db, .. }: Bench<D>) {
     let alice = account(&db, "alice").await;
@@ -55,7 +55,7 @@ pub async fn forgotten_then_recorded<D: Database>(Bench { db, .. }: Bench<D>) {
     assert_eq!(db.result(&key(2), alice, true).await.unwrap(), Some(other_key));
     let third = build(3, 1, &[3]);
     assert_eq!(db.record_build(&third, alice, true).await.unwrap(), third);
-    // A run that was forgotten may be told again; by then it is not the first any more.
+    // A run that was withdrawn may be told again; by then another one answers.
     assert_eq!(db.record_build(&first, alice, true).await.unwrap(), third);
 }
 
@@ -109,10 +109,34 @@ pub async fn requests_of_one_account<D: Database>(Bench { db, .. }: Bench<D>) {
     assert_eq!(db.requests(alice, 10).await.unwrap(), [asked]);
 }
 
-pub async fn forgotten_contents_are_not_kept<D: Database>(Bench { db, .. }: Bench<D>) {
+pub async fn a_withdrawn_result_leaves_the_run<D: Database>(Bench { db, .. }: Bench<D>) {
     let alice = account(&db, "alice").await;
-    db.record_build(&build(1, 1, &[1, 2]), alice, true).await.unwrap();
-    db.record_build(&build(2, 2, &[2]), alice, true).await.unwrap();
-    db.forget_result(BuildId([1; 16])).await.unwrap();
-    assert_eq!(db.contents().await.unwrap(), [content(2)].into_iter().collect());
+    let [first, second] = [build(1, 1, &[1, 2]), build(2, 1, &[1, 3])];
+    db.record_build(&first, alice, true).await.unwrap();
+    let mut asked = request(alice, 1, 10);
+    asked.build = Some(first.run.id);
+    db.record_request(&asked).await.unwrap();
+    db.record_check(&second, alice, true).await.unwrap();
+    let before = (
+        db.runs_of(&drv(1), alice, true, 9).await.unwrap(),
+        db.irreproducible(alice, true, 9).await.unwrap(),
+        db.run_of_request(first.run.id, alice).await.unwrap(),
+        db.contents().await.unwrap(),
+        db.usage(Some(alice), 0, u64::MAX >> 1).await.unwrap(),
+    );
+    assert_eq!((before.0.len(), before.1.len(), before.3.len()), (2, 2, 3));
+    db.forget_result(first.run.id).await.unwrap();
+    assert_eq!(db.result(&key(1), alice, true).await.unwrap(), None);
+    let after = (
+        db.runs_of(&drv(1), alice, true, 9).await.unwrap(),
+        db.irreproducible(alice, true, 9).await.unwrap(),
+        db.run_of_request(first.run.id, alice).await.unwrap(),
+        db.contents().await.unwrap(),
+        db.usage(Some(alice), 0, u64::MAX >> 1).await.unwrap(),
+    );
+    assert_eq!(after, before);
+    // The next run answers, and is compared with the one that was withdrawn.
+    let third = build(3, 1, &[4, 2]);
+    assert_eq!(db.record_build(&third, alice, true).await.unwrap(), third);
+    assert_eq!(db.irreproducible(alice, true, 9).await.unwrap().len(), 3);
 }

@@ -111,7 +111,11 @@ pub async fn one_name_once<D: Database>(Bench { db, .. }: Bench<D>) {
     let mut tasks = JoinSet::new();
     for _ in 0..10 {
         let db = db.clone();
-        tasks.spawn(async move { db.create_account(&name("alice"), "secret", 1).await.is_ok() });
+        tasks.spawn(async move {
+            db.create_account(&name("alice"), "secret", GIVES, 1)
+                .await
+                .is_ok()
+        });
     }
     let made = tasks.join_all().await.into_iter().filter(|made| *made).count();
     assert_eq!(made, 1);
@@ -177,8 +181,8 @@ pub async fn failures_at_once<D: Database>(Bench { db, .. }: Bench<D>) {
         });
     }
     tasks.join_all().await;
-    for n in 0..3 {
-        let (last, later) = (failed(250, n), failed(251, n));
+    for (n, id) in (0..3).zip([200, 202, 204]) {
+        let (last, later) = (failed(id, n), failed(id + 1, n));
         db.record_failure(&last, alice, true).await.unwrap();
         db.record_failure(&later, bob, true).await.unwrap();
         for (account, expected) in [(alice, &last), (bob, &later), (carol, &later)] {

@@ -3,7 +3,7 @@
 use firn_service::ports::{Database, DatabaseError, FailureRecord, Gives, RunFailure};
 
 use crate::backend::Bench;
-use crate::sample::{GIVES, KEEPS, account, build, drv, failed, key, name, numbers};
+use crate::sample::{GIVES, KEEPS, Short as _, account, build, drv, failed, key, name, numbers};
 
 pub async fn round_trip<D: Database>(Bench { db, .. }: Bench<D>) {
     let alice = account(&db, "alice").await;
@@ -106,8 +106,8 @@ pub async fn giving_can_be_taken_back<D: Database>(Bench { db, .. }: Bench<D>) {
     );
     db.set_account(bob, "private", Some("1"), KEEPS).await.unwrap();
     assert_eq!(db.failure(&key(1), carol, true).await.unwrap(), None);
-    for account in [alice, bob] {
-        db.set_account(account, "private", None, GIVES).await.unwrap();
+    for (account, setting) in [(alice, "share-builds"), (bob, "private")] {
+        db.set_account(account, setting, None, GIVES).await.unwrap();
     }
     assert_eq!(db.failure(&key(1), carol, true).await.unwrap(), Some(second));
 }

@@ -6,7 +6,7 @@ use firn_core::{BuildId, Ground, ObjectId, Policy};
 use firn_service::ports::{Database, Gives};
 
 use crate::backend::Bench;
-use crate::sample::{account, build, path};
+use crate::sample::{Short as _, account, build, path};
 
 const GROUND: Ground = Ground([7; 32]);
 

@@ -7,7 +7,7 @@ use firn_core::schedule::Past;
 use firn_service::ports::{BuildRecord, Database};
 
 use crate::backend::Bench;
-use crate::sample::{GIVES, KEEPS, account, build, failed, name, named_path};
+use crate::sample::{GIVES, KEEPS, Short as _, account, build, failed, name, named_path};
 
 const SYSTEM: &str = "x86_64-linux";
 

@@ -11,6 +11,7 @@ mod failures;
 mod grounds;
 mod history;
 mod isolation;
+mod lists;
 mod policies;
 mod realisations;
 mod runs;
@@ -55,12 +56,15 @@ conformance! {
     isolation: one_path_two_contents, same_object_is_shared_but_not_believed, order_is_not_anothers_doing,
         removal_leaves_others_evidence;
     builds: round_trip, without_outputs, first_recorded_stays, recording_again_changes_nothing, forgotten_then_recorded,
-        forgetting_nothing, wrong_key_for_a_run, requests_newest_first, requests_of_one_account, forgotten_contents_are_not_kept;
+        forgetting_nothing, wrong_key_for_a_run, requests_newest_first, requests_of_one_account, a_withdrawn_result_leaves_the_run;
     concurrency: first_result_wins, read_then_write, overlapping_batches, removal_against_recording, one_name_once,
         forgetting_against_recording, sharing_against_taking_back, a_signature_is_never_missed, decisions_against_removal,
         failures_at_once, differences_are_never_missed, failures_against_removal;
     policies: keys_that_one_account_makes_known_are_limited, settings_of_account_and_key, settings_need_a_key_of_the_account, trust_needs_consent, trust_is_in_order,
-        relations_of_both_sides, logins_by_host, signing_keys_active_first, public_keys_have_numbers, epochs;
+        relations_of_both_sides, logins_by_host, signing_keys_active_first, public_keys_have_numbers, epochs,
+        what_accounts_give_follows_from_the_operators_settings;
+    lists: changes_of_trusted_keys_are_serial, no_list_outgrows_its_limit, new_signing_keys_have_names_of_their_own,
+        a_refused_change_changes_nothing;
     signed: who_kept_it_to_itself_shows_nobody_when, trusted_accounts_by_level, seen_by_those_who_trust_the_key, what_is_not_shared, privacy_takes_effect_at_once,
         forgetting_takes_what_was_ones_own, removal_leaves_what_was_shared, in_the_order_of_becoming_visible,
         others_see_when_sharers_had_it,

@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use firn_core::{AccountId, KeyId, Trust};
-use firn_service::ports::{Database, DatabaseError, MAX_KNOWN_KEYS, Relation, SigningKey, Stored};
+use firn_core::{AccountId, Effective, KeyId, Trust};
+use firn_service::ports::{
+    Database, DatabaseError, MAX_KNOWN_KEYS, NewSigningKey, Relation, SigningKey, Stored,
+};
 
 use crate::backend::Bench;
-use crate::sample::{GIVES, KEEPS, Short as _, account, claim, login, name, path, public_key, ssh_key};
+use crate::sample::{
+    GIVES, KEEPS, Short as _, account, build, claim, login, name, path, policy, public_key, signed_claim,
+    ssh_key,
+};
 
 fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     let own = |(a, b): &(&str, &str)| ((*a).to_owned(), (*b).to_owned());
@@ -56,7 +61,10 @@ pub async fn settings_of_account_and_key<D: Database>(Bench { db, .. }: Bench<D>
 }
 
 pub async fn settings_need_a_key_of_the_account<D: Database>(Bench { db, .. }: Bench<D>) {
-    let alice = db.create_account(&name("alice"), "secret", 1).await.unwrap();
+    let alice = db
+        .create_account(&name("alice"), "secret", GIVES, 1)
+        .await
+        .unwrap();
     let bob = account(&db, "bob").await;
     db.add_key(alice.id, &ssh_key(1)).await.unwrap();
     for value in [Some("1"), None] {
@@ -183,7 +191,11 @@ pub async fn logins_by_host<D: Database>(Bench { db, .. }: Bench<D>) {
 }
 
 pub async fn signing_keys_active_first<D: Database>(Bench { db, .. }: Bench<D>) {
-    let alice = db.create_account(&name("alice"), "one", 10).await.unwrap().id;
+    let alice = db
+        .create_account(&name("alice"), "one", GIVES, 10)
+        .await
+        .unwrap()
+        .id;
     let bob = account(&db, "bob").await;
     let key = |secret: &str, created, active| SigningKey {
         secret: secret.to_owned(),
@@ -191,8 +203,12 @@ pub async fn signing_keys_active_first<D: Database>(Bench { db, .. }: Bench<D>) 
         active,
     };
     assert!(db.signing_keys(alice).await.unwrap() == [key("one", 10, true)]);
-    db.add_signing_key(alice, "two", 20).await.unwrap();
-    db.add_signing_key(alice, "three", 5).await.unwrap();
+    db.add_signing_key(alice, &NewSigningKey::Given("two".into()), 20)
+        .await
+        .unwrap();
+    db.add_signing_key(alice, &NewSigningKey::Given("three".into()), 5)
+        .await
+        .unwrap();
     let keys = [
         key("three", 5, true),
         key("two", 20, false),
@@ -224,7 +240,10 @@ pub async fn public_keys_have_numbers<D: Database>(Bench { db, .. }: Bench<D>) {
 }
 
 pub async fn epochs<D: Database>(Bench { db, .. }: Bench<D>) {
-    let alice = db.create_account(&name("alice"), "secret", 1).await.unwrap();
+    let alice = db
+        .create_account(&name("alice"), "secret", GIVES, 1)
+        .await
+        .unwrap();
     let bob = account(&db, "bob").await;
     db.add_key(alice.id, &ssh_key(1)).await.unwrap();
     db.record(alice.id, &[claim(1, 1)]).await.unwrap();
@@ -274,4 +293,47 @@ pub async fn keys_that_one_account_makes_known_are_limited<D: Database>(Bench { 
     assert!(matches!(refused, Err(DatabaseError::TooManyKeys)), "{refused:?}");
     db.register_key(Some(bob), &more).await.unwrap();
     db.register_key(None, &public_key("operator", 1)).await.unwrap();
+}
+
+pub async fn what_accounts_give_follows_from_the_operators_settings<D: Database>(Bench { db, .. }: Bench<D>) {
+    let (alice, bob) = (account(&db, "alice").await, account(&db, "bob").await);
+    let key = db.key("k", 1).await;
+    for account in [alice, bob] {
+        let n = u32::try_from(account.0).unwrap();
+        db.record_signed(account, &signed_claim(n, n, &format!("k:{n}")), key)
+            .await;
+        let run = build(u8::try_from(n).unwrap(), n, &[n]);
+        db.record_build(&run, account, true).await.unwrap();
+    }
+    db.set_account(bob, "private", Some("false"), GIVES)
+        .await
+        .unwrap();
+    let gives = async |account: AccountId| {
+        let n = u32::try_from(account.0).unwrap();
+        let stranger = policy(AccountId(77), &[key], &[]);
+        let evidence = !db.seen(&stranger, &path(n)).await.is_empty();
+        let result = db
+            .result(&crate::sample::key(n), AccountId(77), true)
+            .await
+            .unwrap();
+        (evidence, result.is_some())
+    };
+    let defaults = |private, share_builds| Effective {
+        private,
+        share_builds,
+        ..Effective::default()
+    };
+    for (defaults, changed, alices, bobs) in [
+        (defaults(false, true), 0, (true, true), (true, true)),
+        (defaults(true, true), 1, (false, false), (true, true)),
+        (defaults(true, true), 0, (false, false), (true, true)),
+        (defaults(false, false), 2, (true, false), (true, false)),
+        (defaults(true, false), 1, (false, false), (true, false)),
+        (defaults(false, true), 2, (true, true), (true, true)),
+    ] {
+        let before = db.epoch().await.unwrap();
+        assert_eq!(db.settle_gives(&defaults).await.unwrap(), changed);
+        assert_eq!(db.epoch().await.unwrap() > before, changed > 0);
+        assert_eq!((gives(alice).await, gives(bob).await), (alices, bobs));
+    }
 }

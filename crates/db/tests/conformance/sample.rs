@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use firn_core::{
-    AccountId, AccountName, BuildId, BuildKey, Claim, Evidence, KeyId, Object, ObjectId, Origin, Policy,
-    Rung, Trust, Witness,
+    AccountId, AccountName, BuildId, BuildKey, Claim, Effective, Evidence, KeyId, Object, ObjectId, Origin,
+    Policy, Rung, SettingChange, Trust, Witness,
 };
 use firn_nix::signature::{PublicKey, SecretKey};
 use firn_nix::{ContentAddress, Hash, NarHash, StorePath};
 use firn_service::ports::{
-    Accounts, BuildRecord, Database, DatabaseError, DerivationDigest, FailureRecord, Gives, Login,
-    OutputRecord, PastRun, Proof, RequestRecord, RunFailure, RunRecord, SshKey,
+    AccountChange, Accounts, BuildRecord, Database, DatabaseError, DerivationDigest, FailureRecord, Gives,
+    Login, OutputRecord, PastRun, Proof, RequestRecord, RunFailure, RunRecord, SshKey,
 };
 
 pub fn name(text: &str) -> AccountName {
@@ -20,7 +20,10 @@ pub fn name(text: &str) -> AccountName {
 }
 
 pub async fn account(db: &impl Accounts, text: &str) -> AccountId {
-    db.create_account(&name(text), "secret", 1_000).await.unwrap().id
+    db.create_account(&name(text), "secret", GIVES, 1_000)
+        .await
+        .unwrap()
+        .id
 }
 
 pub fn path(n: u32) -> StorePath {
@@ -212,10 +215,7 @@ pub fn fact(claim: &Claim) -> Claim {
     }
 }
 
-pub const GIVES: Gives = Gives {
-    evidence: true,
-    results: true,
-};
+pub const GIVES: Gives = Gives::ALL;
 pub const KEEPS: Gives = Gives {
     evidence: false,
     results: false,
@@ -275,6 +275,26 @@ pub trait Short: Database {
     /// Makes a key known.
     fn key(&self, name: &str, seed: u8) -> impl Future<Output = KeyId> + Send {
         async move { self.register_key(None, &public_key(name, seed)).await.unwrap().0 }
+    }
+
+    /// Sets (or unsets) a setting of the account, where the operator's defaults make it give so much.
+    fn set_account(
+        &self,
+        account: AccountId,
+        name: &'static str,
+        value: Option<&str>,
+        gives: Gives,
+    ) -> impl Future<Output = Result<(), DatabaseError>> + Send {
+        let value = value.map(str::to_owned);
+        let change = AccountChange {
+            defaults: Effective {
+                private: !gives.evidence,
+                share_builds: gives.results,
+                ..Effective::default()
+            },
+            change: SettingChange::Set { name, value },
+        };
+        async move { self.change_account(account, &change).await }
     }
 
     /// Sets whether the account is private.

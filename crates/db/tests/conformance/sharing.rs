@@ -3,7 +3,7 @@
 use firn_service::ports::{Database, Gives};
 
 use crate::backend::Bench;
-use crate::sample::{GIVES, KEEPS, account, build, content, key, name};
+use crate::sample::{GIVES, KEEPS, Short as _, account, build, content, key, name};
 
 pub async fn own_before_shared<D: Database>(Bench { db, .. }: Bench<D>) {
     let (alice, bob, carol) = (

@@ -198,6 +198,7 @@ pub async fn privacy_takes_effect_at_once<D: Database>(Bench { db, .. }: Bench<D
     // The account itself still sees all.
     assert_eq!(db.seen(&policy(alice, &[key], &[]), &path(1)).await.len(), 2);
     // Giving no results has nothing to do with it.
+    db.private(carol, false).await;
     let gives = firn_service::ports::Gives {
         results: false,
         ..crate::sample::GIVES

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use firn_core::{AccountId, AccountName};
 
-use super::DatabaseError;
+use super::{DatabaseError, Gives};
 
 /// An account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,11 +34,13 @@ pub struct SshKey {
 
 /// The accounts.
 pub trait Accounts: Send + Sync + 'static {
-    /// Makes an account that signs with that secret key (`name:base64`); [`DatabaseError::AccountExists`] when the name is taken.
+    /// Makes an account that signs with that secret key (`name:base64`) and gives so much to others; [`DatabaseError::AccountExists`] when
+    /// the name is taken.
     fn create_account(
         &self,
         name: &AccountName,
         signing_key: &str,
+        gives: Gives,
         now: u64,
     ) -> impl Future<Output = Result<Account, DatabaseError>> + Send;
 

@@ -19,7 +19,10 @@ pub use builds::{
 };
 pub use caches::{AccountCaches, CacheError, CacheInfo, Caches, Login, Trouble};
 pub use grounds::{GroundedOutput, Grounds};
-pub use policies::{Gives, MAX_KNOWN_KEYS, Policies, Relation, SigningKey, Stored};
+pub use policies::{
+    AccountChange, Changed, Gives, MAX_KNOWN_KEYS, MAX_LOGINS, MAX_SIGNING_KEYS, MAX_TRUSTED, NewSigningKey,
+    Policies, Relation, SigningKey, Stored,
+};
 pub use views::{OpenSignature, Proof, Views};
 
 /// Why the database could not do it.
@@ -50,6 +53,17 @@ pub enum DatabaseError {
         "the account has trusted {MAX_KNOWN_KEYS} public keys that nobody had trusted before, which is the most"
     )]
     TooManyKeys,
+    /// What is set does not allow the change.
+    #[error(transparent)]
+    Change(#[from] firn_core::ChangeError),
+    /// A list of the account's is full.
+    #[error("an account has at most {most} {what}")]
+    TooMany {
+        /// Entries.
+        most: usize,
+        /// Of what.
+        what: &'static str,
+    },
     /// A row that cannot be what was written: the database was changed from outside, or a bug.
     #[error("the database has a bad row in {table}: {what}")]
     Inconsistent {

@@ -3,13 +3,20 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 
-use firn_core::{AccountId, AccountName, KeyId, ObjectId, Trust};
-use firn_nix::signature::PublicKey;
+use firn_core::{AccountId, AccountName, Effective, KeyId, ObjectId, SettingChange, Trust, layered};
+use firn_nix::signature::{PublicKey, SecretKey, SignatureError};
 
 use super::{DatabaseError, Login, OpenSignature};
+use crate::terms;
 
 /// Public keys that one account may make known.
 pub const MAX_KNOWN_KEYS: u32 = 256;
+/// Accounts that one account may trust.
+pub const MAX_TRUSTED: usize = 64;
+/// Logins of one account.
+pub const MAX_LOGINS: usize = 64;
+/// Signing keys of one account, old ones included.
+pub const MAX_SIGNING_KEYS: usize = 256;
 
 /// What was set for an account, and for one of its SSH keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +38,71 @@ pub struct Gives {
     pub evidence: bool,
     /// Build results to everybody with the same build key.
     pub results: bool,
+}
+
+impl Gives {
+    /// All that an account can give.
+    pub const ALL: Self = Self {
+        evidence: true,
+        results: true,
+    };
+
+    /// The settings that decide it.
+    pub const SETTINGS: [&str; 2] = ["private", "share-builds"];
+
+    /// What follows for an account that has set this, of [`Gives::SETTINGS`] at least.
+    #[must_use]
+    pub fn of_account(defaults: &Effective, settings: &BTreeMap<String, String>) -> Self {
+        Self::of(&layered(defaults.clone(), [&terms::of_account(settings)]))
+    }
+
+    /// What follows from settings that hold.
+    #[must_use]
+    pub fn of(settings: &Effective) -> Self {
+        Self {
+            evidence: settings.gives_evidence(),
+            results: settings.gives_results(),
+        }
+    }
+}
+
+/// A change of an account's settings. It is worked out within the transaction that makes it, from what is set then: whatever others
+/// change at the same moment, through this server or another, nothing is lost.
+#[derive(Clone, Debug)]
+pub struct AccountChange {
+    /// What holds where the account has set nothing.
+    pub defaults: Effective,
+    /// What is to be done.
+    pub change: SettingChange,
+}
+
+/// What a change comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// The setting.
+    pub name: &'static str,
+    /// Its value from now on; `None` unsets it.
+    pub value: Option<String>,
+    /// What the account gives from now on.
+    pub gives: Gives,
+}
+
+impl AccountChange {
+    /// What it comes to for an account that has set this.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Change`] when it is refused.
+    pub fn apply(&self, mut settings: BTreeMap<String, String>) -> Result<Changed, DatabaseError> {
+        let now = layered(self.defaults.clone(), [&terms::of_account(&settings)]);
+        let name = self.change.name();
+        let value = self.change.value(&now)?;
+        match &value {
+            Some(value) => drop(settings.insert(name.to_owned(), value.clone())),
+            None => drop(settings.remove(name)),
+        }
+        let gives = Gives::of_account(&self.defaults, &settings);
+        Ok(Changed { name, value, gives })
+    }
 }
 
 /// How an account stands to another one.
@@ -67,7 +139,44 @@ impl std::fmt::Debug for SigningKey {
     }
 }
 
-/// The policies of all accounts. What changes here takes effect with the next question.
+/// A key that shall sign for an account.
+#[derive(Clone)]
+pub enum NewSigningKey {
+    /// The text of a secret key.
+    Given(String),
+    /// A new one, named by its place among the account's keys.
+    Numbered {
+        /// The name without the number.
+        stem: String,
+        /// 32 bytes that nobody can guess.
+        seed: [u8; 32],
+    },
+}
+
+impl NewSigningKey {
+    /// The text of the secret key of an account that has so many already.
+    ///
+    /// # Errors
+    /// The name cannot be that of a key.
+    pub fn secret(&self, before: usize) -> Result<String, SignatureError> {
+        match self {
+            Self::Given(text) => Ok(text.clone()),
+            Self::Numbered { stem, seed } => {
+                let key = SecretKey::from_seed(&format!("{stem}-{}", before + 1), seed)?;
+                Ok(key.to_secret_text())
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for NewSigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewSigningKey").finish_non_exhaustive()
+    }
+}
+
+/// The policies of all accounts. A method that changes something locks the account's row, so that changes of one account come one after
+/// the other, from however many servers. What changes here takes effect with the next question.
 pub trait Policies: Send + Sync + 'static {
     /// Number of the state; see [`Stored::epoch`]. Also grows when evidence is taken away. Cheap.
     fn epoch(&self) -> impl Future<Output = Result<u64, DatabaseError>> + Send;
@@ -80,14 +189,17 @@ pub trait Policies: Send + Sync + 'static {
         ssh_key: Option<&str>,
     ) -> impl Future<Output = Result<Stored, DatabaseError>> + Send;
 
-    /// Sets (or with `None` unsets) an account's setting, and what follows from it for others. A new epoch.
-    fn set_account(
+    /// Changes an account's settings, and what follows from them for others; [`DatabaseError::Change`] when the change is refused. A new
+    /// epoch.
+    fn change_account(
         &self,
         account: AccountId,
-        name: &str,
-        value: Option<&str>,
-        gives: Gives,
+        change: &AccountChange,
     ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+
+    /// Makes every account give what follows from its settings where the operator's defaults are these; how many give more or less than
+    /// before. A new epoch when any does.
+    fn settle_gives(&self, defaults: &Effective) -> impl Future<Output = Result<u64, DatabaseError>> + Send;
 
     /// Sets (or unsets) a setting of an account's SSH key; [`DatabaseError::NoKey`] when it has none such. A new epoch.
     fn set_key(
@@ -98,7 +210,7 @@ pub trait Policies: Send + Sync + 'static {
         value: Option<&str>,
     ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
-    /// `account` trusts `other` so far, or not any more. A new epoch.
+    /// `account` trusts `other` so far, or not any more; [`DatabaseError::TooMany`] when it trusts [`MAX_TRUSTED`] others. A new epoch.
     fn trust(
         &self,
         account: AccountId,
@@ -160,7 +272,8 @@ pub trait Policies: Send + Sync + 'static {
         account: AccountId,
     ) -> impl Future<Output = Result<BTreeMap<String, Login>, DatabaseError>> + Send;
 
-    /// Keeps (or with `None` removes) the login for a host (`host` or `host:port`); whether there was one. A new epoch.
+    /// Keeps (or with `None` removes) the login for a host (`host` or `host:port`); whether there was one. [`DatabaseError::TooMany`] when
+    /// there are [`MAX_LOGINS`] for other hosts. A new epoch.
     fn set_login(
         &self,
         account: AccountId,
@@ -174,11 +287,11 @@ pub trait Policies: Send + Sync + 'static {
         account: AccountId,
     ) -> impl Future<Output = Result<Vec<SigningKey>, DatabaseError>> + Send;
 
-    /// Adds a signing key and makes it the active one.
+    /// Adds a signing key and makes it the active one; [`DatabaseError::TooMany`] when there are [`MAX_SIGNING_KEYS`].
     fn add_signing_key(
         &self,
         account: AccountId,
-        secret: &str,
+        key: &NewSigningKey,
         now: u64,
-    ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+    ) -> impl Future<Output = Result<SigningKey, DatabaseError>> + Send;
 }

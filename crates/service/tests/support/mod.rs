@@ -69,6 +69,7 @@ pub struct World {
     pub caches: MemoryCaches,
     pub content: ContentStore,
     pub clock: Arc<HandClock>,
+    settings: Settings,
     directory: TempDir,
 }
 
@@ -115,7 +116,7 @@ impl World {
             builder.clone(),
             caches.clone(),
             content.clone(),
-            settings,
+            settings.clone(),
             Arc::clone(&clock) as Arc<dyn Clock>,
         );
         Self {
@@ -125,8 +126,23 @@ impl World {
             caches,
             content,
             clock,
+            settings,
             directory,
         }
+    }
+
+    /// Another server on the same database and contents; or this one, started again with other settings.
+    pub fn beside(&self, set: impl FnOnce(&mut Settings)) -> Arc<House<TestPorts>> {
+        let mut settings = self.settings.clone();
+        set(&mut settings);
+        House::new(
+            self.db.clone(),
+            self.builder.clone(),
+            self.caches.clone(),
+            self.content.clone(),
+            settings,
+            Arc::clone(&self.clock) as Arc<dyn Clock>,
+        )
     }
 
     /// The store of a new account.

@@ -7,10 +7,12 @@
     reason = "a test may panic"
 )]
 
+mod defaults;
 mod explain;
 mod graphs;
 mod ladder;
 mod ledger;
+mod lists;
 mod logs;
 mod non_interference;
 mod queue;

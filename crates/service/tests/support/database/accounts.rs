@@ -34,6 +34,7 @@ impl Accounts for MemoryDatabase {
         &self,
         name: &AccountName,
         signing_key: &str,
+        gives: Gives,
         now: u64,
     ) -> Result<Account, DatabaseError> {
         let mut state = self.open("create_account")?;
@@ -48,10 +49,7 @@ impl Accounts for MemoryDatabase {
         };
         let row = AccountRow {
             account: account.clone(),
-            gives: Gives {
-                evidence: true,
-                results: true,
-            },
+            gives,
             settings: BTreeMap::new(),
             ssh_keys: Vec::new(),
             logins: BTreeMap::new(),

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firn_core::{AccountId, KeyId, ObjectId, Trust};
+use firn_core::{AccountId, Effective, KeyId, ObjectId, Trust};
 use firn_nix::signature::PublicKey;
 use firn_service::ports::{
-    DatabaseError, Gives, Login, OpenSignature, Policies, Relation, SigningKey, Stored,
+    AccountChange, DatabaseError, Gives, Login, MAX_LOGINS, MAX_SIGNING_KEYS, MAX_TRUSTED, NewSigningKey,
+    OpenSignature, Policies, Relation, SigningKey, Stored,
 };
 
 use super::{MemoryDatabase, State};
@@ -26,6 +27,14 @@ fn set(settings: &mut BTreeMap<String, String>, name: &str, value: Option<&str>)
     match value {
         Some(value) => drop(settings.insert(name.to_owned(), value.to_owned())),
         None => drop(settings.remove(name)),
+    }
+}
+
+/// That a list of so many has room for one more.
+fn room(entries: usize, most: usize, what: &'static str) -> Result<(), DatabaseError> {
+    match entries < most {
+        true => Ok(()),
+        false => Err(DatabaseError::TooMany { most, what }),
     }
 }
 
@@ -58,20 +67,30 @@ impl Policies for MemoryDatabase {
         Ok(stored)
     }
 
-    async fn set_account(
-        &self,
-        account: AccountId,
-        name: &str,
-        value: Option<&str>,
-        gives: Gives,
-    ) -> Result<(), DatabaseError> {
-        let mut state = self.open("set_account")?;
+    async fn change_account(&self, account: AccountId, change: &AccountChange) -> Result<(), DatabaseError> {
+        let mut state = self.open("change_account")?;
         let row = state.of(account)?;
-        set(&mut row.settings, name, value);
-        row.gives = gives;
+        let changed = change.apply(row.settings.clone())?;
+        set(&mut row.settings, changed.name, changed.value.as_deref());
+        row.gives = changed.gives;
         state.settle();
         state.epoch += 1;
         Ok(())
+    }
+
+    async fn settle_gives(&self, defaults: &Effective) -> Result<u64, DatabaseError> {
+        let mut state = self.open("settle_gives")?;
+        let mut changed = 0;
+        for row in state.accounts.values_mut() {
+            let gives = Gives::of_account(defaults, &row.settings);
+            changed += u64::from(gives != row.gives);
+            row.gives = gives;
+        }
+        if changed > 0 {
+            state.settle();
+            state.epoch += 1;
+        }
+        Ok(changed)
     }
 
     async fn set_key(
@@ -112,7 +131,11 @@ impl Policies for MemoryDatabase {
         match (known, level) {
             (Some(place), Some(level)) => state.trust[place].2 = level,
             (Some(place), None) => drop(state.trust.remove(place)),
-            (None, Some(level)) => state.trust.push((account, other, level)),
+            (None, Some(level)) => {
+                let others = state.trust.iter().filter(|(a, ..)| *a == account).count();
+                room(others, MAX_TRUSTED, "accounts that it trusts")?;
+                state.trust.push((account, other, level));
+            }
             (None, None) => {}
         }
         state.epoch += 1;
@@ -227,6 +250,9 @@ impl Policies for MemoryDatabase {
     ) -> Result<bool, DatabaseError> {
         let mut state = self.open("set_login")?;
         let logins = &mut state.of(account)?.logins;
+        if login.is_some() && !logins.contains_key(host) {
+            room(logins.len(), MAX_LOGINS, "logins")?;
+        }
         let before = match login {
             Some(login) => logins.insert(host.to_owned(), login.clone()),
             None => logins.remove(host),
@@ -240,15 +266,22 @@ impl Policies for MemoryDatabase {
         Ok(state.of(account)?.signing_keys.iter().rev().cloned().collect())
     }
 
-    async fn add_signing_key(&self, account: AccountId, secret: &str, now: u64) -> Result<(), DatabaseError> {
+    async fn add_signing_key(
+        &self,
+        account: AccountId,
+        key: &NewSigningKey,
+        now: u64,
+    ) -> Result<SigningKey, DatabaseError> {
         let mut state = self.open("add_signing_key")?;
         let keys = &mut state.of(account)?.signing_keys;
-        keys.iter_mut().for_each(|key| key.active = false);
-        keys.push(SigningKey {
-            secret: secret.to_owned(),
+        room(keys.len(), MAX_SIGNING_KEYS, "signing keys")?;
+        let key = SigningKey {
+            secret: key.secret(keys.len()).unwrap(),
             created: now,
             active: true,
-        });
-        Ok(())
+        };
+        keys.iter_mut().for_each(|key| key.active = false);
+        keys.push(key.clone());
+        Ok(key)
     }
 }
