@@ -72,10 +72,16 @@ impl<D: Driver> Builds for Repository<D> {
     }
 
     async fn forget_result(&self, build: BuildId) -> Result<(), DatabaseError> {
-        let query = Query::new("DELETE FROM build WHERE id = $1").blob(build.0);
+        let answers = ["result", "failure"]
+            .map(|table| Query::new(format!("DELETE FROM {table} WHERE build = $1")).blob(build.0));
         self.driver
             .write(Box::new(move |connection| {
-                Box::pin(async move { connection.fetch(query).await.map(|_| ()).map_err(backend) })
+                Box::pin(async move {
+                    for query in answers {
+                        connection.fetch(query).await.map_err(backend)?;
+                    }
+                    Ok(())
+                })
             }))
             .await
     }

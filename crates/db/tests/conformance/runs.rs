@@ -225,7 +225,7 @@ pub async fn of_requests<D: Database>(Bench { db, .. }: Bench<D>) {
     assert_eq!(db.run_of_request(BuildId([9; 16]), alice).await.unwrap(), None);
     assert_eq!(db.run_of_request(kept_id, bob).await.unwrap(), None);
     db.forget_result(kept_id).await.unwrap();
-    assert_eq!(db.run_of_request(kept_id, alice).await.unwrap(), None);
+    assert!(db.run_of_request(kept_id, alice).await.unwrap().is_some());
 }
 
 pub async fn objects_by_number<D: Database>(Bench { db, .. }: Bench<D>) {
@@ -278,14 +278,15 @@ pub async fn differing_outputs<D: Database>(Bench { db, .. }: Bench<D>) {
     let mut again = build(30, 1, &[1, 2]);
     db.record_check(&again, alice, false).await.unwrap();
     assert_eq!(ledger(9).await, [30, 2, 1, 21, 20, 8]);
+    // What differed did differ, whatever was lost since.
     db.forget_result(BuildId([2; 16])).await.unwrap();
-    assert_eq!(ledger(9).await, [21, 20, 8]);
+    assert_eq!(ledger(9).await, [30, 2, 1, 21, 20, 8]);
     // Other references of the same bytes are another object.
     again.run.id = BuildId([31; 16]);
     again.outputs.get_mut("out").unwrap().object.references.clear();
     db.record_build(&again, alice, false).await.unwrap();
     let runs = db.irreproducible(alice, false, 1).await.unwrap();
-    assert_eq!(numbers(&runs), [31, 30, 1]);
+    assert_eq!(numbers(&runs), [31, 30, 2, 1]);
     assert_eq!(told(runs).remove(0), (again, true));
 }
 
@@ -358,14 +359,14 @@ pub async fn forgotten_runs<D: Database>(Bench { db, .. }: Bench<D>) {
     db.record_build(&build(1, 1, &[1]), alice, true).await.unwrap();
     db.record_check(&build(2, 1, &[2]), alice, true).await.unwrap();
     db.record_failure(&failed(3, 1), alice, true).await.unwrap();
-    for (n, left) in [(1, &[3, 2][..]), (3, &[2]), (2, &[])] {
+    for n in [1, 3, 2] {
         db.forget_result(BuildId([n; 16])).await.unwrap();
         let runs = db.runs_of(&drv(1), alice, true, 9).await.unwrap();
-        assert_eq!(numbers(&runs), left);
+        assert_eq!(numbers(&runs), [3, 2, 1]);
     }
     assert_eq!(db.result(&key(1), alice, true).await.unwrap(), None);
     assert_eq!(db.failure(&key(1), alice, true).await.unwrap(), None);
-    assert!(db.contents().await.unwrap().is_empty());
+    assert_eq!(db.contents().await.unwrap(), [content(1), content(2)].into());
 }
 
 pub async fn strange_inputs<D: Database>(Bench { db, .. }: Bench<D>) {

@@ -154,7 +154,8 @@ pub trait Builds: Send + Sync + 'static {
         shares: bool,
     ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
-    /// Withdraws a build as a result, because a content of it is lost. It is not remembered as a run either.
+    /// Withdraws a build as an answer to its key, because a content of it is lost. The run, what came out of it and what is known of
+    /// whether its key is reproducible stay: bytes that are lost were there.
     fn forget_result(&self, build: BuildId) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
     /// The failure of a key for an account: its own latest, else, when it `takes`, the latest that somebody shares.

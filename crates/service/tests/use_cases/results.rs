@@ -3,6 +3,7 @@
 use firn_core::Rung;
 use firn_nix::DerivationOutput;
 use firn_protocol::{BuildStatus, DerivedPath, OutputsSpec, Store as _};
+use firn_service::ports::Builds as _;
 
 use crate::support::graphs::{Packages, build_all, send, told};
 use crate::support::{
@@ -20,6 +21,11 @@ async fn a_result_with_a_lost_content_is_withdrawn_and_built_again() {
     assert_eq!(build(&bob, &drv).await.done().status, BuildStatus::Built);
     assert_eq!(world.rungs("bob").await, [Some(Rung::Built)]);
     assert_eq!(world.builder.counts().started, 2);
+    // The run that lost its bytes did run, and what came out of it was something else.
+    for name in ["alice", "bob"] {
+        let runs = world.db.irreproducible(world.named(name).await.id, true, 9).await;
+        assert_eq!(runs.unwrap().len(), 2, "{name}");
+    }
     let his = bytes(&bob, &drv.out()).await.unwrap();
     // The new result is the shared one from now on.
     let carol = world.account("carol").await;

@@ -156,7 +156,6 @@ impl Builds for MemoryDatabase {
 
     async fn forget_result(&self, build: BuildId) -> Result<(), DatabaseError> {
         let mut state = self.open("forget_result")?;
-        state.runs.retain(|row| row.run.id != build);
         state.results.retain(|answer| answer.build != build);
         state.failures.retain(|answer| answer.build != build);
         Ok(())
