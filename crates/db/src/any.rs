@@ -17,7 +17,7 @@ use firn_service::ports::{
     RequestRecord, SigningKey, SshKey, Stored, Usage, Views,
 };
 
-use crate::{PostgresDatabase, SqliteDatabase};
+use crate::{Occupant, PostgresDatabase, SqliteDatabase};
 
 /// The metadata ports on either database.
 #[derive(Clone, Debug)]
@@ -45,6 +45,38 @@ impl AnyDatabase {
         PostgresDatabase::connect(url, connections)
             .await
             .map(Self::Postgres)
+    }
+
+    /// [`PostgresDatabase::occupy`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn occupy(
+        url: &str,
+        connections: u32,
+        occupant: Occupant,
+        token: [u8; 16],
+    ) -> Result<Self, DatabaseError> {
+        PostgresDatabase::occupy(url, connections, occupant, token)
+            .await
+            .map(Self::Postgres)
+    }
+
+    /// Returns, with the reason, when the database can do nothing more for this process.
+    pub async fn lost(&self) -> String {
+        match self {
+            Self::Sqlite(database) => database.lost().await,
+            Self::Postgres(database) => database.lost().await,
+        }
+    }
+
+    /// A fault for tests: the writer dies.
+    #[cfg(debug_assertions)]
+    #[doc(hidden)]
+    pub async fn lose_writer(&self) {
+        if let Self::Sqlite(database) = self {
+            database.lose_writer().await;
+        }
     }
 
     /// Finishes what was given to it and closes it.

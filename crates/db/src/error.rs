@@ -6,6 +6,8 @@ use std::sync::Arc;
 use firn_core::AccountId;
 use firn_service::ports::DatabaseError;
 
+use crate::occupant::Occupant;
+
 /// Why a database cannot be opened. Comes inside [`DatabaseError::Backend`].
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -20,6 +22,15 @@ pub enum OpenError {
         /// Why.
         source: std::io::Error,
     },
+    /// A server has the database.
+    #[error(
+        "the database is in use by another `firn serve`{}; stop that one first, or give this one a database of its own",
+        .0.as_ref().map_or_else(String::new, |other| format!(" {other}"))
+    )]
+    Occupied(Option<Occupant>),
+    /// The connection that says that the database is this server's is lost.
+    #[error("this server's hold on the database is lost, for now")]
+    NotHeld,
     /// The tables are older or newer than this program.
     #[error("{} has tables of version {found}, but this program works with version {wanted}", path.display())]
     Version {

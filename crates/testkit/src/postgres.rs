@@ -15,7 +15,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -31,15 +31,26 @@ const VERSIONS: &str = "/usr/lib/postgresql";
 /// What is needed of them.
 const PROGRAMS: [&str; 3] = ["initdb", "postgres", "createdb"];
 
-/// Runs as long as the pipe on its standard input is open.
+/// Runs as long as the pipe on its standard input is open; a line that says so stops the server, or starts it again.
 const KEEPER: &str = r#"
 bin=$1 dir=$2
+launch() {
 "$bin/postgres" -D "$dir/data" -k "$dir" -c listen_addresses= -c fsync=off -c full_page_writes=off \
     -c max_connections=500 -c shared_buffers=32MB -c log_min_messages=fatal >"$dir/log" 2>&1 </dev/null &
 pid=$!
-read -r _
+}
+halt() {
 kill -INT "$pid"
 wait "$pid"
+}
+launch
+while read -r order; do
+    case $order in
+    stop) halt ;;
+    start) launch ;;
+    esac
+done
+halt
 rm -rf "$dir"
 "#;
 
@@ -97,6 +108,37 @@ impl Postgres {
         run(as_user(&self.programs.join("createdb"), self.user).args(arguments))?;
         let host = self.directory.display();
         Ok(format!("postgres:///{name}?host={host}&user=postgres"))
+    }
+
+    /// Ends the server as an administrator does who does not wait for its clients; what was committed stays.
+    ///
+    /// # Errors
+    /// When it does not stop.
+    pub fn stop(&mut self) -> io::Result<()> {
+        self.order("stop")?;
+        let end = Instant::now() + PATIENCE;
+        let status = self.directory.join("data/postmaster.pid");
+        while status.exists() {
+            if Instant::now() > end {
+                return Err(io::Error::other("postgres does not stop"));
+            }
+            sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Starts a stopped server again.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn launch(&mut self) -> io::Result<()> {
+        self.order("start")?;
+        self.wait_until_ready()
+    }
+
+    fn order(&mut self, word: &str) -> io::Result<()> {
+        let pipe = self.keeper.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        writeln!(pipe, "{word}")
     }
 
     fn wait_until_ready(&mut self) -> io::Result<()> {

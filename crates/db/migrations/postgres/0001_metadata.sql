@@ -244,3 +244,14 @@ CREATE TABLE counter (
     value BIGINT           NOT NULL
 );
 INSERT INTO counter (name, value) VALUES ('epoch', 1), ('signed', 0);
+
+-- The server that holds the database, or held it last. Only here: SQLite's file is locked by whoever has it open.
+CREATE TABLE server (
+    one      BIGINT PRIMARY KEY CHECK (one = 1),
+    token    BYTEA  NOT NULL, -- random, for one run of a server
+    backend  BIGINT NOT NULL, -- process of PostgreSQL whose session has the lock
+    host     TEXT   NOT NULL,
+    address  TEXT   NOT NULL,
+    data_dir TEXT   NOT NULL,
+    since    BIGINT NOT NULL
+);

@@ -99,6 +99,21 @@ impl SqliteDatabase {
         })
     }
 
+    /// Returns, with the reason, when nothing is written any more, and it was not closed.
+    pub async fn lost(&self) -> String {
+        let why = self.driver.writer.lost().await;
+        format!("the database's writer has ended: {why}")
+    }
+
+    /// A fault for tests: the writer dies.
+    #[cfg(debug_assertions)]
+    #[doc(hidden)]
+    pub async fn lose_writer(&self) {
+        let fault: Work<SqliteConnection, ()> =
+            Box::new(|_| Box::pin(async { panic!("a fault for a test") }));
+        let _ = self.driver.writer.write(Durability::Now, fault).await;
+    }
+
     /// Finishes what was given to it, also by other clones, and closes the file; it can be opened again then.
     pub async fn close(&self) {
         self.driver.readers.close().await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use firn_service::ports::DatabaseError;
 use sqlx::{Connection as _, Executor as _, SqliteConnection};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::driver::{BoxFuture, Work};
 use crate::error::{WriteError, backend};
@@ -51,14 +51,40 @@ enum Order {
 #[derive(Clone, Debug)]
 pub struct Writer {
     orders: mpsc::Sender<Order>,
+    /// Why the task ended, when it should not have.
+    lost: watch::Receiver<Option<String>>,
 }
 
 impl Writer {
     /// Starts the task. It ends with [`Writer::close`] or when no `Writer` is left, and unlocks `lock` then.
     pub fn start(connection: SqliteConnection, lock: Option<File>) -> Self {
         let (orders, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(run(connection, queue, lock));
-        Self { orders }
+        let task = tokio::spawn(run(connection, queue, lock));
+        let (ended, lost) = watch::channel(None);
+        tokio::spawn(async move {
+            let why = match task.await {
+                Ok(Ok(())) => return,
+                Ok(Err(why)) => why.to_string(),
+                Err(error) if error.is_panic() => error.to_string(),
+                // The runtime ends.
+                Err(_) => return,
+            };
+            ended.send_replace(Some(why));
+        });
+        Self { orders, lost }
+    }
+
+    /// Returns, with the reason, when nothing is written any more.
+    pub async fn lost(&self) -> String {
+        let mut lost = self.lost.clone();
+        let why = match lost.wait_for(Option::is_some).await {
+            Ok(why) => why.clone(),
+            Err(_) => None,
+        };
+        match why {
+            Some(why) => why,
+            None => std::future::pending().await,
+        }
     }
 
     /// One transaction, answered after its commit. It happens even if the caller does not wait for the answer.
@@ -120,7 +146,12 @@ impl Writer {
     }
 }
 
-async fn run(mut connection: SqliteConnection, mut queue: mpsc::Receiver<Order>, lock: Option<File>) {
+/// The error is one after which nothing can be written.
+async fn run(
+    mut connection: SqliteConnection,
+    mut queue: mpsc::Receiver<Order>,
+    lock: Option<File>,
+) -> Result<(), Arc<sqlx::Error>> {
     let mut waiting = Vec::new();
     let mut current = Durability::Now;
     let mut group = Vec::with_capacity(GROUP);
@@ -133,7 +164,7 @@ async fn run(mut connection: SqliteConnection, mut queue: mpsc::Receiver<Order>,
             }
         }
         if !group.is_empty() {
-            commit(&mut connection, &mut current, std::mem::take(&mut group)).await;
+            commit(&mut connection, &mut current, std::mem::take(&mut group)).await?;
         }
         if let Some(sender) = closing {
             if let Err(error) = connection.close().await {
@@ -142,12 +173,18 @@ async fn run(mut connection: SqliteConnection, mut queue: mpsc::Receiver<Order>,
             drop(lock);
             drop(queue);
             let _ = sender.send(());
-            return;
+            return Ok(());
         }
     }
+    Ok(())
 }
 
-async fn commit(connection: &mut SqliteConnection, current: &mut Durability, group: Vec<Write>) {
+/// The error is one after which nothing can be written.
+async fn commit(
+    connection: &mut SqliteConnection,
+    current: &mut Durability,
+    group: Vec<Write>,
+) -> Result<(), Arc<sqlx::Error>> {
     let mut answers = Vec::with_capacity(group.len());
     let outcome = transaction(connection, current, group, &mut answers).await;
     let outcome = outcome.map_err(|error| WriteError::Commit(Arc::new(error)));
@@ -158,6 +195,11 @@ async fn commit(connection: &mut SqliteConnection, current: &mut Durability, gro
     }
     for answer in answers {
         answer(outcome.clone());
+    }
+    match outcome {
+        // The thread that SQLite runs in is gone.
+        Err(WriteError::Commit(error)) if matches!(*error, sqlx::Error::WorkerCrashed) => Err(error),
+        _ => Ok(()),
     }
 }
 

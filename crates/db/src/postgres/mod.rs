@@ -1,6 +1,9 @@
 //! PostgreSQL, for more than one machine.
 
+mod hold;
+
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use firn_service::ports::DatabaseError;
@@ -11,6 +14,8 @@ use sqlx::{ConnectOptions as _, PgConnection, PgPool};
 
 use crate::driver::{Driver, Repository, Work};
 use crate::error::backend;
+use crate::occupant::Occupant;
+use hold::{Hold, Taken};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -29,6 +34,8 @@ const SETTINGS: [(&str, &str); 4] = [
 #[derive(Clone, Debug)]
 pub struct Postgres {
     pool: PgPool,
+    /// Where it is a server's.
+    hold: Option<Hold>,
 }
 
 /// The metadata ports on PostgreSQL.
@@ -41,37 +48,103 @@ impl PostgresDatabase {
     /// # Errors
     /// [`DatabaseError::Backend`] when the server cannot be reached or the tables are of a newer program.
     pub async fn connect(url: &str, connections: u32) -> Result<Self, DatabaseError> {
-        let options = PgConnectOptions::from_str(url)
-            .map_err(backend)?
-            .application_name("firn")
-            .options(SETTINGS)
-            .disable_statement_logging();
-        let pool = PgPoolOptions::new()
-            .max_connections(connections.max(1))
-            .acquire_timeout(ACQUIRE)
-            .connect_with(options)
+        let pool = pool(connections)
+            .connect_with(options(url)?)
             .await
             .map_err(backend)?;
         MIGRATIONS.run(&pool).await.map_err(backend)?;
+        let hold = None;
         Ok(Self {
-            driver: Postgres { pool },
+            driver: Postgres { pool, hold },
         })
+    }
+
+    /// The same for a server, which has the database to itself as long as it lives. `token` is random, for this run of it.
+    ///
+    /// # Errors
+    /// [`OpenError::Occupied`](crate::OpenError::Occupied) in [`DatabaseError::Backend`] when another server has it; else as for
+    /// [`connect`](Self::connect).
+    pub async fn occupy(
+        url: &str,
+        connections: u32,
+        occupant: Occupant,
+        token: [u8; 16],
+    ) -> Result<Self, DatabaseError> {
+        let options = options(url)?;
+        // Before the tables are looked at: they may be those of another version, which is running.
+        let taken = Taken::take(options.clone(), occupant, token).await?;
+        let holder = taken.backend();
+        let seen = Arc::clone(&holder);
+        let pool = pool(connections).after_connect(move |connection, _| {
+            let seen = Arc::clone(&seen);
+            Box::pin(async move {
+                match hold::is_seen(connection, &seen).await? {
+                    true => Ok(()),
+                    false => Err(sqlx::Error::Protocol(
+                        "the database's lock is not held".to_owned(),
+                    )),
+                }
+            })
+        });
+        let pool = pool.connect_with(options).await.map_err(backend)?;
+        MIGRATIONS.run(&pool).await.map_err(backend)?;
+        let hold = Some(taken.keep(pool.clone(), holder).await?);
+        Ok(Self {
+            driver: Postgres { pool, hold },
+        })
+    }
+
+    /// Returns, with the reason, when another server has the database.
+    pub async fn lost(&self) -> String {
+        match &self.driver.hold {
+            Some(hold) => hold.lost().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Waits for running transactions and closes the connections.
     pub async fn close(&self) {
         self.driver.pool.close().await;
+        if let Some(hold) = &self.driver.hold {
+            hold.end().await;
+        }
     }
 }
 
+fn options(url: &str) -> Result<PgConnectOptions, DatabaseError> {
+    let options = PgConnectOptions::from_str(url).map_err(backend)?;
+    Ok(options
+        .application_name("firn")
+        .options(SETTINGS)
+        .disable_statement_logging())
+}
+
+fn pool(connections: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(connections.max(1))
+        .acquire_timeout(ACQUIRE)
+}
+
 impl Postgres {
+    /// Returns while the database is this server's.
+    async fn wait(&self) -> Result<(), DatabaseError> {
+        match &self.hold {
+            Some(hold) => hold.wait().await,
+            None => Ok(()),
+        }
+    }
+
     async fn transaction<T>(
         &self,
         begin: &'static str,
         work: Work<PgConnection, T>,
     ) -> Result<T, DatabaseError> {
+        self.wait().await?;
         let mut transaction = self.pool.begin_with(begin).await.map_err(backend)?;
         let answer = work(&mut transaction).await?;
+        if let Some(hold) = &self.hold {
+            hold.check()?;
+        }
         transaction.commit().await.map_err(backend)?;
         Ok(answer)
     }
@@ -86,6 +159,7 @@ impl Driver for Postgres {
     }
 
     async fn reader(&self) -> Result<Self::Reader, DatabaseError> {
+        self.wait().await?;
         self.pool.acquire().await.map_err(backend)
     }
 
