@@ -1,10 +1,12 @@
 //! The directory that holds everything Firn keeps: what `firn serve` wants of it, and `firn doctor` says beforehand.
 
 use std::fs::{DirBuilder, File, TryLockError};
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use firn_db::Occupant;
 use rustix::fs::{Access, access};
 
 /// Makes the directory where it is missing, and checks it.
@@ -52,15 +54,29 @@ pub fn in_use(dir: &Path) -> bool {
     file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
-/// Takes the directory for this process, as long as the file is open.
-pub fn lock(dir: &Path) -> anyhow::Result<File> {
-    let file =
-        File::create(dir.join("lock")).with_context(|| format!("cannot write to {}", dir.display()))?;
+/// Takes the directory for this process, as long as the file is open, and says there who that is.
+pub fn lock(dir: &Path, me: &Occupant) -> anyhow::Result<File> {
+    let name = dir.join("lock");
+    let context = || format!("cannot write to {}", dir.display());
+    let mut options = File::options();
+    // Who does not get the lock leaves in the file what it says.
+    options.create(true).truncate(false).read(true).write(true);
+    let mut file = options.open(&name).with_context(context)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => {
+            file.set_len(0).with_context(context)?;
+            file.write_all(format!("{me}\n").as_bytes())
+                .with_context(context)?;
+            Ok(file)
+        }
         Err(TryLockError::WouldBlock) => {
+            let other = std::fs::read_to_string(&name).unwrap_or_default();
+            let other = match other.trim_end() {
+                "" => String::new(),
+                other => format!(" {other}"),
+            };
             bail!(
-                "the data directory {} is in use by another `firn serve`",
+                "the data directory {} is in use by another `firn serve`{other}; stop that one first, or choose another with --data-dir",
                 dir.display()
             )
         }

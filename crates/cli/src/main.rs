@@ -9,6 +9,7 @@ mod data_dir;
 mod doctor;
 mod door;
 mod live;
+mod log;
 mod machines;
 mod options;
 mod output;
@@ -17,7 +18,9 @@ mod secret;
 mod serve;
 mod shell;
 mod stdio;
+mod vital;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -45,7 +48,8 @@ fn main() -> ExitCode {
             if json {
                 let _ = output::print(&serde_json::json!({ "error": format!("{error:#}") }).to_string());
             }
-            eprintln!("firn: {error:#}");
+            // Standard error may be full or closed; the exit status is not.
+            let _ = writeln!(std::io::stderr(), "firn: {error:#}");
             ExitCode::FAILURE
         }
     }

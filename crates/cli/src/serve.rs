@@ -1,7 +1,6 @@
 //! `firn serve`: puts the house together and opens its doors.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +10,10 @@ use firn_builder::{FixedOutputs, LocalBuilder};
 use firn_cache::CacheClient;
 use firn_content::{ContentStore, FlatOptions};
 use firn_core::{Effective, Isolation};
-use firn_db::AnyDatabase;
+use firn_db::{AnyDatabase, Occupant};
 use firn_nix::NarHash;
 use firn_service::ports::JobLimits;
-use firn_service::{Room, Settings, SystemClock};
+use firn_service::{Clock as _, Room, Settings, SystemClock};
 use firn_ssh::HostKey;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +23,8 @@ use crate::config::{self, BuildNetwork, Config};
 use crate::door::Door;
 use crate::live::House;
 use crate::options::ServeArgs;
-use crate::{admin, banner, data_dir, machines, output};
+use crate::vital::Vital;
+use crate::{admin, banner, data_dir, log, machines, output};
 
 /// Name and version of what the sandbox shows to a build; part of every build key. An ordinary user's builds own their inputs, as they
 /// see it, root's do not.
@@ -68,24 +68,43 @@ pub fn log_filter(config: &Config) -> anyhow::Result<EnvFilter> {
 
 /// Runs the service until it is told to stop.
 pub async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
-        .with_env_filter(log_filter(&config)?)
-        .with_writer(std::io::stderr)
-        .with_ansi(
-            std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()),
-        )
-        .with_target(false)
-        .init();
+    log::start(log_filter(&config)?);
+    let ended = start(config, args).await;
+    log::flush();
+    ended
+}
+
+async fn start(config: Config, args: &ServeArgs) -> anyhow::Result<()> {
     let defaults = config.defaults()?;
     let dir = &config.data_dir;
     data_dir::open(dir)?;
     // The lock is held as long as the process lives; a second server on this directory stops here.
-    let _lock = data_dir::lock(dir)?;
+    let me = occupant(&config, args);
+    let _lock = data_dir::lock(dir, &me)?;
     let db = match &config.database.url {
-        Some(url) => AnyDatabase::connect(url, DATABASE_CONNECTIONS).await,
+        Some(url) => {
+            let mut token = [0; 16];
+            getrandom::fill(&mut token).context("cannot get random bytes")?;
+            AnyDatabase::occupy(url, DATABASE_CONNECTIONS, me, token).await
+        }
         None => AnyDatabase::open(&dir.join("firn.sqlite")).await,
     };
     run(&config, args, defaults, db.context("cannot use the database")?).await
+}
+
+/// What another server is told of this one.
+fn occupant(config: &Config, args: &ServeArgs) -> Occupant {
+    let dir = &config.data_dir;
+    Occupant {
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        address: args.listen.clone().unwrap_or_else(|| config.ssh.listen.clone()),
+        data_dir: std::path::absolute(dir)
+            .as_ref()
+            .unwrap_or(dir)
+            .display()
+            .to_string(),
+        since: SystemClock.now().as_secs(),
+    }
 }
 
 async fn run(config: &Config, args: &ServeArgs, defaults: Effective, db: AnyDatabase) -> anyhow::Result<()> {
@@ -176,7 +195,21 @@ async fn run(config: &Config, args: &ServeArgs, defaults: Effective, db: AnyData
         max_sessions_per_account: config.ssh.max_sessions_per_account,
         ..firn_ssh::Config::default()
     };
-    let admin = tokio::spawn({
+    let mut vital = Vital::new();
+    vital.watch({
+        let db = house.database().clone();
+        async move { db.lost().await }
+    });
+    vital.watch({
+        let house = Arc::clone(&house);
+        async move { house.lost().await }
+    });
+    #[cfg(debug_assertions)]
+    if std::env::var_os("FIRN_TEST_LOSE").is_some_and(|part| part == "database-writer") {
+        house.database().lose_writer().await;
+    }
+    let stopped = shutdown.clone();
+    let admin = vital.spawn("the administration's socket", move || stopped.is_cancelled(), {
         let (house, door, shutdown) = (Arc::clone(&house), Arc::clone(&door), shutdown.clone());
         admin::listen(admin_socket, house, door, shutdown)
     });
@@ -188,7 +221,10 @@ async fn run(config: &Config, args: &ServeArgs, defaults: Effective, db: AnyData
             shutdown.cancel();
         }
     });
-    let served = firn_ssh::serve(listener, host_key, ssh, door, shutdown.clone()).await;
+    let served = tokio::select! {
+        served = firn_ssh::serve(listener, host_key, ssh, door, shutdown.clone()) => served,
+        why = vital.lost() => bail!("{why}; the service ends, to be started again"),
+    };
     shutdown.cancel();
     admin.await?;
     // Without their sessions the runs are cancelled; their processes and files go before this process does.

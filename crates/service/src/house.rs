@@ -248,6 +248,12 @@ impl<P: Ports> House<P> {
         (Isolation::Namespaces, class)
     }
 
+    /// Returns, with the reason, when a part of it is lost without which it builds no more.
+    pub async fn lost(&self) -> String {
+        self.queue.broken().await;
+        "the queue of builds was left in the middle of a change".to_owned()
+    }
+
     /// Where a build for that system runs, and what it sees there; or why it cannot be run as is required.
     pub(crate) fn class(
         &self,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use firn_core::schedule::{Capacity, Number, Schedule, Ticket, Wait};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 /// The queue of one machine. Clones are the same queue.
@@ -14,6 +14,8 @@ pub(crate) struct Queue(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     begun: Instant,
+    /// Told once when a change was broken off.
+    broken: Notify,
 }
 
 struct State {
@@ -31,6 +33,7 @@ impl Queue {
         Self(Arc::new(Inner {
             state: Mutex::new(state),
             begun: Instant::now(),
+            broken: Notify::new(),
         }))
     }
 
@@ -57,6 +60,11 @@ impl Queue {
             .change(|state, now| state.schedule.claim(number, other, now));
     }
 
+    /// Returns when a change of the queue was broken off: then it may be that nobody gets a turn any more.
+    pub(crate) async fn broken(&self) {
+        self.0.broken.notified().await;
+    }
+
     /// What a run waits for; `None` when it does not.
     pub(crate) fn wait(&self, number: Number) -> Option<Wait> {
         self.0.lock().schedule.wait(number)
@@ -71,7 +79,10 @@ impl Queue {
 
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
+            self.broken.notify_one();
+            poisoned.into_inner()
+        })
     }
 
     /// Changes the queue, and wakes whose turn it is then.
@@ -148,6 +159,18 @@ mod tests {
             urgency: 0,
             reservation: Reservation::default(),
         }
+    }
+
+    #[tokio::test]
+    async fn a_change_that_is_broken_off_is_told() {
+        let queue = queue(1);
+        let place = queue.enter(ticket(1));
+        let inner = queue.clone();
+        let broken = tokio::spawn(async move { inner.0.change(|_, _| panic!("in the middle")) });
+        assert!(broken.await.is_err_and(|e| e.is_panic()));
+        // Whoever looks at it next finds it so.
+        drop(place);
+        queue.broken().await;
     }
 
     #[tokio::test]
