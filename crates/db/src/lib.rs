@@ -40,6 +40,7 @@ mod grounds;
 mod history;
 mod inputs;
 mod logins;
+mod marks;
 mod objects;
 mod policies;
 mod postgres;
