@@ -157,6 +157,7 @@ impl World {
             max_jobs: 8,
             room: Room::default(),
             limits: JobLimits::default(),
+            finish_left_builds: Duration::ZERO,
             max_nar_size: 1 << 30,
             sandboxes: vec![(Isolation::Namespaces, Ok("none".into()))],
             extra: BTreeMap::new(),

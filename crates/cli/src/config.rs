@@ -81,6 +81,8 @@ pub struct Build {
     pub timeout: u64,
     /// Seconds that a build may be silent.
     pub max_silent_time: u64,
+    /// Seconds for which a shared build goes on that everybody has left; 0 ends it at once.
+    pub finish_left_builds: u64,
     /// Bytes of one build's log.
     pub max_log_size: u64,
     /// Bytes of one build's log a second, in the long run; 0 for any number.
@@ -131,6 +133,7 @@ impl Default for Build {
             cores: 0,
             timeout: 24 * 3600,
             max_silent_time: 4 * 3600,
+            finish_left_builds: 15 * 60,
             max_log_size: 256 << 20,
             max_log_rate: 16 << 20,
             max_output_size: 64 << 30,

@@ -282,6 +282,7 @@ fn settings(config: &Config, extra: BTreeMap<String, NarHash>, defaults: Effecti
             disk_bytes: build.max_disk,
             disk_entries: build.max_files,
         },
+        finish_left_builds: Duration::from_secs(build.finish_left_builds),
         max_nar_size: config.upload.max_nar_size,
         sandboxes: Vec::new(),
         builtins: firn_builtin::BUILTINS

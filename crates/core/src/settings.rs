@@ -106,7 +106,7 @@ pub const SETTINGS: &[Definition] = &[
         name: "keep-builds-running",
         kind: Kind::Bool,
         up_to: Level::Derivation,
-        about: "whether a build goes on when nobody waits for it any more",
+        about: "whether builds go on to their end without a client, also queued ones and the account's own, however long it takes",
     },
     Definition {
         name: "keep-going",

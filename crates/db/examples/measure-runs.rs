@@ -73,7 +73,7 @@ async fn measure(file: &std::path::Path, rows: u64) -> Result<(), Failure> {
     for n in 0..rows / EACH {
         let record = build(n)?;
         let (db, account) = (db.clone(), account(n)?);
-        waiting.spawn(async move { db.record_build(&record, account, true).await });
+        waiting.spawn(async move { db.record_build(&record, account, true, true).await });
         if waiting.len() >= 64
             && let Some(done) = waiting.join_next().await
         {

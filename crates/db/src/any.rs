@@ -13,7 +13,7 @@ use firn_nix::signature::PublicKey;
 use firn_nix::{NarHash, StorePath};
 use firn_service::ports::{
     Account, AccountChange, Accounts, BuildRecord, Builds, DatabaseError, DerivationDigest, FailureRecord,
-    Gives, GroundedOutput, Grounds, Login, NewSigningKey, OpenSignature, PastRun, Policies, Proof, Relation,
+    Gives, GroundedOutput, Grounds, Login, Mark, NewSigningKey, OpenSignature, PastRun, Policies, Proof, Relation,
     RequestRecord, SigningKey, SshKey, Stored, Usage, Views,
 };
 
@@ -160,11 +160,14 @@ delegate! {
 delegate! {
     Builds:
     result(key: &BuildKey, account: AccountId, takes: bool) -> Option<BuildRecord>;
-    record_build(record: &BuildRecord, account: AccountId, shares: bool) -> BuildRecord;
+    record_build(record: &BuildRecord, account: AccountId, shares: bool, takes: bool) -> BuildRecord;
     record_check(record: &BuildRecord, account: AccountId, shares: bool) -> ();
     forget_result(build: BuildId) -> ();
     failure(key: &BuildKey, account: AccountId, takes: bool) -> Option<FailureRecord>;
     record_failure(record: &FailureRecord, account: AccountId, shares: bool) -> ();
+    add_marks(marks: &[Mark]) -> ();
+    mark(key: &BuildKey, account: AccountId) -> Option<Mark>;
+    mark_of(account: AccountId, drv_path: &StorePath) -> Option<Mark>;
     runs_of(drv: &DerivationDigest, account: AccountId, takes: bool, limit: u32) -> Vec<PastRun>;
     history(packages: &BTreeSet<String>, system: &str, account: AccountId, takes: bool, limit: u32) -> BTreeMap<String, Vec<Past>>;
     producers(objects: &BTreeSet<ObjectId>, account: AccountId, takes: bool) -> Vec<PastRun>;

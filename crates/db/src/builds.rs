@@ -6,7 +6,7 @@ use firn_core::schedule::Past;
 use firn_core::{AccountId, BuildId, BuildKey, Object, ObjectId};
 use firn_nix::StorePath;
 use firn_service::ports::{
-    BuildRecord, Builds, DatabaseError, DerivationDigest, FailureRecord, PastRun, RequestRecord, Usage,
+    BuildRecord, Builds, DatabaseError, DerivationDigest, FailureRecord, Mark, PastRun, RequestRecord, Usage,
 };
 
 use crate::dialect::Connection as _;
@@ -14,7 +14,7 @@ use crate::driver::{Driver, Repository};
 use crate::error::{backend, of_account};
 use crate::query::Query;
 use crate::recording::NewRun;
-use crate::{failures, history, objects, requests, results, runs, usage};
+use crate::{failures, history, marks, objects, requests, results, runs, usage};
 
 impl<D: Driver> Repository<D> {
     async fn past_runs(&self, query: Query, account: AccountId) -> Result<Vec<PastRun>, DatabaseError> {
@@ -33,6 +33,13 @@ impl<D: Driver> Repository<D> {
     }
 }
 
+impl<D: Driver> Repository<D> {
+    async fn read_mark(&self, query: Query, account: AccountId) -> Result<Option<Mark>, DatabaseError> {
+        let rows = self.driver.reader().await?.fetch(query).await.map_err(backend)?;
+        rows.first().map(|row| marks::decode(account, row)).transpose()
+    }
+}
+
 impl<D: Driver> Builds for Repository<D> {
     async fn result(
         &self,
@@ -48,11 +55,12 @@ impl<D: Driver> Builds for Repository<D> {
         record: &BuildRecord,
         account: AccountId,
         shares: bool,
+        takes: bool,
     ) -> Result<BuildRecord, DatabaseError> {
         let new = NewRun::built(record, account, shares)?;
         self.driver
             .write(Box::new(move |connection| {
-                Box::pin(results::record(connection, new))
+                Box::pin(results::record(connection, new, takes))
             }))
             .await
     }
@@ -106,6 +114,24 @@ impl<D: Driver> Builds for Repository<D> {
             .write(Box::new(move |connection| {
                 Box::pin(failures::record(connection, new))
             }))
+            .await
+    }
+
+    async fn add_marks(&self, marks: &[Mark]) -> Result<(), DatabaseError> {
+        let inserts = marks.iter().map(marks::insert).collect::<Result<Vec<_>, _>>()?;
+        self.driver
+            .write(Box::new(move |connection| {
+                Box::pin(marks::add(connection, inserts))
+            }))
+            .await
+    }
+
+    async fn mark(&self, key: &BuildKey, account: AccountId) -> Result<Option<Mark>, DatabaseError> {
+        self.read_mark(marks::of_key(key, account), account).await
+    }
+
+    async fn mark_of(&self, account: AccountId, drv_path: &StorePath) -> Result<Option<Mark>, DatabaseError> {
+        self.read_mark(marks::of_derivation(account, drv_path), account)
             .await
     }
 

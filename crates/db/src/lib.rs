@@ -41,6 +41,7 @@ mod grounds;
 mod history;
 mod inputs;
 mod logins;
+mod marks;
 mod objects;
 mod occupant;
 mod policies;

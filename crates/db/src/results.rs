@@ -7,7 +7,7 @@ use crate::dialect::Connection;
 use crate::error::of_account;
 use crate::query::Query;
 use crate::recording::{ATTEMPTS, NewRun};
-use crate::runs;
+use crate::{marks, runs};
 
 /// The result of a key for an account with its outputs: its own, else, when it `takes`, the first that is shared by an account that
 /// gives results, or that was removed.
@@ -37,15 +37,16 @@ pub async fn result<C: Connection>(
     told.map(|told| told.of_key("result", key)?.built()).transpose()
 }
 
-/// Records a successful run; returns the account's result of the key.
+/// Records a successful run; returns the result of the key of an account that `takes` others' or does not.
 pub async fn record<C: Connection>(
     connection: &mut C,
     mut new: NewRun,
+    takes: bool,
 ) -> Result<BuildRecord, DatabaseError> {
     new.record(connection).await?;
     let account = new.account;
     for _ in 0..ATTEMPTS {
-        if let Some(record) = result(connection, &new.key, account, new.shares).await? {
+        if let Some(record) = result(connection, &new.key, account, takes).await? {
             return Ok(record);
         }
         let share = Query::new(
@@ -56,6 +57,9 @@ pub async fn record<C: Connection>(
         .int(account.0)
         .int(i64::from(new.shares));
         connection.fetch(share).await.map_err(of_account(account))?;
+        if new.shares {
+            marks::forgive(connection, &new.key).await?;
+        }
     }
     Err(DatabaseError::Inconsistent {
         table: "result",

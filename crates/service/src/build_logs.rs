@@ -88,18 +88,18 @@ pub struct RunningBuild {
     pub build: Option<BuildId>,
     /// It waits for its turn.
     pub queued: bool,
-    /// No request of the account waits for it: it goes on by `keep-builds-running`.
+    /// No request of the account waits for it: it goes on by itself.
     pub detached: bool,
 }
 
-/// What a log is asked for by.
-enum Wanted {
+/// What a build is asked for by.
+pub(crate) enum Wanted {
     Path(StorePath),
     Package(String),
 }
 
 impl Wanted {
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let path = StorePath::parse(text.as_bytes()).or_else(|_| StorePath::from_base_name(text.as_bytes()));
         match path {
             Ok(path) => Self::Path(path),
@@ -108,7 +108,7 @@ impl Wanted {
     }
 
     /// By its name with the version, or without.
-    fn is(&self, drv_path: &StorePath) -> bool {
+    pub(crate) fn is(&self, drv_path: &StorePath) -> bool {
         match self {
             Self::Path(path) => path == drv_path,
             Self::Package(wanted) => {

@@ -1,15 +1,16 @@
-//! What became of builds that an account left running: noted among its requests, so that they are found again.
+//! What became of builds that went on after an account had left: noted among its requests, so that they are found again.
 
 use std::time::Duration;
 
 use firn_core::{AccountId, Rung};
 
 use crate::House;
-use crate::ports::{Builds as _, Ports, RequestRecord};
+use crate::one_line::one_line;
+use crate::ports::{Builds as _, Ports, RequestRecord, RunFailure};
 use crate::running::{Finished, Lead};
 
 impl<P: Ports> House<P> {
-    /// Notes the end of a run for the accounts that wished it to go on and do not wait for it.
+    /// Notes the end of a run for the accounts for which it went on without a request of theirs.
     pub(crate) async fn note_detached(&self, leader: AccountId, duty: &Lead, finished: &Finished) {
         for (account, drv_path) in duty.detached() {
             let name = drv_path.derivation_name().unwrap_or_else(|| drv_path.name());
@@ -24,10 +25,12 @@ impl<P: Ports> House<P> {
                     let reason = format!("built {name} in {took:.1} s, after its client had left");
                     (Some(rung), reason, Some(record.run.id), record.run.wall_ms)
                 }
+                Finished::Failed(RunFailure::Cancelled, _) => {
+                    (None, format!("stopped {name} after its client had left"), None, 0)
+                }
                 Finished::Failed(failure, build) => {
-                    let text = failure.to_string();
-                    let first = text.lines().next().unwrap_or_default();
-                    let reason = format!("failed {name} after its client had left: {first}");
+                    let line = one_line(&failure.to_string());
+                    let reason = format!("failed {name} after its client had left: {line}");
                     (None, reason, *build, 0)
                 }
                 Finished::Stored => continue,

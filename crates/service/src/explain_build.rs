@@ -7,8 +7,9 @@ use firn_nix::StorePath;
 use firn_protocol::StoreError;
 
 use crate::Desk;
+use crate::build_logs::Wanted;
 use crate::origin::{Origin, Origins};
-use crate::ports::{Builds as _, PastRun, Ports, RequestRecord};
+use crate::ports::{Builds as _, Mark, PastRun, Ports, RequestRecord};
 use crate::resolve::failed;
 use crate::terms::Terms;
 
@@ -32,6 +33,8 @@ pub struct BuildExplanation {
     pub request: RequestRecord,
     /// The run behind its latest answer that a run gave.
     pub build: Option<BuildId>,
+    /// Why later runs of it that the account leads are its own, if they are.
+    pub apart: Option<Mark>,
     /// With what that run was compared: the nearest earlier one of the same derivation that the account may know of.
     pub compared: Option<Comparison>,
 }
@@ -97,26 +100,28 @@ struct Pair {
 }
 
 impl<P: Ports> Desk<P> {
-    /// Why a build of the account was answered as it was: of a derivation (`/nix/store/….drv`) the latest request, or the request that a build
-    /// of that number answered. `None` when the account never asked for such a thing.
+    /// Why a build of the account was answered as it was: of a derivation (its path, or the name of a package, with or without its version)
+    /// the latest request, or the request that a build of that number answered. `None` when the account never asked for such a thing.
     ///
     /// # Errors
-    /// Neither a store path nor a build's number.
+    /// When the database fails.
     pub async fn explain_build(&self, what: &str) -> Result<Option<BuildExplanation>, StoreError> {
         let id = build_id(what);
-        let drv_path = match id {
-            Some(_) => None,
-            None => Some(crate::desk::parse_path(what)?),
-        };
-        let meant = |request: &RequestRecord| match &drv_path {
-            Some(drv_path) => request.drv_path == *drv_path,
-            None => request.build == id,
+        let sought = Wanted::parse(what);
+        let meant = |request: &RequestRecord| match id {
+            Some(_) => request.build == id,
+            None => sought.is(&request.drv_path),
         };
         let db = &self.house.db;
         let requests = db.requests(self.account.id, MAX_REQUESTS);
         let mut request = requests.await.map_err(failed)?.into_iter().find(meant);
         let mut answered = request.clone().filter(|request| request.build.is_some());
-        if let (None, Some(drv_path)) = (&answered, &drv_path) {
+        let drv_path = match (&request, sought) {
+            (Some(request), _) => Some(request.drv_path.clone()),
+            (None, Wanted::Path(drv_path)) => Some(drv_path),
+            (None, Wanted::Package(_)) => None,
+        };
+        if let (None, None, Some(drv_path)) = (&answered, id, &drv_path) {
             answered = db
                 .latest_request(self.account.id, drv_path)
                 .await
@@ -124,11 +129,14 @@ impl<P: Ports> Desk<P> {
             request = request.or_else(|| answered.clone());
         }
         let Some(request) = request else { return Ok(None) };
+        let apart = db.mark_of(self.account.id, &request.drv_path);
+        let apart = apart.await.map_err(failed)?;
         let build = answered.and_then(|request| request.build);
         let Some(run) = self.run_asked_for(build).await? else {
             return Ok(Some(BuildExplanation {
                 request,
                 build,
+                apart,
                 compared: None,
             }));
         };
@@ -136,6 +144,7 @@ impl<P: Ports> Desk<P> {
         Ok(Some(BuildExplanation {
             request,
             build,
+            apart,
             compared,
         }))
     }
@@ -353,7 +362,7 @@ fn all_made<'r>(runs: &[&'r PastRun]) -> Vec<Made<'r>> {
 }
 
 /// A build's number: 32 hexadecimal digits.
-fn build_id(text: &str) -> Option<BuildId> {
+pub(crate) fn build_id(text: &str) -> Option<BuildId> {
     let digits = text.as_bytes();
     if digits.len() != 32 {
         return None;

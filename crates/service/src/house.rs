@@ -42,6 +42,8 @@ pub struct Settings {
     pub room: Room,
     /// Limits on each.
     pub limits: JobLimits,
+    /// For how long a shared run that everybody has left goes on.
+    pub finish_left_builds: Duration,
     /// Bytes of the largest NAR that is taken.
     pub max_nar_size: u64,
     /// What builds can run in, the preferred first: with name and version of what a build sees there, which is part of every build key;

@@ -17,17 +17,18 @@ use firn_protocol::{
 use crate::findings::Findings;
 use crate::lines::{Lines, event};
 use crate::log::{self, Log};
+use crate::one_line::one_line;
 use crate::patience::Patience;
 use crate::ports::{
     Accounts as _, BuildRecord, Builds as _, FailureRecord, Job, Ports, RequestRecord, RunFailure,
 };
 use crate::realisations::FloatingOutputs;
 use crate::resolve::{ClosureError, failed};
-use crate::run::{Asked, Queued, lead, lead_check};
-use crate::running::{Finished, Interest};
+use crate::run::{self, Asked, Queued, lead, lead_check};
+use crate::running::{Finished, InRun, Interest, Wanted};
 use crate::terms::Sharing;
 use crate::waiting::Waiting;
-use crate::{AccountStore, refuse};
+use crate::{AccountStore, discard, refuse};
 
 /// Most characters that are recorded of why caches did not answer.
 const MAX_WHY: usize = 1000;
@@ -254,7 +255,7 @@ impl<P: Ports> AccountStore<P> {
         answer.build = Some(run.id);
         answer.reason = format!(
             "{}; it failed before with the same inputs, nothing was run (to try again: {switch}=false)",
-            answer.reason.trim_end_matches(';')
+            answer.reason
         );
         Ok(Some(answer))
     }
@@ -367,76 +368,91 @@ impl<P: Ports> AccountStore<P> {
         let ticket = self.house.ticket(&asked, &job).await;
         let mut job = Some(job);
         loop {
-            let (interest, joined) = self.join_or_lead(request, &asked, ticket, &mut job)?;
+            let InRun {
+                interest,
+                joined,
+                apart,
+            } = self.join_or_lead(request, &asked, ticket, &mut job).await?;
             if settings.keep_builds_running {
                 interest.keep_running();
             }
-            match self.follow(request, &interest).await {
+            let mut answer = match self.follow(request, &interest).await {
                 Finished::Stored => {
                     // What was stored for whoever leads the run may be that account's own.
                     let stored = self.house.stored_result(&asked.key, asked.sharing).await;
                     match stored.map_err(failed)? {
                         Some(record) => return self.succeed(request, &asked, Rung::Shared, &record).await,
-                        None if job.is_some() => {}
+                        None if job.is_some() => continue,
                         None => return Ok(lost(request, &interest)),
                     }
                 }
                 Finished::Ran(record) => {
                     let rung = if joined { Rung::Joined } else { Rung::Built };
-                    return self.succeed(request, &asked, rung, &record).await;
+                    self.succeed(request, &asked, rung, &record).await?
                 }
                 Finished::Failed(failure, run) => {
                     let mut answer = failed_run(request, interest.drv_path(), &failure);
                     answer.build = run;
-                    return Ok(answer);
+                    answer
                 }
+            };
+            if let Some(mark) = apart.filter(|_| answer.build.is_some()) {
+                answer.reason = format!("{}, {}", answer.reason, discard::apart(&mark, &asked.key));
             }
+            return Ok(answer);
         }
     }
 
-    /// A share in the run of this key, and whether somebody else leads it. Else the job is taken.
-    fn join_or_lead(
+    /// A share in the run of this key. When it is new, the job is taken.
+    async fn join_or_lead(
         &self,
         request: &Request,
         asked: &Asked,
         ticket: Ticket,
         job: &mut Option<Job>,
-    ) -> Result<(Interest, bool), StoreError> {
+    ) -> Result<InRun, StoreError> {
         let account = asked.sharing.account;
-        let mut keys = vec![(asked.key, asked.sharing.owner())];
-        // Who left a run of this key may be waiting for one that turns out as wished: nobody else is to join what it starts.
-        if self.house.running.was_left(&asked.key, account) {
-            keys.push((asked.key, Some(account)));
+        let fixed = job.as_ref().is_some_and(|job| run::is_fixed(&job.drv));
+        let wanted = Wanted {
+            key: asked.key,
+            owner: asked.sharing.owner(),
+            account,
+            drv_path: &request.drv_path,
+            open: !fixed,
+        };
+        loop {
+            let looked = self.house.look_for_mark(&asked.key, account).await;
+            let mut begun = None;
+            let found = self
+                .house
+                .running
+                .join_or_start(wanted, looked.map_err(failed)?, || {
+                    let id = job.as_ref().map_or_else(new_build_id, |job| job.id);
+                    let (write, read) = log::create(&self.house.settings.log_dir, id)?;
+                    let place = self.house.queue.enter(ticket);
+                    let number = place.number();
+                    begun = Some((write, place));
+                    Ok::<_, std::io::Error>((read, number))
+                });
+            let found = found
+                .map_err(|e| StoreError::new(format!("internal error: cannot write a build log: {e}")))?;
+            let Some((share, duty)) = found else { continue };
+            if duty.is_none() {
+                self.house.queue.claim(share.interest.place(), ticket);
+            }
+            if let (Some(duty), Some((log, place))) = (duty, begun)
+                && let Some(job) = job.take()
+            {
+                let queued = Queued {
+                    job,
+                    ticket,
+                    place,
+                    log,
+                };
+                tokio::spawn(lead(Arc::clone(&self.house), asked.clone(), queued, duty));
+            }
+            return Ok(share);
         }
-        let mut begun = None;
-        let (interest, started) = self
-            .house
-            .running
-            .join_or_start(&keys, account, &request.drv_path, || {
-                let id = job.as_ref().map_or_else(new_build_id, |job| job.id);
-                let (write, read) = log::create(&self.house.settings.log_dir, id)?;
-                let place = self.house.queue.enter(ticket);
-                let number = place.number();
-                begun = Some((write, place));
-                Ok::<_, std::io::Error>((read, number))
-            })
-            .map_err(|e| StoreError::new(format!("internal error: cannot write a build log: {e}")))?;
-        let joined = started.is_none();
-        if joined {
-            self.house.queue.claim(interest.place(), ticket);
-        }
-        if let (Some(duty), Some((log, place))) = (started, begun)
-            && let Some(job) = job.take()
-        {
-            let queued = Queued {
-                job,
-                ticket,
-                place,
-                log,
-            };
-            tokio::spawn(lead(Arc::clone(&self.house), asked.clone(), queued, duty));
-        }
-        Ok((interest, joined))
     }
 
     /// Passes the log on until the run has ended. The requester's own limits end its waiting, never the run.
@@ -558,10 +574,14 @@ impl<P: Ports> AccountStore<P> {
             .map_err(|e| StoreError::new(format!("internal error: cannot write a build log: {e}")))?;
         let place = self.house.queue.enter(ticket);
         let started = (read, place.number());
-        let (interest, duty) = self
-            .house
-            .running
-            .start_alone(self.account.id, &request.drv_path, started);
+        let wanted = Wanted {
+            key: asked.key,
+            owner: Some(self.account.id),
+            account: self.account.id,
+            drv_path: &request.drv_path,
+            open: false,
+        };
+        let (interest, duty) = self.house.running.start_alone(wanted, started);
         // What a check gives answers nobody else.
         let alone = Asked {
             ground: None,
@@ -666,8 +686,7 @@ fn failed_run(request: &Request, named: &StorePath, failure: &RunFailure) -> Ans
     // Whoever started the run may name the derivation in another way; that is not for others to see.
     let names = [named, &request.drv_path].map(ToString::to_string);
     let text = failure.to_string().replace(&names[0], &names[1]);
-    let first = text.lines().next().unwrap_or_default();
-    let reason = format!("failed {}: {first}", shown(&request.drv_path));
+    let reason = format!("failed {}: {}", shown(&request.drv_path), one_line(&text));
     Answer {
         rung: None,
         reason,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use firn_core::schedule::{Share, Ticket};
 use firn_core::{AccountId, BuildId, BuildKey, Ground, ObjectId, derivation_digest};
-use firn_nix::DerivationOutput;
+use firn_nix::{BasicDerivation, DerivationOutput};
 use tokio::sync::mpsc;
 
 use crate::House;
@@ -63,6 +63,12 @@ pub(crate) struct Asked {
     pub(crate) share: Share,
 }
 
+/// Whether it states the hash of what it gives.
+pub(crate) fn is_fixed(drv: &BasicDerivation) -> bool {
+    let mut outputs = drv.outputs.values();
+    outputs.any(|output| matches!(output, DerivationOutput::Fixed { .. }))
+}
+
 /// A run that has its place in the queue.
 pub(crate) struct Queued {
     pub(crate) job: Job,
@@ -75,25 +81,23 @@ pub(crate) struct Queued {
 pub(crate) async fn lead<P: Ports>(house: Arc<House<P>>, asked: Asked, queued: Queued, duty: Lead) {
     let id = queued.job.id;
     let Asked { key, sharing, .. } = asked;
-    let fixed = queued
-        .job
-        .drv
-        .outputs
-        .values()
-        .any(|output| matches!(output, DerivationOutput::Fixed { .. }));
+    let fixed = is_fixed(&queued.job.drv);
     // Between the requester's look and the start of this run another one may have ended.
     let finished = match house.stored_result(&key, sharing).await {
         Ok(Some(_)) => Finished::Stored,
         Ok(None) => {
             let (run, ended) = run(&house, &asked, queued, &duty).await;
-            // Whoever left runs of this key before their end may be waiting for one that turns out as wished.
-            let shares = sharing.gives && !house.running.was_left(&key, sharing.account);
+            let shares = duty.is_shared();
             match ended {
-                // It came to its end all the same, but nobody waited: whoever left may have seen what would come out.
+                // It came to its end all the same, but that is no outcome any more.
                 _ if duty.cancel.is_cancelled() => Finished::Failed(RunFailure::Cancelled, None),
                 Ok(outputs) => {
                     let record = BuildRecord { run, outputs };
-                    match house.db.record_build(&record, sharing.account, shares).await {
+                    match house
+                        .db
+                        .record_build(&record, sharing.account, shares, sharing.takes)
+                        .await
+                    {
                         Ok(shared) if shared.run.id == id => Finished::Ran(Arc::new(shared)),
                         Ok(_) => Finished::Stored,
                         Err(e) => database_failed(&e),
@@ -106,6 +110,9 @@ pub(crate) async fn lead<P: Ports>(house: Arc<House<P>>, asked: Asked, queued: Q
         }
         Err(e) => database_failed(&e),
     };
+    if let Finished::Failed(failure, None) = &finished {
+        house.discard(&duty, &failure.to_string()).await;
+    }
     end(&house, id, sharing.account, duty, finished).await;
 }
 
@@ -197,7 +204,11 @@ async fn run<P: Ports>(
         memory_peak: None,
         disk_bytes: 0,
     };
-    let Some(outcome) = tries(house, queued, duty, &mut run).await else {
+    let outcome = tokio::select! {
+        outcome = tries(house, queued, duty, &mut run) => outcome,
+        never = house.end_when_left(duty) => match never {},
+    };
+    let Some(outcome) = outcome else {
         return (run, Err(RunFailure::Cancelled));
     };
     run.stopped = house.now();
@@ -270,7 +281,9 @@ async fn attempt<P: Ports>(
         turn = place.turn() => turn,
         () = duty.cancel.cancelled() => return None,
     };
-    duty.begin();
+    if !duty.begin() {
+        return None;
+    }
     let (send, mut receive) = mpsc::channel::<Bytes>(LOG_QUEUE);
     let id = job.id;
     run.started = house.now();

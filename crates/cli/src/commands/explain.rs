@@ -18,14 +18,14 @@ const MAX_NAMED: usize = 10;
 /// `explain`
 #[derive(Clone, Debug, Args, Serialize, Deserialize)]
 #[command(after_help = "\
-Of a store path: what the account has for it, why, and what else there is. Of a derivation that the account asked for, or of a \
-build's number (as in `builds`): how the request was answered, which inputs differ from those of the nearest earlier run of the same \
+Of a store path: what the account has for it, why, and what else there is. Of a derivation that the account asked for (by its path, or by \
+the name of the package), or of a build's number (as in `builds`): how the request was answered, which inputs differ from those of the nearest earlier run of the same \
 derivation, who brought them, and where the differences begin.
 
 With --diff: how two contents of a store path differ, file by file: the one that the account has, and OTHER (sha256:…, the beginning of \
 its digits, or another store path), or the next best.")]
 pub struct Explain {
-    /// /nix/store/…, /nix/store/….drv or a build's number
+    /// /nix/store/…, /nix/store/….drv, a package's name or a build's number
     path: String,
     /// How two contents of the path differ
     #[arg(long)]
@@ -53,8 +53,8 @@ impl Explain {
             }
             if !is_path {
                 return Err(StoreError::new(format!(
-                    "no request of this account was answered by a build '{}'",
-                    self.path.escape_debug()
+                    "no build of '{}' was asked for by this account (`builds` lists what was)",
+                    self.path.chars().take(300).collect::<String>().escape_debug()
                 )));
             }
         }
@@ -168,6 +168,7 @@ fn build_value(explanation: &BuildExplanation) -> Value {
         "reason": request.reason,
         "time": request.time,
         "build": explanation.build.map(|build| build.to_string()),
+        "apart": explanation.apart.as_ref().map(|mark| json!({ "why": mark.why, "since": mark.time })),
         "compared": compared,
     })
 }
@@ -187,6 +188,13 @@ fn build_text(explanation: &BuildExplanation) -> String {
             "It was believed without comparing inputs: its whole graph of derivations was checked, and nothing below it was merely uploaded."
                 .into(),
         );
+    }
+    if let Some(mark) = &explanation.apart {
+        lines.push(format!(
+            "What this account runs of it is for this account alone: a run of it {} ({}). This ends when another account has built it.",
+            mark.why,
+            moment_text(mark.time)
+        ));
     }
     match &explanation.compared {
         Some(compared) => comparison_text(compared, &mut lines),
@@ -371,6 +379,7 @@ mod tests {
                 wall_ms: 1,
             },
             build: Some(BuildId([2; 16])),
+            apart: None,
             compared: None,
         };
         assert!(build_text(&explanation).contains("no earlier run"));

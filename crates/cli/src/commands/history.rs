@@ -3,7 +3,7 @@
 use clap::Args;
 use firn_core::Rung;
 use firn_service::ports::{Ports, RequestRecord};
-use firn_service::{BuildLog, Desk, RunningBuild, StoreError};
+use firn_service::{BuildLog, Desk, RunningBuild, StoppedBuild, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -19,6 +19,10 @@ pub struct Builds {
     #[arg(long, conflicts_with = "limit")]
     #[serde(default)]
     running: bool,
+    /// End what goes on without a client: by its number, derivation or package
+    #[arg(long, conflicts_with_all = ["limit", "running"], value_name = "DRV|BUILD")]
+    #[serde(default)]
+    stop: Option<String>,
 }
 
 /// Bytes of a log in one answer; of a longer one, the last.
@@ -73,6 +77,10 @@ pub fn shown(bytes: &[u8]) -> String {
 
 impl Builds {
     pub(super) async fn run<P: Ports>(self, desk: &Desk<P>) -> Result<Reply, StoreError> {
+        if let Some(wanted) = self.stop {
+            let stopped = desk.stop(&wanted).await?;
+            return Ok(Reply::told(stopped_value(&stopped), &stopped_text(&stopped)));
+        }
         if self.running {
             return Ok(Reply::table(
                 desk.running().iter().map(running).collect(),
@@ -98,6 +106,26 @@ fn row(request: &RequestRecord) -> Value {
         "time": request.time,
         "wall_ms": request.wall_ms,
     })
+}
+
+fn stopped_value(stopped: &StoppedBuild) -> Value {
+    json!({
+        "derivation": stopped.drv_path.to_string(),
+        "build": stopped.build.to_string(),
+        "apart": stopped.apart,
+    })
+}
+
+fn stopped_text(stopped: &StoppedBuild) -> String {
+    let name = stopped.drv_path.derivation_name();
+    let name = name.unwrap_or_else(|| stopped.drv_path.name());
+    let apart = match stopped.apart {
+        true => {
+            ": what came out of it is thrown away, and when this account builds it again, that is for this account alone until another one has built it"
+        }
+        false => "",
+    };
+    format!("stopped {name}{apart}")
 }
 
 fn running(build: &RunningBuild) -> Value {

@@ -222,6 +222,18 @@ CREATE INDEX failure_shared ON failure (key, seq) WHERE shared = 1;
 CREATE INDEX failure_build ON failure (build);
 CREATE INDEX failure_account ON failure (account);
 
+-- Accounts that took part in a shared run which has no outcome, until there is a shared result of the key.
+CREATE TABLE mark (
+    account  BIGINT           NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    key      BYTEA            NOT NULL,
+    drv_path TEXT COLLATE "C" NOT NULL, -- as the account names the derivation
+    why      TEXT             NOT NULL, -- what became of the run, in words
+    time     BIGINT           NOT NULL,
+    PRIMARY KEY (account, key)
+);
+CREATE INDEX mark_key ON mark (key);
+CREATE INDEX mark_drv ON mark (account, drv_path, time);
+
 CREATE TABLE request (
     id       BIGINT           PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     account  BIGINT           NOT NULL REFERENCES account (id) ON DELETE CASCADE,

@@ -139,7 +139,9 @@ pub async fn unknown_accounts_are_named<D: Database>(Bench { db, .. }: Bench<D>)
             .err()
     ));
     assert!(is_77(
-        db.record_build(&build(1, 1, &[1]), nobody, true).await.err()
+        db.record_build(&build(1, 1, &[1]), nobody, true, true)
+            .await
+            .err()
     ));
     assert!(is_77(db.record_failure(&failed(2, 1), nobody, true).await.err()));
     assert!(is_77(
@@ -149,7 +151,9 @@ pub async fn unknown_accounts_are_named<D: Database>(Bench { db, .. }: Bench<D>)
     assert!(matches!(removed, Err(DatabaseError::NoAccount(n)) if n == "bob"));
     assert!(db.contents().await.unwrap().is_empty());
     // The database goes on after each of them.
-    db.record_build(&build(1, 1, &[1]), carol, true).await.unwrap();
+    db.record_build(&build(1, 1, &[1]), carol, true, true)
+        .await
+        .unwrap();
     assert!(db.result(&key(1), carol, true).await.unwrap().is_some());
 }
 

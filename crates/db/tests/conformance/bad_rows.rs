@@ -132,7 +132,9 @@ pub async fn named_by_table_and_row<D: Database>(bench: Bench<D>) {
         db.record_signed(alice, &claim(1, 1), key_id).await;
         db.trust(alice, bob, Some(Trust::Builds)).await.unwrap();
         db.let_read(bob, alice, Some(Trust::Builds)).await.unwrap();
-        db.record_build(&build(1, 1, &[1]), alice, true).await.unwrap();
+        db.record_build(&build(1, 1, &[1]), alice, true, true)
+            .await
+            .unwrap();
         db.record_failure(&failed(9, 9), alice, true).await.unwrap();
         db.record_request(&request(alice, 1, 1)).await.unwrap();
         db.requests(alice, 1).await.unwrap();
@@ -152,7 +154,7 @@ pub async fn named_by_table_and_row<D: Database>(bench: Bench<D>) {
             db.contents().await.err(),
             db.record(alice, &[claim(1, 1)]).await.err(),
             db.result(&key(1), alice, true).await.err(),
-            db.record_build(&build(2, 1, &[2]), alice, true).await.err(),
+            db.record_build(&build(2, 1, &[2]), alice, true, true).await.err(),
             db.requests(alice, 1).await.err(),
             db.accounts().await.err(),
             db.account_by_key(&ssh_key(1).blob).await.err(),

@@ -11,7 +11,7 @@ pub async fn round_trip<D: Database>(Bench { db, .. }: Bench<D>) {
     let mut record = build(1, 1, &[1, 2, 3]);
     record.outputs.get_mut("dev").unwrap().object.ca = Some(ca());
     assert_eq!(db.result(&key(1), alice, true).await.unwrap(), None);
-    assert_eq!(db.record_build(&record, alice, true).await.unwrap(), record);
+    assert_eq!(db.record_build(&record, alice, true, true).await.unwrap(), record);
     assert_eq!(db.result(&key(1), alice, true).await.unwrap(), Some(record));
     assert_eq!(db.result(&key(2), alice, true).await.unwrap(), None);
 }
@@ -19,15 +19,15 @@ pub async fn round_trip<D: Database>(Bench { db, .. }: Bench<D>) {
 pub async fn without_outputs<D: Database>(Bench { db, .. }: Bench<D>) {
     let alice = account(&db, "alice").await;
     let record = build(1, 1, &[]);
-    assert_eq!(db.record_build(&record, alice, true).await.unwrap(), record);
+    assert_eq!(db.record_build(&record, alice, true, true).await.unwrap(), record);
     assert_eq!(db.result(&key(1), alice, true).await.unwrap(), Some(record));
 }
 
 pub async fn first_recorded_stays<D: Database>(Bench { db, .. }: Bench<D>) {
     let alice = account(&db, "alice").await;
     let (first, second) = (build(2, 1, &[1]), build(1, 1, &[2]));
-    assert_eq!(db.record_build(&first, alice, true).await.unwrap(), first);
-    assert_eq!(db.record_build(&second, alice, true).await.unwrap(), first);
+    assert_eq!(db.record_build(&first, alice, true, true).await.unwrap(), first);
+    assert_eq!(db.record_build(&second, alice, true, true).await.unwrap(), first);
     assert_eq!(db.result(&key(1), alice, true).await.unwrap(), Some(first));
     // The other run is remembered too.
     assert_eq!(
@@ -39,8 +39,8 @@ pub async fn first_recorded_stays<D: Database>(Bench { db, .. }: Bench<D>) {
 pub async fn recording_again_changes_nothing<D: Database>(Bench { db, .. }: Bench<D>) {
     let alice = account(&db, "alice").await;
     let record = build(1, 1, &[1, 2]);
-    db.record_build(&record, alice, true).await.unwrap();
-    assert_eq!(db.record_build(&record, alice, true).await.unwrap(), record);
+    db.record_build(&record, alice, true, true).await.unwrap();
+    assert_eq!(db.record_build(&record, alice, true, true).await.unwrap(), record);
     assert_eq!(db.result(&key(1), alice, true).await.unwrap(), Some(record));
 }
 
@@ -48,15 +48,15 @@ pub async fn forgotten_then_recorded<D: Database>(Bench { db, .. }: Bench<D>) {
     let alice = account(&db, "alice").await;
     let (first, other_key) = (build(1, 1, &[1]), build(9, 2, &[1]));
     for record in [&first, &other_key, &build(2, 1, &[2])] {
-        db.record_build(record, alice, true).await.unwrap();
+        db.record_build(record, alice, true, true).await.unwrap();
     }
     db.forget_result(BuildId([1; 16])).await.unwrap();
     assert_eq!(db.result(&key(1), alice, true).await.unwrap(), None);
     assert_eq!(db.result(&key(2), alice, true).await.unwrap(), Some(other_key));
     let third = build(3, 1, &[3]);
-    assert_eq!(db.record_build(&third, alice, true).await.unwrap(), third);
+    assert_eq!(db.record_build(&third, alice, true, true).await.unwrap(), third);
     // A run that was withdrawn may be told again; by then another one answers.
-    assert_eq!(db.record_build(&first, alice, true).await.unwrap(), third);
+    assert_eq!(db.record_build(&first, alice, true, true).await.unwrap(), third);
 }
 
 pub async fn forgetting_nothing<D: Database>(Bench { db, .. }: Bench<D>) {
@@ -65,9 +65,11 @@ pub async fn forgetting_nothing<D: Database>(Bench { db, .. }: Bench<D>) {
 
 pub async fn wrong_key_for_a_run<D: Database>(Bench { db, .. }: Bench<D>) {
     let alice = account(&db, "alice").await;
-    db.record_build(&build(1, 1, &[1]), alice, true).await.unwrap();
+    db.record_build(&build(1, 1, &[1]), alice, true, true)
+        .await
+        .unwrap();
     let error = db
-        .record_build(&build(1, 2, &[1]), alice, true)
+        .record_build(&build(1, 2, &[1]), alice, true, true)
         .await
         .unwrap_err();
     assert!(
@@ -112,7 +114,7 @@ pub async fn requests_of_one_account<D: Database>(Bench { db, .. }: Bench<D>) {
 pub async fn a_withdrawn_result_leaves_the_run<D: Database>(Bench { db, .. }: Bench<D>) {
     let alice = account(&db, "alice").await;
     let [first, second] = [build(1, 1, &[1, 2]), build(2, 1, &[1, 3])];
-    db.record_build(&first, alice, true).await.unwrap();
+    db.record_build(&first, alice, true, true).await.unwrap();
     let mut asked = request(alice, 1, 10);
     asked.build = Some(first.run.id);
     db.record_request(&asked).await.unwrap();
@@ -137,6 +139,6 @@ pub async fn a_withdrawn_result_leaves_the_run<D: Database>(Bench { db, .. }: Be
     assert_eq!(after, before);
     // The next run answers, and is compared with the one that was withdrawn.
     let third = build(3, 1, &[4, 2]);
-    assert_eq!(db.record_build(&third, alice, true).await.unwrap(), third);
+    assert_eq!(db.record_build(&third, alice, true, true).await.unwrap(), third);
     assert_eq!(db.irreproducible(alice, true, 9).await.unwrap().len(), 3);
 }

@@ -23,7 +23,7 @@ pub async fn first_result_wins<D: Database>(Bench { db, .. }: Bench<D>) {
         tasks.spawn(async move {
             let contents = [u32::from(n % 3), u32::from(n % 2), u32::from(n)];
             let account = if n % 2 == 0 { alice } else { bob };
-            db.record_build(&build(n, 1, &contents), account, true)
+            db.record_build(&build(n, 1, &contents), account, true, true)
                 .await
                 .unwrap()
         });
@@ -136,7 +136,7 @@ pub async fn forgetting_against_recording<D: Database>(Bench { db, .. }: Bench<D
                 } else {
                     let record = build(task * 20 + n, 1, &[u32::from(n)]);
                     assert_eq!(
-                        db.record_build(&record, alice, true).await.unwrap().run.key,
+                        db.record_build(&record, alice, true, true).await.unwrap().run.key,
                         key(1)
                     );
                 }
@@ -207,7 +207,11 @@ pub async fn differences_are_never_missed<D: Database>(Bench { db, .. }: Bench<D
                 let record = build(round * 2 + n + 1, u32::from(round), &[u32::from(n)]);
                 start.wait().await;
                 match n {
-                    0 => db.record_build(&record, alice, true).await.map(|_| ()).unwrap(),
+                    0 => db
+                        .record_build(&record, alice, true, true)
+                        .await
+                        .map(|_| ())
+                        .unwrap(),
                     _ => db.record_check(&record, alice, true).await.unwrap(),
                 }
             });
@@ -381,7 +385,9 @@ pub async fn decisions_against_removal<D: Database>(Bench { db, .. }: Bench<D>) 
             });
             tasks.spawn(async move {
                 let n = u8::try_from(round).unwrap() + 1;
-                let done = two.record_build(&build(n, u32::from(n), &[1]), a, true).await;
+                let done = two
+                    .record_build(&build(n, u32::from(n), &[1]), a, true, true)
+                    .await;
                 fails_for_want_of_one(done.map(|_| ()));
                 fails_for_want_of_one(two.forget(a, &[path(1)]).await.map(|_| ()));
             });

@@ -177,11 +177,17 @@ pub async fn a_run_is_one_or_the_other<D: Database>(Bench { db, .. }: Bench<D>) 
             "{done:?}"
         );
     };
-    db.record_build(&build(1, 1, &[1]), alice, true).await.unwrap();
+    db.record_build(&build(1, 1, &[1]), alice, true, true)
+        .await
+        .unwrap();
     db.record_failure(&failed(2, 1), alice, true).await.unwrap();
     wrong(db.record_failure(&failed(1, 1), alice, true).await);
     wrong(db.record_failure(&failed(2, 3), alice, true).await);
-    wrong(db.record_build(&build(2, 1, &[1]), alice, true).await.map(|_| ()));
+    wrong(
+        db.record_build(&build(2, 1, &[1]), alice, true, true)
+            .await
+            .map(|_| ()),
+    );
     wrong(db.record_check(&build(2, 1, &[1]), alice, true).await);
     wrong(db.record_check(&build(1, 2, &[1]), alice, true).await);
     // A key may fail and go well: both stand.

@@ -13,7 +13,7 @@ const GROUND: Ground = Ground([7; 32]);
 pub async fn outputs_by_path<D: Database>(Bench { db, .. }: Bench<D>) {
     let alice = account(&db, "alice").await;
     let record = build(1, 1, &[1, 2]);
-    db.record_build(&record, alice, true).await.unwrap();
+    db.record_build(&record, alice, true, true).await.unwrap();
     let paths = [path(0), path(1), path(2)];
     let of = async |ground: &Ground| db.grounded_outputs(&paths, ground, alice, true).await.unwrap();
     assert!(of(&GROUND).await.is_empty());
@@ -52,9 +52,9 @@ pub async fn by_the_rule_of_results<D: Database>(Bench { db, .. }: Bench<D>) {
     ];
     // One path, three contents: of keys of their own.
     let (first, second, own) = (build(1, 1, &[1]), build(2, 2, &[2]), build(3, 3, &[3]));
-    db.record_build(&first, alice, true).await.unwrap();
-    db.record_build(&second, bob, true).await.unwrap();
-    db.record_build(&own, carol, false).await.unwrap();
+    db.record_build(&first, alice, true, true).await.unwrap();
+    db.record_build(&second, bob, true, true).await.unwrap();
+    db.record_build(&own, carol, false, false).await.unwrap();
     for record in [&first, &second, &own] {
         db.ground(record.run.id, &GROUND).await.unwrap();
     }
@@ -91,7 +91,7 @@ pub async fn objects<D: Database>(Bench { db, .. }: Bench<D>) {
         build(4, 4, &[4]),
     );
     for (record, shares) in [(&first, true), (&other, true), (&later, true), (&kept, false)] {
-        db.record_build(record, alice, shares).await.unwrap();
+        db.record_build(record, alice, shares, shares).await.unwrap();
     }
     for record in [&first, &later, &kept] {
         db.ground(record.run.id, &GROUND).await.unwrap();
@@ -125,7 +125,7 @@ pub async fn objects<D: Database>(Bench { db, .. }: Bench<D>) {
 pub async fn forgotten_runs<D: Database>(Bench { db, .. }: Bench<D>) {
     let alice = account(&db, "alice").await;
     let record = build(1, 1, &[1]);
-    db.record_build(&record, alice, true).await.unwrap();
+    db.record_build(&record, alice, true, true).await.unwrap();
     db.ground(record.run.id, &GROUND).await.unwrap();
     db.forget_result(record.run.id).await.unwrap();
     assert!(

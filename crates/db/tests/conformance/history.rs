@@ -38,7 +38,7 @@ async fn history<D: Database>(
 pub async fn what_runs_took<D: Database>(Bench { db, .. }: Bench<D>) {
     let alice = account(&db, "alice").await;
     for record in [of(1, "hello-2.12"), of(2, "hello-2.13")] {
-        db.record_build(&record, alice, true).await.unwrap();
+        db.record_build(&record, alice, true, true).await.unwrap();
     }
     // Neither failures, nor another system, nor another package that begins alike.
     let mut failure = failed(3, 3);
@@ -46,7 +46,7 @@ pub async fn what_runs_took<D: Database>(Bench { db, .. }: Bench<D>) {
     db.record_failure(&failure, alice, true).await.unwrap();
     let mut other = of(4, "hello-2.12");
     other.run.system = "i686-linux".to_owned();
-    db.record_build(&other, alice, true).await.unwrap();
+    db.record_build(&other, alice, true, true).await.unwrap();
     db.record_check(&of(5, "hello-world-1"), alice, true)
         .await
         .unwrap();
@@ -84,7 +84,7 @@ pub async fn own_and_others<D: Database>(Bench { db, .. }: Bench<D>) {
         (4, carol, true),
         (5, alice, false),
     ] {
-        db.record_build(&of(id, "hello-1"), account, shares)
+        db.record_build(&of(id, "hello-1"), account, shares, shares)
             .await
             .unwrap();
     }
@@ -116,7 +116,7 @@ pub async fn latest_of_each<D: Database>(Bench { db, .. }: Bench<D>) {
             ["a-1", "b-1"][usize::from(id % 2)],
             [alice, bob][usize::from(id / 2 % 2)],
         );
-        db.record_build(&of(id, name), account, true).await.unwrap();
+        db.record_build(&of(id, name), account, true, true).await.unwrap();
     }
     let past = history(&db, &["a", "b"], alice, true, 2).await;
     let expected = [
@@ -129,7 +129,7 @@ pub async fn latest_of_each<D: Database>(Bench { db, .. }: Bench<D>) {
 
 pub async fn many_packages<D: Database>(Bench { db, .. }: Bench<D>) {
     let (alice, bob) = (account(&db, "alice").await, account(&db, "bob").await);
-    db.record_build(&of(1, "package-77-1.0"), alice, true)
+    db.record_build(&of(1, "package-77-1.0"), alice, true, true)
         .await
         .unwrap();
     let names: Vec<String> = (0..5000)

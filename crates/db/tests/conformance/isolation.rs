@@ -52,7 +52,7 @@ pub async fn same_object_is_shared_but_not_believed<D: Database>(Bench { db, .. 
     db.record(bob, &[bobs.clone(), claim(3, 3)]).await.unwrap();
     bobs.signatures = texts(&["bob:2"]);
     db.record(bob, std::slice::from_ref(&bobs)).await.unwrap();
-    db.record_build(&build(1, 1, &[1, 2, 3]), bob, true)
+    db.record_build(&build(1, 1, &[1, 2, 3]), bob, true, true)
         .await
         .unwrap();
 

@@ -12,6 +12,7 @@ mod grounds;
 mod history;
 mod isolation;
 mod lists;
+mod marks;
 mod policies;
 mod realisations;
 mod runs;
@@ -75,6 +76,7 @@ conformance! {
     sharing: own_before_shared, giving_can_be_taken_back, removal_leaves_shared_results;
     failures: round_trip, newest_stands, own_before_shared, giving_can_be_taken_back, removal_leaves_shared_failures, only_some_are_kept,
         a_run_is_one_or_the_other;
+    marks: round_trip, a_shared_result_forgives, who_takes_gets_the_shared_result, of_those_who_are_gone, so_many_are_every_key;
     grounds: outputs_by_path, by_the_rule_of_results, objects, forgotten_runs;
     runs: round_trip, newest_first, known_to_whom, after_removal, checks_are_no_results, of_objects, of_requests, objects_by_number,
         differing_outputs, differing_for_whom, latest_request_of_a_derivation, forgotten_runs, strange_inputs;

@@ -29,7 +29,7 @@ pub async fn round_trip<D: Database>(Bench { db, .. }: Bench<D>) {
     without.run.inputs.clear();
     let mut many = build(3, 1, &[4]);
     many.run.inputs = (1..5_000).map(|n| ObjectId(n * 97)).collect();
-    db.record_build(&record, alice, false).await.unwrap();
+    db.record_build(&record, alice, false, false).await.unwrap();
     db.record_check(&without, alice, false).await.unwrap();
     db.record_check(&many, alice, false).await.unwrap();
     let runs = db.runs_of(&drv(1), alice, false, 9).await.unwrap();
@@ -46,7 +46,7 @@ pub async fn newest_first<D: Database>(Bench { db, .. }: Bench<D>) {
     for (n, started) in [(5, 50), (2, 70), (3, 70), (1, 60), (4, 10)] {
         let mut record = of_drv(build(n, u32::from(n), &[1]), 9);
         record.run.started = started;
-        db.record_build(&record, alice, true).await.unwrap();
+        db.record_build(&record, alice, true, true).await.unwrap();
     }
     let mut failure = failed(6, 6);
     (failure.run.drv, failure.run.started) = (drv(9), 55);
@@ -75,7 +75,7 @@ pub async fn known_to_whom<D: Database>(Bench { db, .. }: Bench<D>) {
         (4, bob, false),
         (5, carol, true),
     ] {
-        db.record_build(&build(n, 1, &[n.into()]), account, shares)
+        db.record_build(&build(n, 1, &[n.into()]), account, shares, shares)
             .await
             .unwrap();
     }
@@ -124,7 +124,7 @@ pub async fn after_removal<D: Database>(Bench { db, .. }: Bench<D>) {
         for account in [first, bob] {
             let record = build(n, u32::from(n), &[n.into()]);
             let shares = account == carol;
-            db.record_build(&of_drv(record, 1), account, shares)
+            db.record_build(&of_drv(record, 1), account, shares, shares)
                 .await
                 .unwrap();
         }
@@ -156,7 +156,7 @@ pub async fn checks_are_no_results<D: Database>(Bench { db, .. }: Bench<D>) {
         assert_eq!(db.result(&key(1), alice, true).await.unwrap(), None);
     }
     let first = build(2, 1, &[2]);
-    assert_eq!(db.record_build(&first, alice, true).await.unwrap(), first);
+    assert_eq!(db.record_build(&first, alice, true, true).await.unwrap(), first);
     db.record_check(&build(3, 1, &[3]), alice, true).await.unwrap();
     assert_eq!(db.result(&key(1), alice, true).await.unwrap(), Some(first));
     let runs = db.runs_of(&drv(1), alice, true, 9).await.unwrap();
@@ -177,7 +177,7 @@ pub async fn of_objects<D: Database>(Bench { db, .. }: Bench<D>) {
         build(5, 5, &[1]),
     ];
     for (record, shares) in records.iter().zip([true, true, true, true, false]) {
-        db.record_build(record, bob, shares).await.unwrap();
+        db.record_build(record, bob, shares, shares).await.unwrap();
     }
     let mut ids = Vec::new();
     for past in db.runs_of(&drv(1), bob, true, 1).await.unwrap() {
@@ -205,7 +205,7 @@ pub async fn of_objects<D: Database>(Bench { db, .. }: Bench<D>) {
 pub async fn of_requests<D: Database>(Bench { db, .. }: Bench<D>) {
     let (alice, bob) = (account(&db, "alice").await, account(&db, "bob").await);
     let (kept, failure) = (build(1, 1, &[1]), failed(2, 2));
-    db.record_build(&kept, bob, false).await.unwrap();
+    db.record_build(&kept, bob, false, false).await.unwrap();
     db.record_failure(&failure, alice, true).await.unwrap();
     let (kept_id, failed_id) = (kept.run.id, failure.run.id);
     assert_eq!(db.run_of_request(kept_id, alice).await.unwrap(), None);
@@ -284,7 +284,7 @@ pub async fn differing_outputs<D: Database>(Bench { db, .. }: Bench<D>) {
     // Other references of the same bytes are another object.
     again.run.id = BuildId([31; 16]);
     again.outputs.get_mut("out").unwrap().object.references.clear();
-    db.record_build(&again, alice, false).await.unwrap();
+    db.record_build(&again, alice, false, false).await.unwrap();
     let runs = db.irreproducible(alice, false, 1).await.unwrap();
     assert_eq!(numbers(&runs), [31, 30, 2, 1]);
     assert_eq!(told(runs).remove(0), (again, true));
@@ -356,7 +356,9 @@ pub async fn latest_request_of_a_derivation<D: Database>(Bench { db, .. }: Bench
 
 pub async fn forgotten_runs<D: Database>(Bench { db, .. }: Bench<D>) {
     let alice = account(&db, "alice").await;
-    db.record_build(&build(1, 1, &[1]), alice, true).await.unwrap();
+    db.record_build(&build(1, 1, &[1]), alice, true, true)
+        .await
+        .unwrap();
     db.record_check(&build(2, 1, &[2]), alice, true).await.unwrap();
     db.record_failure(&failed(3, 1), alice, true).await.unwrap();
     for n in [1, 3, 2] {
@@ -374,7 +376,7 @@ pub async fn strange_inputs<D: Database>(Bench { db, .. }: Bench<D>) {
     for id in [0, -1, i64::MIN] {
         let mut record = build(1, 1, &[1]);
         record.run.inputs.insert(ObjectId(id));
-        let refused = db.record_build(&record, alice, true).await;
+        let refused = db.record_build(&record, alice, true, true).await;
         assert!(matches!(refused, Err(DatabaseError::Backend(_))), "{refused:?}");
     }
     assert_eq!(db.runs_of(&drv(1), alice, true, 9).await.unwrap(), []);

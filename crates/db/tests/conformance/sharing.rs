@@ -13,10 +13,10 @@ pub async fn own_before_shared<D: Database>(Bench { db, .. }: Bench<D>) {
     );
     let (kept, shared, bobs) = (build(1, 1, &[1]), build(2, 1, &[2]), build(3, 1, &[3]));
     // Each that keeps its results has its own.
-    assert_eq!(db.record_build(&kept, alice, false).await.unwrap(), kept);
+    assert_eq!(db.record_build(&kept, alice, false, false).await.unwrap(), kept);
     assert_eq!(db.result(&key(1), bob, true).await.unwrap(), None);
-    assert_eq!(db.record_build(&bobs, bob, false).await.unwrap(), bobs);
-    assert_eq!(db.record_build(&shared, carol, true).await.unwrap(), shared);
+    assert_eq!(db.record_build(&bobs, bob, false, false).await.unwrap(), bobs);
+    assert_eq!(db.record_build(&shared, carol, true, true).await.unwrap(), shared);
     for (account, takes, expected) in [
         (alice, true, Some(&kept)),
         (alice, false, Some(&kept)),
@@ -34,12 +34,14 @@ pub async fn own_before_shared<D: Database>(Bench { db, .. }: Bench<D>) {
     assert_eq!(db.result(&key(1), dave, false).await.unwrap(), None);
     // One that shares is given the shared one; one that does not gets its own; and a second of one's own changes nothing.
     let (second, third) = (build(4, 1, &[4]), build(5, 1, &[5]));
-    assert_eq!(db.record_build(&second, dave, true).await.unwrap(), shared);
+    assert_eq!(db.record_build(&second, dave, true, true).await.unwrap(), shared);
     assert_eq!(db.result(&key(1), dave, false).await.unwrap(), None);
-    assert_eq!(db.record_build(&third, dave, false).await.unwrap(), third);
+    assert_eq!(db.record_build(&third, dave, false, false).await.unwrap(), third);
     assert_eq!(db.result(&key(1), dave, true).await.unwrap(), Some(third.clone()));
     assert_eq!(
-        db.record_build(&build(6, 1, &[6]), dave, true).await.unwrap(),
+        db.record_build(&build(6, 1, &[6]), dave, true, true)
+            .await
+            .unwrap(),
         third
     );
     // A withdrawn result makes room.
@@ -60,7 +62,7 @@ pub async fn giving_can_be_taken_back<D: Database>(Bench { db, .. }: Bench<D>) {
         account(&db, "carol").await,
     );
     let (first, second) = (build(1, 1, &[1]), build(2, 1, &[2]));
-    db.record_build(&first, alice, true).await.unwrap();
+    db.record_build(&first, alice, true, true).await.unwrap();
     let keeps = Gives {
         results: false,
         ..GIVES
@@ -73,7 +75,7 @@ pub async fn giving_can_be_taken_back<D: Database>(Bench { db, .. }: Bench<D>) {
         db.result(&key(1), alice, false).await.unwrap(),
         Some(first.clone())
     );
-    assert_eq!(db.record_build(&second, bob, true).await.unwrap(), second);
+    assert_eq!(db.record_build(&second, bob, true, true).await.unwrap(), second);
     assert_eq!(db.result(&key(1), carol, true).await.unwrap(), Some(second));
     db.set_account(alice, "share-builds", None, GIVES).await.unwrap();
     assert_eq!(db.result(&key(1), carol, true).await.unwrap(), Some(first));
@@ -88,12 +90,12 @@ pub async fn removal_leaves_shared_results<D: Database>(Bench { db, .. }: Bench<
     let (shared, kept, second) = (build(1, 1, &[1]), build(2, 2, &[2]), build(3, 1, &[3]));
     let of_private = build(4, 4, &[4]);
     let both = build(5, 5, &[5]);
-    db.record_build(&shared, alice, true).await.unwrap();
-    db.record_build(&kept, alice, false).await.unwrap();
-    db.record_build(&second, alice, true).await.unwrap();
-    db.record_build(&of_private, carol, true).await.unwrap();
+    db.record_build(&shared, alice, true, true).await.unwrap();
+    db.record_build(&kept, alice, false, false).await.unwrap();
+    db.record_build(&second, alice, true, true).await.unwrap();
+    db.record_build(&of_private, carol, true, true).await.unwrap();
     for account in [alice, bob] {
-        assert_eq!(db.record_build(&both, account, false).await.unwrap(), both);
+        assert_eq!(db.record_build(&both, account, false, false).await.unwrap(), both);
     }
     db.set_account(carol, "private", Some("1"), KEEPS).await.unwrap();
     db.remove_account(&name("alice")).await.unwrap();
@@ -112,7 +114,9 @@ pub async fn removal_leaves_shared_results<D: Database>(Bench { db, .. }: Bench<
     assert_eq!(db.result(&key(2), alice, true).await.unwrap(), None);
     assert_eq!(db.result(&key(1), alice, false).await.unwrap(), None);
     assert_eq!(
-        db.record_build(&build(6, 1, &[6]), alice, true).await.unwrap(),
+        db.record_build(&build(6, 1, &[6]), alice, true, true)
+            .await
+            .unwrap(),
         shared
     );
 }

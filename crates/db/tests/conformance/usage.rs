@@ -28,7 +28,7 @@ pub async fn in_sum<D: Database>(Bench { db, .. }: Bench<D>) {
     );
     for n in 1..=6 {
         let shares = n % 2 == 0;
-        db.record_build(&build(n, u32::from(n), &[n.into(), 50]), bob, shares)
+        db.record_build(&build(n, u32::from(n), &[n.into(), 50]), bob, shares, shares)
             .await
             .unwrap();
     }
@@ -86,7 +86,9 @@ fn came(p: u32, c: u32, origin: Origin, registered: u64) -> Claim {
 
 pub async fn in_time<D: Database>(Bench { db, .. }: Bench<D>) {
     let alice = account(&db, "alice").await;
-    db.record_build(&build(7, 1, &[1]), alice, true).await.unwrap();
+    db.record_build(&build(7, 1, &[1]), alice, true, true)
+        .await
+        .unwrap();
     for time in [10, 19, 20, 29, 30] {
         db.record_request(&request(alice, 1, time)).await.unwrap();
     }
@@ -140,7 +142,9 @@ pub async fn in_time<D: Database>(Bench { db, .. }: Bench<D>) {
 pub async fn of_all<D: Database>(Bench { db, .. }: Bench<D>) {
     let (alice, bob) = (account(&db, "alice").await, account(&db, "bob").await);
     assert_eq!(db.usage(None, ALL.0, ALL.1).await.unwrap(), Usage::default());
-    db.record_build(&build(7, 1, &[1]), alice, false).await.unwrap();
+    db.record_build(&build(7, 1, &[1]), alice, false, false)
+        .await
+        .unwrap();
     for account in [alice, alice, bob] {
         db.record_request(&request(account, 1, 5)).await.unwrap();
     }

@@ -205,7 +205,9 @@ pub async fn contents_are_those_spoken_of<D: Database>(Bench { db, .. }: Bench<D
         .await
         .unwrap();
     db.record(bob, &[claim(3, 3)]).await.unwrap();
-    db.record_build(&build(1, 1, &[3, 4]), bob, false).await.unwrap();
+    db.record_build(&build(1, 1, &[3, 4]), bob, false, false)
+        .await
+        .unwrap();
     assert_eq!(
         db.contents().await.unwrap(),
         [1, 2, 3, 4].map(content).into_iter().collect()

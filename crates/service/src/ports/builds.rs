@@ -69,6 +69,25 @@ pub struct FailureRecord {
     pub failure: RunFailure,
 }
 
+/// That an account took part in a shared run which has no outcome, and so may have seen one that it then had thrown away: later runs of
+/// the build key that it leads are its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Who.
+    pub account: AccountId,
+    /// Of what.
+    pub key: BuildKey,
+    /// The derivation as the account names it.
+    pub drv_path: StorePath,
+    /// What became of the run, as the end of a sentence: `was left by everybody before its end`.
+    pub why: String,
+    /// When.
+    pub time: u64,
+}
+
+/// An account with so many marks counts as marked for every key: to forget the oldest would let it make the service forget.
+pub const MAX_MARKS: usize = 1 << 13;
+
 /// An earlier run, as far as an account may know of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PastRun {
@@ -138,12 +157,14 @@ pub trait Builds: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<BuildRecord>, DatabaseError>> + Send;
 
     /// Records a successful run for an account, which `shares` the result with everybody or keeps it. When [`Builds::result`] would answer
-    /// the account already, that stays its result, and is returned; the run is remembered all the same.
+    /// the account already, as one that `takes` or not, that stays its result, and is returned; the run is remembered all the same. With a
+    /// new shared result all marks of its key are gone: there is nothing to choose any more.
     fn record_build(
         &self,
         record: &BuildRecord,
         account: AccountId,
         shares: bool,
+        takes: bool,
     ) -> impl Future<Output = Result<BuildRecord, DatabaseError>> + Send;
 
     /// Remembers a successful run that is nobody's result: one that was made to compare.
@@ -173,6 +194,23 @@ pub trait Builds: Send + Sync + 'static {
         account: AccountId,
         shares: bool,
     ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+
+    /// Marks accounts, but for those that are gone. Who is marked for a key already stays so.
+    fn add_marks(&self, marks: &[Mark]) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+
+    /// Why an account is marked for a key; one with [`MAX_MARKS`] is for every key, by any of its marks.
+    fn mark(
+        &self,
+        key: &BuildKey,
+        account: AccountId,
+    ) -> impl Future<Output = Result<Option<Mark>, DatabaseError>> + Send;
+
+    /// An account's latest mark of a derivation.
+    fn mark_of(
+        &self,
+        account: AccountId,
+        drv_path: &StorePath,
+    ) -> impl Future<Output = Result<Option<Mark>, DatabaseError>> + Send;
 
     /// The latest runs of a derivation that an account may know of: its own, and, when it `takes`, those that somebody shares (by
     /// the rule of [`Builds::result`]); newest first.

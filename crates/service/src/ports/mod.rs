@@ -14,8 +14,8 @@ mod views;
 pub use accounts::{Account, Accounts, SshKey};
 pub use builder::{Builder, BuiltFile, Job, JobLimits, Outcome, RunFailure, RunReport};
 pub use builds::{
-    BuildRecord, Builds, DerivationDigest, FailureRecord, OutputRecord, PastRun, RequestRecord, RunRecord,
-    RungUsage, Usage,
+    BuildRecord, Builds, DerivationDigest, FailureRecord, MAX_MARKS, Mark, OutputRecord, PastRun,
+    RequestRecord, RunRecord, RungUsage, Usage,
 };
 pub use caches::{AccountCaches, CacheError, CacheInfo, Caches, Login, Trouble};
 pub use grounds::{GroundedOutput, Grounds};

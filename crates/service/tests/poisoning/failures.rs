@@ -38,11 +38,12 @@ async fn by_his_time_limit() {
     ] {
         let asked = Asked::start(&stage.mallory, &drv, BuildMode::Normal, limits);
         assert_eq!(asked.answer().await.done().status, BuildStatus::TimedOut);
-        stage.world.idle().await;
     }
+    assert_eq!(stage.runs(), 1);
     stage.set("alice", "reuse-build-timeouts", "true").await;
     stage.world.builder.release(1);
-    not_replayed(&stage, &drv).await;
+    assert_eq!(build(&stage.alice, &drv).await.done().status, BuildStatus::Built);
+    assert_eq!(stage.runs(), 1);
 }
 
 /// By his limit of the log.
@@ -65,7 +66,7 @@ async fn by_his_log_limit() {
 /// By his going away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_cancelling() {
-    let stage = Stage::new().await;
+    let stage = Stage::stopping().await;
     let drv = Drv::new("thing", &["log:one\n", "wait"], &[]);
     let mut his = Asked::plain(&stage.mallory, &drv);
     his.saw("one").await;
@@ -78,12 +79,13 @@ async fn by_cancelling() {
 /// By his going away just when the builder fails of itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_cancelling_a_builder_that_fails_of_it() {
-    let stage = Stage::new().await;
+    let stage = Stage::stopping().await;
     let drv = Drv::new("thing", &["log:one\n", "deaf", "fail-first:killed"], &[]);
     let mut his = Asked::plain(&stage.mallory, &drv);
     his.saw("one").await;
     stage.world.builder.until(|c| c.waiting == 1).await;
     his.leave().await;
+    stage.world.marked(1).await;
     stage.world.builder.release(1);
     stage.world.builder.until(|c| c.ended == 1).await;
     stage.world.builder.release(1);
@@ -123,7 +125,7 @@ async fn of_a_fetch() {
 /// A run after one that he left: whoever shops may shop for a failure.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_shopping_for_it() {
-    let stage = Stage::new().await;
+    let stage = Stage::stopping().await;
     let drv = Drv::new("thing", &["log:one\n", "wait", "fail-second:unlucky"], &[]);
     let mut his = Asked::plain(&stage.mallory, &drv);
     his.saw("one").await;

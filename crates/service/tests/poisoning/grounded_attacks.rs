@@ -78,7 +78,7 @@ async fn a_fixed_output_above_a_private_one() {
 /// Leaves runs of `low` until one suits; that result is not shared. What is built of it is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_built_of_a_run_that_suits() {
-    let stage = Stage::new().await;
+    let stage = Stage::stopping().await;
     let mut packages = Packages::default();
     let low = packages.add("low", &["log:as it turns out\n", "wait", "random"], &[], &[]);
     let high = packages.add("high", &[], &[&low], &[]);

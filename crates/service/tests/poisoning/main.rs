@@ -26,6 +26,8 @@ mod support;
 mod switching;
 mod uploads;
 
+use std::time::Duration;
+
 use firn_nix::StorePath;
 use firn_protocol::{BuildStatus, Store as _};
 
@@ -41,6 +43,11 @@ struct Stage {
 impl Stage {
     async fn new() -> Self {
         Self::on(World::new()).await
+    }
+
+    /// On a service where runs end with their last client.
+    async fn stopping() -> Self {
+        Self::on(World::with(|s| s.finish_left_builds = Duration::ZERO)).await
     }
 
     async fn on(world: World) -> Self {

@@ -101,7 +101,7 @@ async fn a_run_that_is_kept_running() {
 /// He leaves while a run dies, and comes again at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dying_run() {
-    let stage = Stage::new().await;
+    let stage = Stage::stopping().await;
     let drv = Drv::new("thing", &["log:begun\n", "stubborn"], &[]);
     let mut his = Asked::plain(&stage.mallory, &drv);
     his.saw("begun").await;
@@ -138,7 +138,7 @@ async fn a_full_queue() {
 /// A flood of runs that are begun and left: each is one of his, and Alice's are shared as ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_left_runs() {
-    let stage = Stage::new().await;
+    let stage = Stage::stopping().await;
     for n in 0..50 {
         let mut asked = Asked::plain(
             &stage.mallory,

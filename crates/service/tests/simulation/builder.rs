@@ -112,6 +112,7 @@ impl House {
                 output_bytes: 1 << 20,
                 ..JobLimits::default()
             },
+            finish_left_builds: Duration::ZERO,
             max_nar_size: 1 << 20,
             builtins: BTreeMap::new(),
             sandboxes: vec![(Isolation::Namespaces, Ok("dictated-1".into()))],

@@ -3,7 +3,7 @@
 //! `log:<text>` writes to the log; `wait` waits at the gate and gives up when cancelled; `stubborn` waits at the gate even then, and
 //! then gives up; `nap` takes a millisecond; `deaf` waits at the gate and never hears a cancellation; `random` makes the outputs differ from every other run's;
 //! `close-log` closes the log; `fail:<text>`, `break:<text>` and `panic` end the run, `fail-first:<text>`, `fail-second:<text>` and
-//! `break-first:<text>` only the first or second one of all. `peak:<bytes>` and `wall:<ms>` are what the run says it used; `starve`,
+//! `break-first:<text>`, `panic-first`, `exhausted-first` and `log-limit-first` only the first or second one of all. `peak:<bytes>` and `wall:<ms>` are what the run says it used; `starve`,
 //! `starve-first` (the first try of each build) and `starve-below:<bytes>` (of its limit) end it for lack of memory. Without these, outputs are made of what the
 //! sandbox shows: arguments, environment, and inputs with their contents. They refer to the paths in the variable `references`.
 //! The variable `content` says what is in them instead.
@@ -173,7 +173,8 @@ impl StubBuilder {
                         job.drv_path
                     )));
                 }
-                "fail-first" | "break-first" if self.counts().started != 1 => {}
+                "fail-first" | "break-first" | "panic-first" | "exhausted-first" | "log-limit-first"
+                    if self.counts().started != 1 => {}
                 "fail-second" if self.counts().started != 2 => {}
                 "fail-first" | "fail-second" => return Err(RunFailure::Builder(text.to_owned())),
                 "break-first" => return Err(RunFailure::Infrastructure(text.to_owned())),
@@ -190,7 +191,9 @@ impl StubBuilder {
                     report.short_of_memory = true;
                     return Err(RunFailure::Exhausted("ran out of memory".to_owned()));
                 }
-                "panic" => panic!("as the derivation says"),
+                "panic" | "panic-first" => panic!("as the derivation says"),
+                "exhausted-first" => return Err(RunFailure::Exhausted("out of memory".to_owned())),
+                "log-limit-first" => return Err(RunFailure::LogLimit("too much log".to_owned())),
                 other => panic!("unknown step {other}"),
             }
         }

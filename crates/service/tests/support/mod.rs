@@ -94,6 +94,7 @@ impl World {
                 output_bytes: 1 << 20,
                 ..JobLimits::default()
             },
+            finish_left_builds: Duration::from_secs(900),
             max_nar_size: 1 << 20,
             builtins: BTreeMap::new(),
             sandboxes: vec![(Isolation::Namespaces, Ok("stub-1".into()))],
@@ -102,7 +103,7 @@ impl World {
             log_dir: directory.path().join("logs"),
         };
         set(&mut settings);
-        let (builder, settings) = (StubBuilder::new(content.clone()), settings);
+        let builder = StubBuilder::new(content.clone());
         // Bytes are on disk before rows speak of them.
         let (stored, notes) = (content.clone(), directory.path().join("content/staging"));
         let db = MemoryDatabase::new(move |hash| {
@@ -143,6 +144,26 @@ impl World {
             settings,
             Arc::clone(&self.clock) as Arc<dyn Clock>,
         )
+    }
+
+    /// The service starts anew on what it has stored. Runs of before are not its own.
+    pub fn restart(&mut self) {
+        self.house = self.beside(|_| ());
+    }
+
+    /// The store of an account that there is.
+    pub async fn client(&self, name: &str) -> Client {
+        self.house.store(self.named(name).await)
+    }
+
+    /// Returns when so many marks are stored.
+    pub async fn marked(&self, marks: usize) {
+        soon(async {
+            while self.db.marks().len() != marks {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
     }
 
     /// The store of a new account.

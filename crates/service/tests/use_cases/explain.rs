@@ -85,7 +85,11 @@ async fn one_upload_explains_every_build_above_it() {
             .unwrap()
             .is_none()
     );
-    desk.explain_build("nonsense").await.unwrap_err();
+    assert!(desk.explain_build("nonsense").await.unwrap().is_none());
+    // By the name of the package.
+    let name = drvs[3].path.derivation_name().unwrap();
+    let explained = desk.explain_build(name).await.unwrap().unwrap();
+    assert_eq!(explained.request.drv_path, drvs[3].path);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,7 @@
 //! Whole graphs, built on the server.
 
+use std::time::Duration;
+
 use firn_core::Rung;
 use firn_nix::DerivationOutput;
 use firn_protocol::{BuildMode, BuildStatus, DerivedPath, LogEvent, OutputsSpec, Store as _};
@@ -134,8 +136,11 @@ async fn a_failure_ends_the_graph() {
     assert_eq!(results[1].status, BuildStatus::MiscFailure);
     assert!(text(1).contains("FIRN_KEEP_GOING=true"), "{}", text(1));
     assert_eq!(results[2].status, BuildStatus::PermanentFailure);
-    // What ran beside it is cancelled.
+    // What has begun beside it is finished, and nobody has thrown anything away.
+    world.builder.release(1);
     world.idle().await;
+    assert_eq!(world.builder.counts().cancelled, 0);
+    assert_eq!(world.db.marks(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -273,7 +278,7 @@ async fn parts_of_a_graph_are_built_once_for_many() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_leaves_ends_its_builds() {
-    let world = World::new();
+    let world = World::with(|s| s.finish_left_builds = Duration::ZERO);
     let alice = world.account("alice").await;
     let [.., over_good] = forest(&alice, "wait").await;
     let asked = tokio::spawn(async move { build_all(&alice, &[&over_good]).await });

@@ -1,13 +1,20 @@
 //! The life of a run: it goes on while anybody waits, and everybody is told how it ended.
 
-use firn_core::Rung;
+use std::time::Duration;
+
+use firn_core::{AccountId, Rung};
 use firn_protocol::{BuildMode, BuildOptions, BuildStatus};
 
 use crate::support::{Asked, Drv, World, build, bytes, is_valid, soon};
 
+/// Where the operator wants runs to end with their last client.
+fn stopping() -> World {
+    World::with(|s| s.finish_left_builds = Duration::ZERO)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_last_one_who_leaves_ends_the_run() {
-    let world = World::new();
+async fn the_last_one_who_leaves_ends_the_run_where_the_operator_says_so() {
+    let world = stopping();
     let (alice, bob) = (world.account("alice").await, world.account("bob").await);
     let drv = Drv::new("thing", &["log:one\n", "wait"], &[]);
     let mut first = Asked::plain(&alice, &drv);
@@ -24,14 +31,106 @@ async fn the_last_one_who_leaves_ends_the_run() {
     third.leave().await;
     world.builder.until(|c| c.cancelled == 1 && c.ended == 1).await;
     world.idle().await;
+    // All who took part, when they left whatever the order.
+    world.marked(2).await;
     assert_eq!(world.db.all_claims(), []);
     assert_eq!(world.db.results(), 0);
+    soon(async {
+        while world.logs() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// What it gives is everybody's, as if they had stayed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_everybody_has_left_is_finished_in_the_background() {
+    for (step, success) in [("random", true), ("fail:so", false)] {
+        let world = World::new();
+        let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+        let drv = Drv::new("thing", &["log:one\n", "wait", step], &[]);
+        let mut asked = Asked::plain(&alice, &drv);
+        asked.saw("one").await;
+        asked.leave().await;
+        let running = world.desk("alice").await.running();
+        assert!(running.len() == 1 && running[0].detached, "{running:?}");
+        assert!(world.desk("bob").await.running().is_empty());
+        world.builder.release(1);
+        world.idle().await;
+        assert_eq!(world.builder.counts().cancelled, 0);
+        assert_eq!(world.db.marks(), []);
+        let noted = world.requests("alice").await;
+        assert!(
+            noted.len() == 1 && noted[0].reason.contains("after its client had left"),
+            "{noted:?}"
+        );
+        for client in [&bob, &alice] {
+            assert_eq!(build(client, &drv).await.done().status.is_success(), success);
+        }
+        assert_eq!(world.builder.counts().started, 1);
+        let rung = if success { Rung::Shared } else { Rung::Failed };
+        assert_eq!(world.rungs("bob").await, [Some(rung)]);
+    }
+}
+
+/// Until then whoever comes joins it, and it has its time anew when that one leaves.
+#[tokio::test(start_paused = true)]
+async fn the_background_has_an_end() {
+    let world = World::new();
+    let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+    let drv = Drv::new("thing", &["log:one\n", "wait", "random"], &[]);
+    let mut asked = Asked::plain(&alice, &drv);
+    asked.saw("one").await;
+    asked.leave().await;
+    tokio::time::sleep(Duration::from_secs(899)).await;
+    let mut joined = Asked::plain(&bob, &drv);
+    joined.saw("one").await;
+    tokio::time::sleep(Duration::from_secs(2000)).await;
+    joined.leave().await;
+    tokio::time::sleep(Duration::from_secs(899)).await;
+    assert_eq!(world.builder.counts().cancelled, 0);
+    assert_eq!(world.db.marks(), []);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    world.builder.until(|c| c.cancelled == 1 && c.ended == 1).await;
+    world.idle().await;
+    world.marked(2).await;
+    for name in ["alice", "bob"] {
+        let noted = world.requests(name).await;
+        assert_eq!(noted[0].reason, "stopped thing after its client had left");
+        assert_eq!(world.desk(name).await.running().len(), 0);
+    }
     assert_eq!(world.logs(), 0);
+}
+
+/// One that an account has for itself ends with its last client, and marks nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_of_ones_own_ends_when_it_is_left() {
+    for (name, value) in [("share-builds", "false"), ("private", "true")] {
+        let world = World::new();
+        let alice = world.account("alice").await;
+        let desk = world.desk("alice").await;
+        desk.set(None, name, Some(value)).await.unwrap();
+        let mut asked = Asked::plain(&alice, &Drv::new("thing", &["log:one\n", "wait"], &[]));
+        asked.saw("one").await;
+        asked.leave().await;
+        world.builder.until(|c| c.cancelled == 1 && c.ended == 1).await;
+        world.idle().await;
+        assert_eq!(world.db.marks(), []);
+    }
+    let world = World::new();
+    let alice = world.account("alice").await;
+    let drv = Drv::new("thing", &["log:one\n", "wait"], &[]);
+    let mut asked = Asked::start(&alice, &drv, BuildMode::Check, BuildOptions::default());
+    asked.saw("one").await;
+    asked.leave().await;
+    world.builder.until(|c| c.cancelled == 1 && c.ended == 1).await;
+    assert_eq!(world.db.marks(), []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_comes_while_a_cancelled_run_dies_gets_a_run_of_its_own() {
-    let world = World::new();
+    let world = stopping();
     let (alice, bob) = (world.account("alice").await, world.account("bob").await);
     let drv = Drv::new("thing", &["log:one\n", "stubborn", "log:two\n"], &[]);
     let mut first = Asked::plain(&alice, &drv);
@@ -57,7 +156,9 @@ async fn who_comes_while_a_cancelled_run_dies_gets_a_run_of_its_own() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_end_of_a_dying_run_does_not_take_its_successor_from_the_registry() {
-    let world = World::with(|s| s.max_jobs = 2);
+    let world = World::with(|s| {
+        (s.max_jobs, s.finish_left_builds) = (2, Duration::ZERO);
+    });
     let (alice, bob) = (world.account("alice").await, world.account("bob").await);
     let drv = Drv::new("thing", &["log:one\n", "stubborn", "log:two\n", "wait"], &[]);
     let mut first = Asked::plain(&alice, &drv);
@@ -81,13 +182,14 @@ async fn the_end_of_a_dying_run_does_not_take_its_successor_from_the_registry() 
 /// A builder that does not hear a cancellation has built all the same; its result and that of the next run must not mix.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_result_for_everybody_even_when_two_runs_of_a_key_overlap() {
-    let world = World::new();
+    let world = stopping();
     let (alice, bob) = (world.account("alice").await, world.account("bob").await);
     let drv = Drv::new("thing", &["log:one\n", "deaf", "random"], &[]);
     let mut first = Asked::plain(&alice, &drv);
     first.saw("one").await;
     world.builder.until(|c| c.waiting == 1).await;
     first.leave().await;
+    world.marked(1).await;
     let second = Asked::plain(&bob, &drv);
     world.builder.until(|c| c.waiting == 2).await;
     world.builder.release(2);
@@ -263,62 +365,101 @@ async fn time_in_the_queue_is_not_time_of_the_build() {
         max_log_size: None,
     };
     let queued = Asked::start(&alice, &Drv::new("queued", &[], &[]), BuildMode::Normal, options);
-    tokio::time::sleep(std::time::Duration::from_secs(20)).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
     world.builder.release(1);
     busy.answer().await.done();
     assert_eq!(queued.answer().await.done().status, BuildStatus::Built);
 }
 
-/// Clients that come and go in any order: everybody who stays gets one and the same result, and nothing is left over.
+/// Clients that come and go in any order: what was begun comes to its end, everybody who stays gets one and the same result, and nothing
+/// is left over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_storm_of_clients_that_come_and_go() {
-    for round in 0..30u64 {
+    for round in 0..30 {
         let world = World::with(|s| s.max_jobs = 2);
-        let mut clients = Vec::new();
-        for n in 0..4 {
-            clients.push(world.account(&format!("account-{n}")).await);
-        }
-        let drv = Drv::new("thing", &["log:x\n", "nap", "log:y\n", "random"], &[]);
-        let mut storm = tokio::task::JoinSet::new();
-        for n in 0..24u64 {
-            let (client, drv) = (clients[n as usize % 4].clone(), drv.clone());
-            // Any sequence does, as long as the rounds differ.
-            let dice = (round * 31 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
-            storm.spawn(async move {
-                for _ in 0..dice % 50 {
-                    tokio::task::yield_now().await;
-                }
-                let asked = Asked::plain(&client, &drv);
-                if dice % 3 == 0 {
-                    for _ in 0..dice % 70 {
-                        tokio::task::yield_now().await;
-                    }
-                    asked.leave().await;
-                    return None;
-                }
-                let answered = asked.answer().await;
-                assert!(answered.lines().last().unwrap().starts_with("firn: "));
-                assert!(answered.done().status.is_success());
-                Some(bytes(&client, &drv.out()).await.unwrap())
-            });
-        }
-        let stayed: Vec<Vec<u8>> = soon(storm.join_all()).await.into_iter().flatten().collect();
-        assert!(!stayed.is_empty());
+        let stayed = storm(&world, round).await;
         assert!(
-            stayed.iter().all(|b| *b == stayed[0]),
+            stayed.iter().all(|(_, bytes)| *bytes == stayed[0].1),
             "two results for one key in round {round}"
         );
-        world.idle().await;
-        let counts = world.builder.counts();
-        world.builder.until(|c| c.ended == counts.started).await;
         assert_eq!(world.db.results(), 1);
-        // A run that was replaced while it died stands nowhere; its log is the last of it.
-        soon(async {
-            while world.logs() > 1 {
+        assert_eq!(world.db.shared_results(), 1);
+        assert_eq!(world.db.marks(), []);
+        logs_come_to(&world, 1).await;
+    }
+}
+
+/// The same where runs end with their last client: there is one shared result at most. Whoever has not thrown a run away has that one, and
+/// whoever has, one of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_storm_that_ends_runs() {
+    for round in 0..30 {
+        let world = World::with(|s| (s.max_jobs, s.finish_left_builds) = (2, Duration::ZERO));
+        let stayed = storm(&world, round).await;
+        assert!(world.db.shared_results() <= 1, "round {round}");
+        let marked = world.db.ever_marked();
+        let innocent = || stayed.iter().filter(|(account, _)| !marked.contains(account));
+        assert!(
+            innocent().all(|(_, bytes)| Some(bytes) == innocent().next().map(|(_, bytes)| bytes)),
+            "two results for one key in round {round}"
+        );
+        for account in marked {
+            let mut own = stayed.iter().filter(|(other, _)| *other == account);
+            let first = own.next();
+            assert!(
+                own.all(|(_, bytes)| Some(bytes) == first.map(|(_, bytes)| bytes)),
+                "two results for {account:?} in round {round}"
+            );
+        }
+        logs_come_to(&world, world.db.results()).await;
+    }
+}
+
+/// Four accounts ask for one build, 24 times in all; every third client or so goes away early. What the others have then.
+async fn storm(world: &World, round: u64) -> Vec<(AccountId, Vec<u8>)> {
+    let mut clients = Vec::new();
+    for n in 0..4 {
+        let name = format!("account-{n}");
+        clients.push((world.account(&name).await, world.named(&name).await.id));
+    }
+    let drv = Drv::new("thing", &["log:x\n", "nap", "log:y\n", "random"], &[]);
+    let mut storm = tokio::task::JoinSet::new();
+    for n in 0..24u64 {
+        let ((client, id), drv) = (clients[n as usize % 4].clone(), drv.clone());
+        // Any sequence does, as long as the rounds differ.
+        let dice = (round * 31 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        storm.spawn(async move {
+            for _ in 0..dice % 50 {
                 tokio::task::yield_now().await;
             }
-        })
-        .await;
-        assert_eq!(world.logs(), 1);
+            let asked = Asked::plain(&client, &drv);
+            if dice % 3 == 0 {
+                for _ in 0..dice % 70 {
+                    tokio::task::yield_now().await;
+                }
+                asked.leave().await;
+                return None;
+            }
+            let answered = asked.answer().await;
+            assert!(answered.lines().last().unwrap().starts_with("firn: "));
+            assert!(answered.done().status.is_success());
+            Some((id, bytes(&client, &drv.out()).await.unwrap()))
+        });
     }
+    let stayed: Vec<_> = soon(storm.join_all()).await.into_iter().flatten().collect();
+    assert!(!stayed.is_empty());
+    world.idle().await;
+    let counts = world.builder.counts();
+    world.builder.until(|c| c.ended == counts.started).await;
+    stayed
+}
+
+/// A run that was replaced while it died stands nowhere; its log is the last of it.
+async fn logs_come_to(world: &World, logs: usize) {
+    soon(async {
+        while world.logs() != logs {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }

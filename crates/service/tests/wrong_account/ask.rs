@@ -300,6 +300,23 @@ async fn of_desk(method: &str, setting: &Setting) -> String {
             setting.world.builder.release(1);
             his.answer().await.done();
         }
+        "stop" => {
+            // His build goes on without him while she tries.
+            let bobs = setting.world.desk("bob").await;
+            bobs.set(None, "keep-builds-running", Some("true")).await.unwrap();
+            let waits = Drv::new("left", &["log:a line\n", "wait"], &[]);
+            let bob = setting.world.named("bob").await;
+            let mut his = Asked::plain(&setting.world.house.store(bob), &waits);
+            his.saw("a line").await;
+            let build = bobs.running()[0].build.unwrap().to_string();
+            his.leave().await;
+            for wanted in [&build, "left", &waits.path.to_string()] {
+                let stopped = desk.stop(wanted).await.map(|stopped| stopped.drv_path);
+                answers.push(told(stopped).replace(&build, "NUMBER"));
+            }
+            setting.world.builder.release(1);
+            setting.world.idle().await;
+        }
         "log" => {
             let mut wanted: Vec<String> = names.paths().iter().map(ToString::to_string).collect();
             wanted.extend(["thing".into(), "brought-1.0".into(), "brought".into()]);

@@ -89,6 +89,7 @@ impl Accounts for MemoryDatabase {
         state.claims.retain(|row| row.owner != id);
         state.realisations.retain(|row| row.account != id);
         state.requests.retain(|request| request.account != id);
+        state.marks.retain(|mark| mark.account != id);
         state.settle();
         state.epoch += 1;
         Ok(())

@@ -6,8 +6,8 @@ use firn_core::schedule::Past;
 use firn_core::{AccountId, BuildId, BuildKey, Object, ObjectId};
 use firn_nix::{StorePath, package_name};
 use firn_service::ports::{
-    BuildRecord, Builds, DatabaseError, DerivationDigest, FailureRecord, OutputRecord, PastRun,
-    RequestRecord, RunFailure, RunRecord, Usage,
+    BuildRecord, Builds, DatabaseError, DerivationDigest, FailureRecord, MAX_MARKS, Mark, OutputRecord,
+    PastRun, RequestRecord, RunFailure, RunRecord, Usage,
 };
 
 use super::{Answer, MemoryDatabase, RunRow, State};
@@ -131,13 +131,16 @@ impl Builds for MemoryDatabase {
         record: &BuildRecord,
         account: AccountId,
         shares: bool,
+        takes: bool,
     ) -> Result<BuildRecord, DatabaseError> {
         let mut state = self.open("record_build")?;
         self.show(record);
         state.remember(&record.run, Ok(record.outputs.clone()), account, shares)?;
-        // Who gives takes.
-        if let Some(known) = state.result(&record.run.key, account, shares) {
+        if let Some(known) = state.result(&record.run.key, account, takes) {
             return Ok(known);
+        }
+        if shares {
+            state.marks.retain(|mark| mark.key != record.run.key);
         }
         state.results.push(Answer::new(&record.run, account, shares));
         Ok(record.clone())
@@ -197,6 +200,35 @@ impl Builds for MemoryDatabase {
             .retain(|answer| (answer.key, answer.owner) != (key, Some(account)));
         state.failures.push(Answer::new(&record.run, account, shares));
         Ok(())
+    }
+
+    async fn add_marks(&self, marks: &[Mark]) -> Result<(), DatabaseError> {
+        let mut state = self.open("add_marks")?;
+        for mark in marks {
+            let has = state
+                .marks
+                .iter()
+                .any(|m| (m.account, m.key) == (mark.account, mark.key));
+            if !has && state.accounts.contains_key(&mark.account) {
+                state.marks.push(mark.clone());
+                state.ever_marked.insert(mark.account);
+            }
+        }
+        Ok(())
+    }
+
+    async fn mark(&self, key: &BuildKey, account: AccountId) -> Result<Option<Mark>, DatabaseError> {
+        let state = self.open("mark")?;
+        let own: Vec<&Mark> = state.marks.iter().filter(|m| m.account == account).collect();
+        let of_key = own.iter().find(|m| m.key == *key);
+        let any = own.last().filter(|_| own.len() >= MAX_MARKS);
+        Ok(of_key.or(any).map(|mark| (*mark).clone()))
+    }
+
+    async fn mark_of(&self, account: AccountId, drv_path: &StorePath) -> Result<Option<Mark>, DatabaseError> {
+        let state = self.open("mark_of")?;
+        let of = |m: &&Mark| m.account == account && m.drv_path == *drv_path;
+        Ok(state.marks.iter().filter(of).next_back().cloned())
     }
 
     async fn runs_of(

@@ -17,8 +17,8 @@ use firn_core::{
 use firn_nix::NarHash;
 use firn_nix::signature::PublicKey;
 use firn_service::ports::{
-    Account, DatabaseError, Gives, Login, OutputRecord, RequestRecord, RunFailure, RunRecord, SigningKey,
-    SshKey,
+    Account, DatabaseError, Gives, Login, Mark, OutputRecord, RequestRecord, RunFailure, RunRecord,
+    SigningKey, SshKey,
 };
 
 use signatures::SignatureRow;
@@ -61,6 +61,10 @@ struct State {
     results: Vec<Answer>,
     /// The failures that do; oldest first.
     failures: Vec<Answer>,
+    /// Oldest first.
+    marks: Vec<Mark>,
+    /// All that ever had a mark.
+    ever_marked: BTreeSet<AccountId>,
     requests: Vec<RequestRecord>,
     grounded: BTreeSet<(Ground, BuildId)>,
 }
@@ -147,6 +151,21 @@ impl MemoryDatabase {
     /// Number of results that are kept, shared or not.
     pub fn results(&self) -> usize {
         self.lock().results.len()
+    }
+
+    /// Number of results that are shared.
+    pub fn shared_results(&self) -> usize {
+        self.lock().results.iter().filter(|answer| answer.shares).count()
+    }
+
+    /// All marks.
+    pub fn marks(&self) -> Vec<Mark> {
+        self.lock().marks.clone()
+    }
+
+    /// All accounts that ever had one.
+    pub fn ever_marked(&self) -> BTreeSet<AccountId> {
+        self.lock().ever_marked.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
