@@ -17,6 +17,7 @@ use crate::ground::KnownGrounds;
 use crate::ports::{Account, Accounts as _, DatabaseError, JobLimits, Policies as _, Ports};
 use crate::queue::Queue;
 use crate::reserve::Room;
+use crate::policy_numbers::PolicyNumbers;
 use crate::resolve::{Choices, ClosedObjects, failed};
 use crate::running::Registry;
 use crate::signing;
@@ -85,6 +86,7 @@ pub struct House<P: Ports> {
     pub(crate) queue: Queue,
     pub(crate) closed: ClosedObjects,
     pub(crate) choices: Choices,
+    pub(crate) policy_numbers: PolicyNumbers,
     pub(crate) fetching: SingleFlight,
     pub(crate) cache_states: CacheStates,
     pub(crate) grounds: KnownGrounds,
@@ -118,6 +120,7 @@ impl<P: Ports> House<P> {
             queue,
             closed: ClosedObjects::default(),
             choices: Choices::default(),
+            policy_numbers: PolicyNumbers::default(),
             fetching: SingleFlight::default(),
             cache_states: CacheStates::default(),
             grounds: KnownGrounds::default(),

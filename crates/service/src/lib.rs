@@ -28,6 +28,7 @@ mod offers;
 mod origin;
 mod patience;
 mod places;
+mod policy_numbers;
 pub mod ports;
 mod queue;
 mod realisations;

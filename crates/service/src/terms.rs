@@ -1,13 +1,13 @@
 //! On what terms a session sees the world: the settings that hold for it, and the policy that follows from them.
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use firn_core::{AccountId, Effective, KeyId, Layer, Level, Policy, layered};
 use firn_nix::signature::PublicKey;
 
+use crate::policy_numbers::PolicyNumber;
 use crate::ports::{DatabaseError, Gives, Policies, Ports, Stored};
 use crate::{House, StoreError, known_keys};
 
@@ -89,8 +89,8 @@ pub(crate) struct Terms {
     epoch: u64,
     pub(crate) settings: Effective,
     pub(crate) policy: Policy,
-    /// Tells these terms from others, and from themselves after a change.
-    pub(crate) tag: u64,
+    /// Tells the policy from others, and from itself in another epoch. `None`: what it sees is not remembered.
+    pub(crate) number: Option<PolicyNumber>,
 }
 
 impl Terms {
@@ -192,13 +192,11 @@ impl<P: Ports> House<P> {
             keys: self.key_ids(account, &settings.trusted_public_keys).await?,
             accounts: stored.accounts,
         };
-        let mut tag = DefaultHasher::new();
-        (stored.epoch, &policy).hash(&mut tag);
         Ok(Terms {
             epoch: stored.epoch,
             settings,
+            number: self.policy_numbers.number(stored.epoch, &policy),
             policy,
-            tag: tag.finish(),
         })
     }
 

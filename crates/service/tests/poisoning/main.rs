@@ -17,6 +17,7 @@ mod failures;
 mod fixed_outputs;
 mod grounded;
 mod grounded_attacks;
+mod policies;
 mod runs;
 mod shopping;
 mod signatures;
