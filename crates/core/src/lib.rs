@@ -18,6 +18,7 @@ mod difference;
 mod evidence;
 mod ground;
 mod isolation;
+mod reach;
 mod realisation;
 mod reuse;
 pub mod schedule;
@@ -32,6 +33,7 @@ pub use difference::{Differing, Made, Step, differing, nearest, step};
 pub use evidence::{Claim, Evidence, KeyId, Object, ObjectId, Origin, Policy, Trust, Witness};
 pub use ground::{Ground, Standing};
 pub use isolation::{Isolation, NoIsolation};
+pub use reach::Reach;
 pub use realisation::{RealisationClaim, RealisationEvidence, realisations_believed};
 pub use reuse::{Facts, Reuse, Rung, decide};
 pub use settings::{

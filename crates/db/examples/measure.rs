@@ -15,7 +15,7 @@ use firn_db::SqliteDatabase;
 use firn_nix::signature::SecretKey;
 use firn_nix::{Hash, NarHash, StorePath};
 use firn_service::ports::{
-    Accounts as _, Builds as _, DatabaseError, Policies as _, Proof, RequestRecord, Views as _,
+    Accounts as _, Builds as _, DatabaseError, KeyFor, Policies as _, Proof, RequestRecord, Views as _,
 };
 use tokio::task::JoinSet;
 
@@ -106,7 +106,7 @@ async fn main() -> Result<(), Failure> {
         let rows = arguments.next().and_then(|a| a.into_string().ok()).ok_or(usage)?;
         let db = SqliteDatabase::open(&file).await?;
         let public_key = SecretKey::from_seed(KEY, &[7; 32])?.public_key();
-        let (key, _) = db.register_key(None, &public_key).await?;
+        let (key, _) = db.register_key(KeyFor::Operator, &public_key).await?;
         fill(&db, key, rows.parse()?).await?;
         db.close().await;
         return Ok(());
@@ -144,7 +144,7 @@ async fn open(file: &Path, rows: u64) -> Result<Filled, Failure> {
     let there = file.exists();
     let db = SqliteDatabase::open(file).await?;
     let public_key = SecretKey::from_seed(KEY, &[7; 32])?.public_key();
-    let (key, _) = db.register_key(None, &public_key).await?;
+    let (key, _) = db.register_key(KeyFor::Operator, &public_key).await?;
     if !there {
         println!("\n{rows} claims of {ACCOUNTS} accounts");
         measure(&db, key, rows).await?;

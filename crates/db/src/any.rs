@@ -13,7 +13,7 @@ use firn_nix::signature::PublicKey;
 use firn_nix::{NarHash, StorePath};
 use firn_service::ports::{
     Account, Accounts, BuildRecord, Builds, DatabaseError, DerivationDigest, FailureRecord, Gives,
-    GroundedOutput, Grounds, Login, OpenSignature, PastRun, Policies, Proof, Relation, RequestRecord,
+    GroundedOutput, Grounds, KeyFor, Login, OpenSignature, PastRun, Policies, Proof, Relation, RequestRecord,
     SigningKey, SshKey, Stored, Usage, Views,
 };
 
@@ -93,7 +93,7 @@ delegate! {
     let_read(account: AccountId, other: AccountId, level: Option<Trust>) -> ();
     relations(account: AccountId) -> Vec<Relation>;
     keys_named(names: &[String]) -> (Vec<(KeyId, PublicKey)>, KeyId);
-    register_key(by: Option<AccountId>, key: &PublicKey) -> (KeyId, bool);
+    register_key(by: KeyFor, key: &PublicKey) -> (KeyId, bool);
     open_signatures(key_name: &str, after: i64, limit: u32) -> Vec<OpenSignature>;
     prove(key: KeyId, proven: &[(i64, ObjectId)]) -> ();
     settle_key(key: KeyId) -> ();

@@ -9,8 +9,8 @@ use firn_nix::signature::{PublicKey, SecretKey};
 use firn_protocol::StoreError;
 
 use crate::ports::{
-    Account, Accounts as _, Builds as _, DatabaseError, Login, Policies as _, Ports, Relation, RequestRecord,
-    SshKey, Stored, Views as _,
+    Account, Accounts as _, Builds as _, DatabaseError, KeyFor, Login, Policies as _, Ports, Relation,
+    RequestRecord, SshKey, Stored, Views as _,
 };
 use crate::resolve::{MAX_CLOSURE, failed};
 use crate::substituters::AddedCache;
@@ -173,7 +173,7 @@ impl<P: Ports> Desk<P> {
                 .map_err(|e| refused(e.to_string()))?;
             // Signatures that came before the key must count when the setting holds.
             for key in layered(self.house.settings.defaults.clone(), [&one]).trusted_public_keys {
-                known_keys::register(&self.house.db, Some(self.account.id), &key)
+                known_keys::register(&self.house.db, KeyFor::Account(self.account.id), &key)
                     .await
                     .map_err(told)?;
             }
@@ -551,7 +551,7 @@ impl<P: Ports> Desk<P> {
             .house
             .draft(&terms, std::slice::from_ref(&path), MAX_CLOSURE)
             .await?;
-        let view = draft.clone().decide();
+        let view = self.house.view(&terms, std::slice::from_ref(&path)).await?;
         let chosen = view.get(&path).map(|c| c.candidate.id);
         let mut candidates = Vec::new();
         for candidate in draft.candidates(&path) {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use firn_core::{AccountId, KeyId, Trust};
-use firn_service::ports::{Database, DatabaseError, MAX_KNOWN_KEYS, Relation, SigningKey, Stored};
+use firn_service::ports::{
+    Database, DatabaseError, KeyFor, MAX_KNOWN_KEYS, MAX_SESSION_KEYS, Relation, SigningKey, Stored,
+};
 
 use crate::backend::Bench;
 use crate::sample::{GIVES, KEEPS, Short as _, account, claim, login, name, path, public_key, ssh_key};
@@ -207,15 +209,24 @@ pub async fn signing_keys_active_first<D: Database>(Bench { db, .. }: Bench<D>) 
 pub async fn public_keys_have_numbers<D: Database>(Bench { db, .. }: Bench<D>) {
     assert_eq!(db.keys_named(&[]).await.unwrap(), (Vec::new(), KeyId(0)));
     let [a, b, other_a] = [public_key("a", 1), public_key("b", 1), public_key("a", 2)];
-    let (first, settled) = db.register_key(None, &a).await.unwrap();
+    let (first, settled) = db.register_key(KeyFor::Operator, &a).await.unwrap();
     assert!(!settled);
-    assert_eq!(db.register_key(None, &a).await.unwrap(), (first, false));
-    let (second, _) = db.register_key(None, &b).await.unwrap();
-    let (third, _) = db.register_key(None, &other_a).await.unwrap();
+    assert_eq!(
+        db.register_key(KeyFor::Operator, &a).await.unwrap(),
+        (first, false)
+    );
+    let (second, _) = db.register_key(KeyFor::Operator, &b).await.unwrap();
+    let (third, _) = db.register_key(KeyFor::Operator, &other_a).await.unwrap();
     assert!(KeyId(0) < first && first < second && second < third);
     db.settle_key(first).await.unwrap();
-    assert_eq!(db.register_key(None, &a).await.unwrap(), (first, true));
-    assert_eq!(db.register_key(None, &other_a).await.unwrap(), (third, false));
+    assert_eq!(
+        db.register_key(KeyFor::Operator, &a).await.unwrap(),
+        (first, true)
+    );
+    assert_eq!(
+        db.register_key(KeyFor::Operator, &other_a).await.unwrap(),
+        (third, false)
+    );
     let names = ["a".to_owned(), "c".to_owned(), "a".to_owned()];
     assert_eq!(
         db.keys_named(&names).await.unwrap(),
@@ -263,15 +274,30 @@ pub async fn epochs<D: Database>(Bench { db, .. }: Bench<D>) {
 pub async fn keys_that_one_account_makes_known_are_limited<D: Database>(Bench { db, .. }: Bench<D>) {
     let (alice, bob) = (account(&db, "alice").await, account(&db, "bob").await);
     for seed in 1..=MAX_KNOWN_KEYS {
-        db.register_key(Some(alice), &public_key(&format!("k-{seed}"), 1))
+        db.register_key(KeyFor::Account(alice), &public_key(&format!("k-{seed}"), 1))
             .await
             .unwrap();
     }
     // What is known counts for nobody.
-    db.register_key(Some(alice), &public_key("k-1", 1)).await.unwrap();
+    db.register_key(KeyFor::Account(alice), &public_key("k-1", 1))
+        .await
+        .unwrap();
     let more = public_key("more", 1);
-    let refused = db.register_key(Some(alice), &more).await;
+    let refused = db.register_key(KeyFor::Account(alice), &more).await;
     assert!(matches!(refused, Err(DatabaseError::TooManyKeys)), "{refused:?}");
-    db.register_key(Some(bob), &more).await.unwrap();
-    db.register_key(None, &public_key("operator", 1)).await.unwrap();
+    db.register_key(KeyFor::Account(bob), &more).await.unwrap();
+    db.register_key(KeyFor::Operator, &public_key("operator", 1))
+        .await
+        .unwrap();
+    // Sessions leave room for what the account decides.
+    let carol = account(&db, "carol").await;
+    for seed in 1..=MAX_SESSION_KEYS {
+        db.register_key(KeyFor::Session(carol), &public_key(&format!("s-{seed}"), 1))
+            .await
+            .unwrap();
+    }
+    let last = public_key("last", 1);
+    let refused = db.register_key(KeyFor::Session(carol), &last).await;
+    assert!(matches!(refused, Err(DatabaseError::TooManyKeys)), "{refused:?}");
+    db.register_key(KeyFor::Account(carol), &last).await.unwrap();
 }

@@ -11,7 +11,7 @@ use firn_core::{
 use firn_nix::signature::{PublicKey, SecretKey};
 use firn_nix::{ContentAddress, Hash, NarHash, StorePath};
 use firn_service::ports::{
-    Accounts, BuildRecord, Database, DatabaseError, DerivationDigest, FailureRecord, Gives, Login,
+    Accounts, BuildRecord, Database, DatabaseError, DerivationDigest, FailureRecord, Gives, KeyFor, Login,
     OutputRecord, PastRun, Proof, RequestRecord, RunFailure, RunRecord, SshKey,
 };
 
@@ -274,7 +274,12 @@ pub trait Short: Database {
 
     /// Makes a key known.
     fn key(&self, name: &str, seed: u8) -> impl Future<Output = KeyId> + Send {
-        async move { self.register_key(None, &public_key(name, seed)).await.unwrap().0 }
+        async move {
+            self.register_key(KeyFor::Operator, &public_key(name, seed))
+                .await
+                .unwrap()
+                .0
+        }
     }
 
     /// Sets whether the account is private.

@@ -19,7 +19,7 @@ pub use builds::{
 };
 pub use caches::{AccountCaches, CacheError, CacheInfo, Caches, Login, Trouble};
 pub use grounds::{GroundedOutput, Grounds};
-pub use policies::{Gives, MAX_KNOWN_KEYS, Policies, Relation, SigningKey, Stored};
+pub use policies::{Gives, KeyFor, MAX_KNOWN_KEYS, MAX_SESSION_KEYS, Policies, Relation, SigningKey, Stored};
 pub use views::{OpenSignature, Proof, Views};
 
 /// Why the database could not do it.

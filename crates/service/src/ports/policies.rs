@@ -11,6 +11,32 @@ use super::{DatabaseError, Login, OpenSignature};
 /// Public keys that one account may make known.
 pub const MAX_KNOWN_KEYS: u32 = 256;
 
+/// How many of them by what its sessions say, so that a session leaves room for what the account itself decides.
+pub const MAX_SESSION_KEYS: u32 = MAX_KNOWN_KEYS / 2;
+
+/// For whom a public key is made known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFor {
+    /// The operator.
+    Operator,
+    /// An account, by its own decision.
+    Account(AccountId),
+    /// A session of an account.
+    Session(AccountId),
+}
+
+impl KeyFor {
+    /// The account, and how many keys it may have made known when this one is.
+    #[must_use]
+    pub const fn most(self) -> Option<(AccountId, u32)> {
+        match self {
+            Self::Operator => None,
+            Self::Account(account) => Some((account, MAX_KNOWN_KEYS)),
+            Self::Session(account) => Some((account, MAX_SESSION_KEYS)),
+        }
+    }
+}
+
 /// What was set for an account, and for one of its SSH keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
@@ -128,10 +154,10 @@ pub trait Policies: Send + Sync + 'static {
 
     /// Makes a key known; its number, and whether the signatures that came before were looked at ([`Policies::settle_key`]). One account
     /// may make [`MAX_KNOWN_KEYS`] keys known in its life ([`DatabaseError::TooManyKeys`]): each costs those who upload signatures of
-    /// its name. `None`: the operator's key.
+    /// its name.
     fn register_key(
         &self,
-        by: Option<AccountId>,
+        by: KeyFor,
         key: &PublicKey,
     ) -> impl Future<Output = Result<(KeyId, bool), DatabaseError>> + Send;
 

@@ -17,6 +17,7 @@ mod queue;
 mod realisations;
 mod results;
 mod runs;
+mod sessions;
 mod settings;
 mod signatures;
 mod substitution;

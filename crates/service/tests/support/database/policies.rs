@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use firn_core::{AccountId, KeyId, ObjectId, Trust};
 use firn_nix::signature::PublicKey;
 use firn_service::ports::{
-    DatabaseError, Gives, Login, OpenSignature, Policies, Relation, SigningKey, Stored,
+    DatabaseError, Gives, KeyFor, Login, OpenSignature, Policies, Relation, SigningKey, Stored,
 };
 
 use super::{MemoryDatabase, State};
@@ -169,11 +169,7 @@ impl Policies for MemoryDatabase {
     }
 
     /// How many an account makes known is not counted here.
-    async fn register_key(
-        &self,
-        _by: Option<AccountId>,
-        key: &PublicKey,
-    ) -> Result<(KeyId, bool), DatabaseError> {
+    async fn register_key(&self, _by: KeyFor, key: &PublicKey) -> Result<(KeyId, bool), DatabaseError> {
         let mut state = self.open("register_key")?;
         if let Some(place) = state.public_keys.iter().position(|(k, _)| k == key) {
             return Ok((KeyId(place as i64 + 1), state.public_keys[place].1));
