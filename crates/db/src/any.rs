@@ -146,8 +146,9 @@ delegate! {
 
 delegate! {
     Grounds:
-    ground(build: BuildId, ground: &Ground) -> ();
+    ground(build: BuildId, ground: &Ground, drv_path: &StorePath) -> ();
     grounded(objects: &BTreeSet<ObjectId>, ground: &Ground) -> BTreeSet<ObjectId>;
     grounded_outputs(paths: &[StorePath], ground: &Ground, account: AccountId, takes: bool) -> BTreeMap<StorePath, GroundedOutput>;
     inputs_of(builds: &BTreeSet<BuildId>) -> BTreeMap<BuildId, BTreeSet<ObjectId>>;
 }
+    grounded_from(made: &BTreeSet<(StorePath, StorePath)>, ground: &Ground, account: AccountId, takes: bool) -> BTreeSet<(StorePath, StorePath)>;

@@ -506,7 +506,7 @@ impl<P: Ports> AccountStore<P> {
         rung: Rung,
         record: &BuildRecord,
     ) -> Result<Answer, StoreError> {
-        self.note_ground(record, asked.ground).await;
+        self.note_ground(record, &request.drv_path, asked.ground).await;
         let outputs = record.outputs.values();
         self.keep_built(outputs.map(|output| (&output.object, Some(request.drv_path.clone()))))
             .await?;

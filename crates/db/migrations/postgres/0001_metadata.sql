@@ -242,5 +242,15 @@ CREATE INDEX request_time ON request (time);
 CREATE TABLE counter (
     name  TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     value BIGINT           NOT NULL
+-- Fixed outputs among them: from which derivations, of checked graphs, each was built.
+CREATE TABLE grounded_from (
+    ground   BYTEA            NOT NULL,
+    path     TEXT COLLATE "C" NOT NULL,
+    drv_path TEXT COLLATE "C" NOT NULL,
+    build    BYTEA            NOT NULL REFERENCES build (id) ON DELETE CASCADE,
+    PRIMARY KEY (ground, path, drv_path, build)
+);
+CREATE INDEX grounded_from_build ON grounded_from (build);
+
 );
 INSERT INTO counter (name, value) VALUES ('epoch', 1), ('signed', 0);

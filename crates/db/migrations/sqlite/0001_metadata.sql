@@ -242,5 +242,15 @@ CREATE INDEX request_time ON request (time);
 CREATE TABLE counter (
     name  TEXT    NOT NULL PRIMARY KEY,
     value INTEGER NOT NULL
+-- Fixed outputs among them: from which derivations, of checked graphs, each was built.
+CREATE TABLE grounded_from (
+    ground   BLOB NOT NULL,
+    path     TEXT NOT NULL,
+    drv_path TEXT NOT NULL,
+    build    BLOB NOT NULL REFERENCES build (id) ON DELETE CASCADE,
+    PRIMARY KEY (ground, path, drv_path, build)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX grounded_from_build ON grounded_from (build);
+
 ) STRICT, WITHOUT ROWID;
 INSERT INTO counter (name, value) VALUES ('epoch', 1), ('signed', 0);

@@ -18,7 +18,9 @@ pub async fn outputs_by_path<D: Database>(Bench { db, .. }: Bench<D>) {
     let of = async |ground: &Ground| db.grounded_outputs(&paths, ground, alice, true).await.unwrap();
     assert!(of(&GROUND).await.is_empty());
     for _ in 0..2 {
-        db.ground(record.run.id, &GROUND).await.unwrap();
+        db.ground(record.run.id, &GROUND, &record.run.drv_path)
+            .await
+            .unwrap();
     }
     let found = of(&GROUND).await;
     assert_eq!(
@@ -56,7 +58,9 @@ pub async fn by_the_rule_of_results<D: Database>(Bench { db, .. }: Bench<D>) {
     db.record_build(&second, bob, true).await.unwrap();
     db.record_build(&own, carol, false).await.unwrap();
     for record in [&first, &second, &own] {
-        db.ground(record.run.id, &GROUND).await.unwrap();
+        db.ground(record.run.id, &GROUND, &record.run.drv_path)
+            .await
+            .unwrap();
     }
     let seen = async |account, takes| {
         let found = db
@@ -79,7 +83,16 @@ pub async fn by_the_rule_of_results<D: Database>(Bench { db, .. }: Bench<D>) {
         results: false,
     };
     db.set_account(alice, "private", Some("true"), no).await.unwrap();
-    assert_eq!(seen(dave, true).await, Some(second.run.id));
+    assert_eq!(seen(dave, true).await, Some(first.run.id));
+    db.remove_account(&name("alice")).await.unwrap();
+    assert_eq!(seen(dave, true).await, Some(first.run.id));
+    let outputs = db
+        .grounded_outputs(&[path(0)], &GROUND, dave, true)
+        .await
+        .unwrap();
+    let first: BTreeSet<ObjectId> = outputs.into_values().map(|output| output.id).collect();
+    let all: BTreeSet<ObjectId> = (1..=9).map(ObjectId).collect();
+    assert_eq!(db.grounded(&all, &GROUND).await.unwrap(), first);
 }
 
 pub async fn objects<D: Database>(Bench { db, .. }: Bench<D>) {
@@ -94,7 +107,9 @@ pub async fn objects<D: Database>(Bench { db, .. }: Bench<D>) {
         db.record_build(record, alice, shares).await.unwrap();
     }
     for record in [&first, &later, &kept] {
-        db.ground(record.run.id, &GROUND).await.unwrap();
+        db.ground(record.run.id, &GROUND, &record.run.drv_path)
+            .await
+            .unwrap();
     }
     let all: BTreeSet<ObjectId> = (1..=9).map(ObjectId).collect();
     // All have the same path: the first that is grounded.
@@ -126,7 +141,9 @@ pub async fn forgotten_runs<D: Database>(Bench { db, .. }: Bench<D>) {
     let alice = account(&db, "alice").await;
     let record = build(1, 1, &[1]);
     db.record_build(&record, alice, true).await.unwrap();
-    db.ground(record.run.id, &GROUND).await.unwrap();
+    db.ground(record.run.id, &GROUND, &record.run.drv_path)
+        .await
+        .unwrap();
     db.forget_result(record.run.id).await.unwrap();
     assert!(
         db.grounded_outputs(&[path(0)], &GROUND, alice, true)
@@ -135,5 +152,7 @@ pub async fn forgotten_runs<D: Database>(Bench { db, .. }: Bench<D>) {
             .is_empty()
     );
     // One that is not there is not grounded.
-    db.ground(BuildId([9; 16]), &GROUND).await.unwrap();
+    db.ground(BuildId([9; 16]), &GROUND, &record.run.drv_path)
+        .await
+        .unwrap();
 }

@@ -11,6 +11,13 @@ impl State {
     /// Takes results, failures and runs away, but for those that are shared and those that answer others.
     fn leave_runs(&mut self, account: AccountId) {
         let gave = self.gives(account).results;
+        let grounded: BTreeSet<BuildId> = self.grounded.iter().map(|(_, build)| *build).collect();
+        self.failures
+            .retain(|answer| answer.owner != Some(account) || gave && answer.shares);
+        self.results.retain(|answer| {
+            let stays = answer.shares && (gave || grounded.contains(&answer.build));
+            answer.owner != Some(account) || stays
+        });
         for answers in [&mut self.results, &mut self.failures] {
             answers.retain(|answer| answer.owner != Some(account) || gave && answer.shares);
             for answer in answers {

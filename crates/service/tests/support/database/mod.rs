@@ -16,6 +16,7 @@ use firn_core::{
 };
 use firn_nix::NarHash;
 use firn_nix::signature::PublicKey;
+use firn_nix::{NarHash, StorePath};
 use firn_service::ports::{
     Account, DatabaseError, Gives, Login, OutputRecord, RequestRecord, RunFailure, RunRecord, SigningKey,
     SshKey,
@@ -67,6 +68,8 @@ struct State {
 
 struct AccountRow {
     account: Account,
+    /// Of which derivations, beside that.
+    grounded_from: BTreeSet<(Ground, BuildId, StorePath)>,
     gives: Gives,
     settings: BTreeMap<String, String>,
     ssh_keys: Vec<(SshKey, BTreeMap<String, String>)>,
