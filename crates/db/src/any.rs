@@ -118,8 +118,10 @@ delegate! {
     referrers(policy: &Policy, path: &StorePath) -> BTreeSet<StorePath>;
     derivers(policy: &Policy, path: &StorePath) -> BTreeSet<StorePath>;
     record_claims(account: AccountId, claims: &[Claim], proofs: &[Proof], registry: KeyId) -> ();
+    tell(policy: &Policy, objects: &BTreeMap<StorePath, ObjectId>) -> BTreeSet<ObjectId>;
     realisations(policy: &Policy, ids: &[DrvOutput]) -> Vec<RealisationEvidence>;
     record_realisations(account: AccountId, claims: &[RealisationClaim]) -> ();
+    tell_realisations(account: AccountId, told: &[RealisationEvidence]) -> ();
     forget(account: AccountId, paths: &[StorePath]) -> u64;
     contents() -> BTreeSet<NarHash>;
 }
@@ -149,6 +151,6 @@ delegate! {
     ground(build: BuildId, ground: &Ground, drv_path: &StorePath) -> ();
     grounded(objects: &BTreeSet<ObjectId>, ground: &Ground) -> BTreeSet<ObjectId>;
     grounded_outputs(paths: &[StorePath], ground: &Ground, account: AccountId, takes: bool) -> BTreeMap<StorePath, GroundedOutput>;
+    grounded_from(made: &BTreeSet<(StorePath, StorePath)>, ground: &Ground, account: AccountId, takes: bool) -> BTreeSet<(StorePath, StorePath)>;
     inputs_of(builds: &BTreeSet<BuildId>) -> BTreeMap<BuildId, BTreeSet<ObjectId>>;
 }
-    grounded_from(made: &BTreeSet<(StorePath, StorePath)>, ground: &Ground, account: AccountId, takes: bool) -> BTreeSet<(StorePath, StorePath)>;

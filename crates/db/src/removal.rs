@@ -62,6 +62,12 @@ fn results(gives: bool) -> [String; 8] {
              AND NOT EXISTS (SELECT 1 FROM failure WHERE failure.build = build.id)"
         ),
         format!("UPDATE build SET account = NULL, shared = {still} WHERE account = $1"),
+        // Who was told nothing on its word has nothing to trust it for.
+        "DELETE FROM trust WHERE other = $1
+         AND NOT EXISTS (SELECT 1 FROM told WHERE told.other = $1 AND told.account = trust.account)
+         AND NOT EXISTS (SELECT 1 FROM told_realisation WHERE told_realisation.other = $1
+                           AND told_realisation.account = trust.account)"
+            .to_owned(),
         "DELETE FROM account WHERE id = $1".to_owned(),
     ]
 }

@@ -20,6 +20,9 @@ pub(crate) const MAX_CLOSURE: usize = 200_000;
 /// Paths whose evidence is asked for together: it takes several times the memory of what follows from it.
 const TOGETHER: usize = 4096;
 
+/// How often others may take back what an answer stands on, while it is found.
+const ATTEMPTS: usize = 16;
+
 /// Objects that are remembered as closed, of all terms together; 16 bytes and a little more each.
 const MAX_REMEMBERED: usize = 1 << 20;
 
@@ -143,6 +146,8 @@ pub(crate) enum ClosureError {
     NotValid(StorePath),
     #[error("the closure has more than {MAX_CLOSURE} paths")]
     TooLarge,
+    #[error("what others have of these paths changes all the time; try again")]
+    Changing,
     #[error(transparent)]
     Database(#[from] DatabaseError),
 }
@@ -158,6 +163,9 @@ impl From<ClosureError> for StoreError {
 
 impl<P: Ports> House<P> {
     /// The view of `paths`, and of as much of their closure as had to be looked at.
+    ///
+    /// What it has is told: before this returns, nobody else can take it back any more. So whoever decides or answers by a view may rely on
+    /// it, and what is remembered needs no second look.
     pub(crate) async fn view(&self, terms: &Terms, paths: &[StorePath]) -> Result<View, ClosureError> {
         let changes = self.choices.changes.load(Ordering::Acquire);
         let mut view = View::default();
@@ -173,9 +181,8 @@ impl<P: Ports> House<P> {
         let mut most = MAX_CLOSURE + unknown.len();
         for part in unknown.chunks(TOGETHER) {
             let part: Vec<StorePath> = part.iter().filter(|p| view.get(p).is_none()).cloned().collect();
-            let draft = self.draft(terms, &part, most).await?;
-            most = most.saturating_sub(draft.looked_up());
-            let mut found = draft.decide();
+            let (mut found, looked_up) = self.told(terms, &part, most).await?;
+            most = most.saturating_sub(looked_up);
             if let Some(number) = terms.number {
                 self.closed.note(number, &found);
             }
@@ -185,6 +192,27 @@ impl<P: Ports> House<P> {
             view.extend(found);
         }
         Ok(view)
+    }
+
+    /// The view of `paths` and of their closure as far as it was not known, kept for the account; and how many paths were looked up.
+    async fn told(
+        &self,
+        terms: &Terms,
+        paths: &[StorePath],
+        most: usize,
+    ) -> Result<(View, usize), ClosureError> {
+        for _ in 0..ATTEMPTS {
+            let draft = self.draft(terms, paths, most).await?;
+            let looked_up = draft.looked_up();
+            let mut found = draft.decide();
+            found.retain_reachable(paths);
+            let loose = found.loose();
+            if self.db.tell(&terms.policy, &loose).await?.len() == loose.len() {
+                return Ok((found, looked_up));
+            }
+            // Somebody took something back, or another session of the account was told of it first.
+        }
+        Err(ClosureError::Changing)
     }
 
     /// What choices are remembered under. Where others write to the database too, there is no telling what is new.

@@ -194,6 +194,7 @@ impl<P: Ports> House<P> {
                 .key_ids(account, &settings.trusted_public_keys, &decided)
                 .await?,
             accounts: stored.accounts,
+            told_by: stored.trusted,
         };
         Ok(Terms {
             epoch: stored.epoch,

@@ -172,6 +172,7 @@ pub fn policy(account: AccountId, keys: &[KeyId], accounts: &[(AccountId, Trust)
         account,
         keys: keys.to_vec(),
         accounts: accounts.to_vec(),
+        told_by: accounts.to_vec(),
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Stored {
     pub key: BTreeMap<String, String>,
     /// Accounts that it trusts, that let it read, and that are not private; the lower of both levels; in the order of trusting.
     pub accounts: Vec<(AccountId, Trust)>,
+    /// All that it trusts, in that order; also those that are gone, while it was told something on their word.
+    pub trusted: Vec<(AccountId, Trust)>,
 }
 
 /// What an account gives to others: follows from its own settings.

@@ -17,7 +17,6 @@ mod failures;
 mod fixed_outputs;
 mod grounded;
 mod grounded_attacks;
-mod policies;
 mod runs;
 mod shopping;
 mod signatures;
@@ -26,6 +25,7 @@ mod signatures;
 mod support;
 mod switching;
 mod uploads;
+mod withdrawals;
 
 use firn_nix::StorePath;
 use firn_protocol::{BuildStatus, Store as _};

@@ -46,9 +46,11 @@ impl Policies for MemoryDatabase {
             account: row.settings.clone(),
             key: key.map(|(_, settings)| settings.clone()).unwrap_or_default(),
             accounts: Vec::new(),
+            trusted: Vec::new(),
         };
         stored.epoch = state.epoch;
         for (_, other, trusts) in state.trust.iter().filter(|(a, ..)| *a == account) {
+            stored.trusted.push((*other, *trusts));
             if let Some(may_read) = state.lets_read(*other, account)
                 && state.gives(*other).evidence
             {
