@@ -155,6 +155,8 @@ pub struct Evidence {
     pub witness: Witness,
     /// Age among the evidence of the same witness: smaller is older.
     pub seq: i64,
+    /// Whether nobody else can take it back: it is the account's own, or it was told the account before.
+    pub kept: bool,
 }
 
 /// Whose evidence counts for an account: the part of its policy that views depend on.
@@ -166,9 +168,20 @@ pub struct Policy {
     pub keys: Vec<KeyId>,
     /// Trusted accounts that let it read, the most preferred first.
     pub accounts: Vec<(AccountId, Trust)>,
+    /// All that it trusts, in the same order: on whose word it was told something. That they let it read no more, or are gone, takes nothing
+    /// back; that it trusts them no more does.
+    pub told_by: Vec<(AccountId, Trust)>,
 }
 
 impl Policy {
+    /// How far it believes an account, and how much it prefers it: the smaller the more. `kept`: what it was told before.
+    pub(crate) fn trust(&self, account: AccountId, kept: bool) -> Option<(usize, Trust)> {
+        let place = |all: &[(AccountId, Trust)]| all.iter().position(|(other, _)| *other == account);
+        let believed = if kept { &self.told_by } else { &self.accounts };
+        let (_, trust) = believed.get(place(believed)?)?;
+        Some((place(&self.told_by).or_else(|| place(&self.accounts))?, *trust))
+    }
+
     /// An account that trusts nobody but itself.
     #[must_use]
     pub fn alone(account: AccountId) -> Self {
@@ -176,6 +189,7 @@ impl Policy {
             account,
             keys: Vec::new(),
             accounts: Vec::new(),
+            told_by: Vec::new(),
         }
     }
 }

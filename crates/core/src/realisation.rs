@@ -23,9 +23,11 @@ pub struct RealisationEvidence {
     pub account: AccountId,
     /// What is said.
     pub claim: RealisationClaim,
+    /// Whether nobody else can take it back: it is the account's own, or it was told the account before.
+    pub kept: bool,
 }
 
-/// What an account may believe of one output, the best first, with the reason. `keys` are those of the policy, in its order.
+/// What an account may believe of some outputs, the best first, with the reason. `keys` are those of the policy, in its order.
 ///
 /// The order is that of views: signed in the order of the keys, built for the account, trusted accounts in the order of the policy (what
 /// was built for one before what it registered), what the account itself registered. Of what one key signed, the lowest path: whoever
@@ -35,12 +37,16 @@ pub fn realisations_believed(
     policy: &Policy,
     keys: &[PublicKey],
     evidence: impl IntoIterator<Item = RealisationEvidence>,
-) -> Vec<(Realisation, Why)> {
+) -> Vec<(RealisationEvidence, Why)> {
     let mut ranked: Vec<_> = evidence
         .into_iter()
-        .filter_map(|e| Some((rank(policy, keys, &e)?, e.claim.realisation)))
+        .filter_map(|e| Some((rank(policy, keys, &e)?, e)))
         .collect();
-    ranked.sort_by(|((_, a), x), ((_, b), y)| (a, &x.out_path).cmp(&(b, &y.out_path)));
+    ranked.sort_by(|((_, a), x), ((_, b), y)| {
+        let path = |e: &RealisationEvidence| e.claim.realisation.out_path.clone();
+        // What nobody can take back before what somebody can.
+        (a, path(x), !x.kept).cmp(&(b, path(y), !y.kept))
+    });
     ranked.into_iter().map(|((why, _), found)| (found, why)).collect()
 }
 
@@ -63,8 +69,8 @@ fn rank(policy: &Policy, keys: &[PublicKey], evidence: &RealisationEvidence) -> 
             Origin::Substituted => None,
         };
     }
-    let trusted = policy.accounts.iter().position(|(a, _)| *a == evidence.account)?;
-    let (account, trust) = *policy.accounts.get(trusted)?;
+    let account = evidence.account;
+    let (trusted, trust) = policy.trust(account, evidence.kept)?;
     match origin {
         origin if !trust.covers(origin) => None,
         Origin::Built => Some((Why::TrustedBuild(account), (3, trusted, 0))),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use firn_nix::signature::PublicKey;
 
 use crate::CacheUrl;
+use crate::reach::Reach;
 use crate::schedule::Share;
 use crate::{Isolation, NoIsolation};
 
@@ -78,6 +79,8 @@ pub struct Definition {
     pub kind: Kind,
     /// The last level that may set it.
     pub up_to: Level,
+    /// How far it goes, and so which levels only take away.
+    pub reach: Reach,
     /// One line for `help`.
     pub about: &'static str,
 }
@@ -88,66 +91,77 @@ pub const SETTINGS: &[Definition] = &[
         name: "allow-shell",
         kind: Kind::Bool,
         up_to: Level::Key,
+        reach: Reach::Session,
         about: "whether `shell` and `api` are open to a key",
     },
     Definition {
         name: "build-quota",
         kind: Kind::Number,
         up_to: Level::Operator,
+        reach: Reach::Account,
         about: "builds that run for the account at once, at most (0: no limit); the operator's",
     },
     Definition {
         name: "build-weight",
         kind: Kind::Weight,
         up_to: Level::Operator,
+        reach: Reach::Account,
         about: "share of the builders when others want them too (1 to 1000); the operator's",
     },
     Definition {
         name: "keep-builds-running",
         kind: Kind::Bool,
         up_to: Level::Derivation,
+        reach: Reach::Session,
         about: "whether builds go on to their end without a client, also queued ones and the account's own, however long it takes",
     },
     Definition {
         name: "keep-going",
         kind: Kind::Bool,
         up_to: Level::SshEnvironment,
+        reach: Reach::Session,
         about: "whether the rest of a graph is built when one build of it fails",
     },
     Definition {
         name: "max-build-log-size",
         kind: Kind::Number,
         up_to: Level::Derivation,
+        reach: Reach::Session,
         about: "bytes of log after which a request gives up (0: no limit), when the client names none",
     },
     Definition {
         name: "max-builds",
         kind: Kind::Number,
         up_to: Level::Account,
+        reach: Reach::Account,
         about: "builds that run for the account at once (0: as many as 'build-quota' allows)",
     },
     Definition {
         name: "max-silent-time",
         kind: Kind::Number,
         up_to: Level::Derivation,
+        reach: Reach::Session,
         about: "seconds without output after which a request gives up (0: no limit), when the client names none",
     },
     Definition {
         name: "private",
         kind: Kind::Bool,
         up_to: Level::Account,
+        reach: Reach::Account,
         about: "uploads, signed or not, and builds serve nobody else",
     },
     Definition {
         name: "reuse-build-failures",
         kind: Kind::Bool,
         up_to: Level::Derivation,
+        reach: Reach::Session,
         about: "whether a build that failed before, with the same inputs, is answered with that failure",
     },
     Definition {
         name: "reuse-build-timeouts",
         kind: Kind::Bool,
         up_to: Level::Derivation,
+        reach: Reach::Session,
         about: "whether a build that took too long before, with the same inputs, is answered with that",
     },
     Definition {
@@ -155,42 +169,49 @@ pub const SETTINGS: &[Definition] = &[
         kind: Kind::Isolation,
         // Whoever needs a wall does not want it taken down by an environment or a derivation.
         up_to: Level::Key,
+        reach: Reach::Session,
         about: "what builds must run in: namespaces, vm, or nothing for what the operator prefers",
     },
     Definition {
         name: "settings-from-drv-env",
         kind: Kind::Bool,
         up_to: Level::SshEnvironment,
+        reach: Reach::Session,
         about: "whether FIRN_… attributes of derivations are settings",
     },
     Definition {
         name: "settings-from-ssh-env",
         kind: Kind::Bool,
         up_to: Level::Key,
+        reach: Reach::Session,
         about: "whether FIRN_… variables of the SSH session are settings",
     },
     Definition {
         name: "share-builds",
         kind: Kind::Bool,
         up_to: Level::SshEnvironment,
+        reach: Reach::Account,
         about: "take part in derivation sharing: give results and take them",
     },
     Definition {
         name: "substitute",
         kind: Kind::Bool,
         up_to: Level::Derivation,
+        reach: Reach::Session,
         about: "whether binary caches are asked",
     },
     Definition {
         name: "substituters",
         kind: Kind::Caches,
         up_to: Level::SshEnvironment,
+        reach: Reach::Session,
         about: "binary caches that Firn fetches from for this account",
     },
     Definition {
         name: "timeout",
         kind: Kind::Number,
         up_to: Level::Derivation,
+        reach: Reach::Session,
         about: "seconds after which a request gives up (0: no limit), when the client names none",
     },
     Definition {
@@ -198,12 +219,14 @@ pub const SETTINGS: &[Definition] = &[
         kind: Kind::Bool,
         // Whether an upload needs a proof is not for the session that uploads to say.
         up_to: Level::Account,
+        reach: Reach::Account,
         about: "whether the account's clients are believed: if not, they send derivations, and every path must be content-addressed or signed",
     },
     Definition {
         name: "trusted-public-keys",
         kind: Kind::Keys,
         up_to: Level::SshEnvironment,
+        reach: Reach::Clients,
         about: "keys whose signatures make a path usable, the most preferred first",
     },
 ];
@@ -237,9 +260,9 @@ pub enum SettingError {
     },
 }
 
-/// Checked values of one level, in their text form.
+/// Checked values, each with the level that it was set at, in their text form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Layer(BTreeMap<&'static str, String>);
+pub struct Layer(BTreeMap<&'static str, (Level, String)>);
 
 /// What holds for a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -353,7 +376,7 @@ impl Layer {
             });
         }
         Effective::default().apply(definition, value)?;
-        self.0.insert(definition.name, value.to_owned());
+        self.0.insert(definition.name, (level, value.to_owned()));
         Ok(())
     }
 
@@ -388,26 +411,35 @@ impl Layer {
     /// The value that stands here.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.0.get(name).map(|(_, value)| value.as_str())
     }
 
     /// All that stands here, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.0.iter().map(|(name, value)| (*name, value.as_str()))
+        self.0.iter().map(|(name, (_, value))| (*name, value.as_str()))
+    }
+
+    /// Whether something here was set by an SSH key, a session or a derivation.
+    fn is_below_account(&self) -> bool {
+        self.0.values().any(|(level, _)| *level > Level::Account)
     }
 }
 
-/// What holds after all layers, from the weakest, on top of `base`.
+/// What holds after all layers, from the weakest, on top of `base`. What reaches further than a session is not widened by one; see [`Reach`].
 ///
 /// A value that was checked when it was set is applied without a check; one that a newer version refuses is left out.
 #[must_use]
 pub fn layered<'l>(base: Effective, layers: impl IntoIterator<Item = &'l Layer>) -> Effective {
     let mut effective = base;
     for layer in layers {
+        let before = layer.is_below_account().then(|| effective.clone());
         for (name, value) in layer.iter() {
             if let Ok(definition) = definition(name) {
                 let _ = effective.apply(definition, value);
             }
+        }
+        if let Some(before) = before {
+            effective.narrow_to(&before);
         }
     }
     effective

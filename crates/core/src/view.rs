@@ -54,8 +54,7 @@ fn rank(policy: &Policy, evidence: &Evidence) -> Option<(Why, Rank)> {
             Origin::Substituted => return None,
         },
         Witness::Account(account) => {
-            let place = policy.accounts.iter().position(|(a, _)| *a == account)?;
-            let (_, trust) = policy.accounts.get(place)?;
+            let (place, trust) = policy.trust(account, evidence.kept)?;
             let place = short(place);
             match claim.origin {
                 origin if !trust.covers(origin) => return None,
@@ -90,9 +89,35 @@ pub struct Candidate {
     rank: Rank,
     /// Of the evidence that names the deriver.
     deriver_rank: Option<Rank>,
+    /// Of the account's own best evidence.
+    own_rank: Option<Rank>,
+    /// Of the best that an account has and can take back.
+    loose_rank: Option<Rank>,
+    /// A signature that counts is there as long as somebody else shares it.
+    loose_signature: bool,
 }
 
 impl Candidate {
+    /// Whether others could take back something of why it is believed: it has to be kept for the account before that is told of it. What is
+    /// behind the account's own reasons changes nothing when it goes, but for signatures, which are passed on.
+    fn is_loose(&self) -> bool {
+        let behind = |loose: Rank| self.own_rank.is_some_and(|own| own < loose);
+        self.loose_signature || self.loose_rank.is_some_and(|loose| !behind(loose))
+    }
+
+    fn hold(&mut self, rank: Rank, witness: Witness, kept: bool) {
+        let best = match witness {
+            Witness::Own => &mut self.own_rank,
+            Witness::Account(_) if !kept => &mut self.loose_rank,
+            Witness::Account(_) => return,
+            Witness::Key(_) => {
+                self.loose_signature |= !kept;
+                return;
+            }
+        };
+        *best = Some(best.map_or(rank, |before| before.min(rank)));
+    }
+
     /// What the account's own claim tells besides the bytes, whether or not it is a reason to believe them. The deriver of the best
     /// evidence that names one stays.
     fn tell(&mut self, rank: Rank, claim: Told) {
@@ -182,7 +207,7 @@ impl<'p> Draft<'p> {
             self.asked.insert(path);
         }
         for evidence in evidence {
-            let (id, witness) = (evidence.id, evidence.witness);
+            let (id, witness, kept) = (evidence.id, evidence.witness, evidence.kept);
             let ranked = rank(self.policy, &evidence);
             let claim = evidence.claim;
             let told = match witness {
@@ -212,6 +237,7 @@ impl<'p> Draft<'p> {
             }
             if let Some(candidate) = self.candidate(&claim.object.path, id) {
                 candidate.tell(rank, told);
+                candidate.hold(rank, witness, kept);
                 if rank < candidate.rank {
                     (candidate.why, candidate.rank, candidate.registered) = (why, rank, claim.registered);
                 }
@@ -226,9 +252,13 @@ impl<'p> Draft<'p> {
                 cache: None,
                 rank,
                 deriver_rank: None,
+                own_rank: None,
+                loose_rank: None,
+                loose_signature: false,
                 object: Arc::new(claim.object),
             };
             candidate.tell(rank, told);
+            candidate.hold(rank, witness, kept);
             if let Some(told) = self.fetched.get(&id) {
                 candidate.tell(NO_REASON, told.clone());
             }
@@ -338,6 +368,32 @@ impl View {
     #[must_use]
     pub fn get(&self, path: &StorePath) -> Option<&Choice> {
         self.choices.get(path).map(Arc::as_ref)
+    }
+
+    /// Leaves what these paths and all that they refer to are, as far as it is here.
+    pub fn retain_reachable<'p>(&mut self, roots: impl IntoIterator<Item = &'p StorePath>) {
+        let mut reached: BTreeMap<StorePath, Arc<Choice>> = BTreeMap::new();
+        let mut open: Vec<StorePath> = roots.into_iter().cloned().collect();
+        while let Some(path) = open.pop() {
+            if let Some((path, choice)) = self.choices.remove_entry(&path) {
+                let unseen = |reference: &&StorePath| self.choices.contains_key(*reference);
+                open.extend(choice.object().references.iter().filter(unseen).cloned());
+                reached.insert(path, choice);
+            }
+        }
+        self.choices = reached;
+    }
+
+    /// Objects of which others could take back something of why they are believed.
+    #[must_use]
+    pub fn loose(&self) -> BTreeMap<StorePath, ObjectId> {
+        let loose = self
+            .choices
+            .iter()
+            .filter(|(_, choice)| choice.candidate.is_loose());
+        loose
+            .map(|(path, choice)| (path.clone(), choice.candidate.id))
+            .collect()
     }
 
     /// Takes out what the view has for a path.

@@ -35,6 +35,7 @@ fn said(account: AccountId, origin: Origin, path: u8, signed: &[u8]) -> Realisat
             origin,
             registered: 0,
         },
+        kept: account == ME,
     }
 }
 
@@ -42,7 +43,10 @@ fn believed(policy: &Policy, keys: &[u8], evidence: &[RealisationEvidence]) -> V
     let keys: Vec<_> = keys.iter().map(|n| key(*n).public_key()).collect();
     realisations_believed(policy, &keys, evidence.iter().cloned())
         .into_iter()
-        .map(|(r, why)| (r.out_path.base_name().chars().next().unwrap(), why))
+        .map(|(e, why)| {
+            let path = e.claim.realisation.out_path;
+            (path.base_name().chars().next().unwrap(), why)
+        })
         .collect()
 }
 
@@ -69,6 +73,7 @@ fn the_order_is_that_of_views() {
         account: ME,
         keys: vec![KeyId(10), KeyId(11)],
         accounts: vec![(FRIEND, Trust::Uploads)],
+        told_by: vec![(FRIEND, Trust::Uploads)],
     };
     let mut evidence = vec![
         said(ME, Origin::Uploaded, 1, &[]),
@@ -91,6 +96,42 @@ fn the_order_is_that_of_views() {
     assert_eq!(believed(&policy, &[1, 2], &evidence), expected);
     evidence.reverse();
     assert_eq!(believed(&policy, &[1, 2], &evidence), expected);
+}
+
+/// What an account was told stays while it trusts who told it, and so does what a key has signed.
+#[test]
+fn what_was_told_stays_as_long_as_it_is_believed() {
+    let told = |evidence: RealisationEvidence| RealisationEvidence {
+        kept: true,
+        ..evidence
+    };
+    let evidence = [
+        told(said(FRIEND, Origin::Built, 1, &[])),
+        told(said(FRIEND, Origin::Uploaded, 2, &[])),
+        told(said(STRANGER, Origin::Uploaded, 3, &[7])),
+    ];
+    // He lets nobody read any more.
+    let policy = |trust: &[Trust], keys: &[i64]| Policy {
+        keys: keys.iter().map(|key| KeyId(*key)).collect(),
+        told_by: trust.iter().map(|trust| (FRIEND, *trust)).collect(),
+        ..Policy::alone(ME)
+    };
+    let (builds, uploads) = (
+        ('1', Why::TrustedBuild(FRIEND)),
+        ('2', Why::TrustedUpload(FRIEND)),
+    );
+    for (policy, expected) in [
+        (policy(&[Trust::Uploads], &[]), &[builds, uploads][..]),
+        (policy(&[Trust::Builds], &[]), &[builds]),
+        (policy(&[], &[]), &[]),
+    ] {
+        assert_eq!(believed(&policy, &[], &evidence), expected);
+    }
+    let policy = policy(&[], &[70]);
+    assert_eq!(
+        believed(&policy, &[7], &evidence),
+        [('3', Why::Signed(KeyId(70)))]
+    );
 }
 
 /// A signature is over the whole: that of one path says nothing of another.

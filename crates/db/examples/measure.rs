@@ -15,7 +15,7 @@ use firn_db::SqliteDatabase;
 use firn_nix::signature::SecretKey;
 use firn_nix::{Hash, NarHash, StorePath};
 use firn_service::ports::{
-    Accounts as _, Builds as _, DatabaseError, Gives, Policies as _, Proof, RequestRecord, Views as _,
+    Accounts as _, Builds as _, DatabaseError, Gives, KeyFor, Policies as _, Proof, RequestRecord, Views as _,
 };
 use tokio::task::JoinSet;
 
@@ -106,7 +106,7 @@ async fn main() -> Result<(), Failure> {
         let rows = arguments.next().and_then(|a| a.into_string().ok()).ok_or(usage)?;
         let db = SqliteDatabase::open(&file).await?;
         let public_key = SecretKey::from_seed(KEY, &[7; 32])?.public_key();
-        let (key, _) = db.register_key(None, &public_key).await?;
+        let (key, _) = db.register_key(KeyFor::Operator, &public_key).await?;
         fill(&db, key, rows.parse()?).await?;
         db.close().await;
         return Ok(());
@@ -144,7 +144,7 @@ async fn open(file: &Path, rows: u64) -> Result<Filled, Failure> {
     let there = file.exists();
     let db = SqliteDatabase::open(file).await?;
     let public_key = SecretKey::from_seed(KEY, &[7; 32])?.public_key();
-    let (key, _) = db.register_key(None, &public_key).await?;
+    let (key, _) = db.register_key(KeyFor::Operator, &public_key).await?;
     if !there {
         println!("\n{rows} claims of {ACCOUNTS} accounts");
         measure(&db, key, rows).await?;
@@ -167,6 +167,7 @@ async fn compare((few, few_known): &Filled, (many, many_known): &Filled) -> Resu
             account: of(50)?,
             keys: vec![known.key],
             accounts: others.into_iter().take(trusted).collect(),
+            told_by: others.into_iter().take(trusted).collect(),
         })
     };
     println!(
@@ -261,6 +262,25 @@ async fn measure(db: &SqliteDatabase, key: KeyId, rows: u64) -> Result<(), Failu
         times.push(start.elapsed());
     }
     report("record 2,000 claims of known objects", times);
+
+    // What strangers brought and the key has signed, and the reader is told of for the first time.
+    let policy = Policy {
+        keys: vec![key],
+        ..Policy::alone(reader)
+    };
+    let mut times = Vec::new();
+    for n in 1..u64::from(TIMES) {
+        let asked: Vec<StorePath> = (FRESH + n * BATCH..FRESH + (n + 1) * BATCH)
+            .map(path)
+            .collect::<Result<_, _>>()?;
+        let evidence = db.evidence(&policy, &asked).await?;
+        let loose = evidence.into_iter().filter(|e| !e.kept);
+        let loose = loose.map(|e| (e.claim.object.path, e.id)).collect();
+        let start = Instant::now();
+        db.tell(&policy, &loose).await?;
+        times.push(start.elapsed());
+    }
+    report("tell 2,000 paths for the first time", times);
 
     // Paths that the reader, and the accounts that it trusts, have; and what only the key has signed.
     for other in [reader, accounts.get(60).copied().unwrap_or(writer)] {

@@ -13,8 +13,8 @@ use firn_nix::signature::PublicKey;
 use firn_nix::{NarHash, StorePath};
 use firn_service::ports::{
     Account, AccountChange, Accounts, BuildRecord, Builds, DatabaseError, DerivationDigest, FailureRecord,
-    Gives, GroundedOutput, Grounds, Login, Mark, NewSigningKey, OpenSignature, PastRun, Policies, Proof, Relation,
-    RequestRecord, SigningKey, SshKey, Stored, Usage, Views,
+    Gives, GroundedOutput, Grounds, KeyFor, Login, Mark, NewSigningKey, OpenSignature, PastRun, Policies,
+    Proof, Relation, RequestRecord, SigningKey, SshKey, Stored, Usage, Views,
 };
 
 use crate::{Occupant, PostgresDatabase, SqliteDatabase};
@@ -126,7 +126,7 @@ delegate! {
     let_read(account: AccountId, other: AccountId, level: Option<Trust>) -> ();
     relations(account: AccountId) -> Vec<Relation>;
     keys_named(names: &[String]) -> (Vec<(KeyId, PublicKey)>, KeyId);
-    register_key(by: Option<AccountId>, key: &PublicKey) -> (KeyId, bool);
+    register_key(by: KeyFor, key: &PublicKey) -> (KeyId, bool);
     open_signatures(key_name: &str, after: i64, limit: u32) -> Vec<OpenSignature>;
     prove(key: KeyId, proven: &[(i64, ObjectId)]) -> ();
     settle_key(key: KeyId) -> ();
@@ -151,8 +151,10 @@ delegate! {
     referrers(policy: &Policy, path: &StorePath) -> BTreeSet<StorePath>;
     derivers(policy: &Policy, path: &StorePath) -> BTreeSet<StorePath>;
     record_claims(account: AccountId, claims: &[Claim], proofs: &[Proof], registry: KeyId) -> ();
+    tell(policy: &Policy, objects: &BTreeMap<StorePath, ObjectId>) -> BTreeSet<ObjectId>;
     realisations(policy: &Policy, ids: &[DrvOutput]) -> Vec<RealisationEvidence>;
     record_realisations(account: AccountId, claims: &[RealisationClaim]) -> ();
+    tell_realisations(account: AccountId, told: &[RealisationEvidence]) -> ();
     forget(account: AccountId, paths: &[StorePath]) -> u64;
     contents() -> BTreeSet<NarHash>;
 }
@@ -182,8 +184,9 @@ delegate! {
 
 delegate! {
     Grounds:
-    ground(build: BuildId, ground: &Ground) -> ();
+    ground(build: BuildId, ground: &Ground, drv_path: &StorePath) -> ();
     grounded(objects: &BTreeSet<ObjectId>, ground: &Ground) -> BTreeSet<ObjectId>;
     grounded_outputs(paths: &[StorePath], ground: &Ground, account: AccountId, takes: bool) -> BTreeMap<StorePath, GroundedOutput>;
+    grounded_from(made: &BTreeSet<(StorePath, StorePath)>, ground: &Ground, account: AccountId, takes: bool) -> BTreeSet<(StorePath, StorePath)>;
     inputs_of(builds: &BTreeSet<BuildId>) -> BTreeMap<BuildId, BTreeSet<ObjectId>>;
 }

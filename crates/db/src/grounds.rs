@@ -14,8 +14,13 @@ use crate::inputs;
 use crate::query::{Query, Value};
 
 impl<D: Driver> Grounds for Repository<D> {
-    async fn ground(&self, build: BuildId, ground: &Ground) -> Result<(), DatabaseError> {
-        let query = Query::new(
+    async fn ground(
+        &self,
+        build: BuildId,
+        ground: &Ground,
+        drv_path: &StorePath,
+    ) -> Result<(), DatabaseError> {
+        let outputs = Query::new(
             "INSERT INTO grounded (ground, path, build, object)
              SELECT $1, object.path, build_output.build, object.id FROM build_output
              JOIN object ON object.id = build_output.object
@@ -25,9 +30,24 @@ impl<D: Driver> Grounds for Repository<D> {
         )
         .blob(ground.0)
         .blob(build.0);
+        let derivation = Query::new(
+            "INSERT INTO grounded_from (ground, path, drv_path, build)
+             SELECT grounded.ground, grounded.path, $3, grounded.build FROM grounded
+             JOIN object ON object.id = grounded.object AND object.ca <> ''
+             WHERE grounded.ground = $1 AND grounded.build = $2
+             ON CONFLICT DO NOTHING",
+        )
+        .blob(ground.0)
+        .blob(build.0)
+        .text(drv_path.base_name());
         self.driver
             .write_soon(Box::new(move |connection| {
-                Box::pin(async move { connection.fetch(query).await.map(|_| ()).map_err(backend) })
+                Box::pin(async move {
+                    for query in [outputs, derivation] {
+                        connection.fetch(query).await.map_err(backend)?;
+                    }
+                    Ok(())
+                })
             }))
             .await
     }
@@ -67,18 +87,35 @@ impl<D: Driver> Grounds for Repository<D> {
             let mut fields = Fields::new("grounded", row);
             let build = BuildId(fields.array("build")?);
             let id = ObjectId(fields.int("object")?);
-            let drv_path = fields.text("drv_path")?;
-            let drv_path = fields.parse_path("drv_path", drv_path)?;
             let object = decode::object(&mut fields)?.ok_or_else(|| fields.bad("object", "is missing"))?;
             let path = object.path.clone();
             // The best comes first.
-            found.entry(path).or_insert(GroundedOutput {
-                build,
-                drv_path,
-                id,
-                object,
-            });
+            found.entry(path).or_insert(GroundedOutput { build, id, object });
         }
+        Ok(found)
+    }
+
+    async fn grounded_from(
+        &self,
+        made: &BTreeSet<(StorePath, StorePath)>,
+        ground: &Ground,
+        account: AccountId,
+        takes: bool,
+    ) -> Result<BTreeSet<(StorePath, StorePath)>, DatabaseError> {
+        if made.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        self.driver.settle().await?;
+        let query = from::<D::Connection>(made, ground, account, takes);
+        let rows = self.driver.reader().await?.fetch(query).await.map_err(backend)?;
+        let mut found = BTreeSet::new();
+        for row in &rows {
+            let mut fields = Fields::new("grounded_from", row);
+            let made = (fields.path("path")?, fields.path("drv_path")?);
+            found.insert(made);
+        }
+        // Paths and derivations were asked about apart.
+        found.retain(|one| made.contains(one));
         Ok(found)
     }
 
@@ -123,13 +160,9 @@ fn among<C: Connection>(objects: &BTreeSet<ObjectId>, ground: &Ground) -> Query 
 
 fn outputs<C: Connection>(paths: &[StorePath], ground: &Ground, account: AccountId, takes: bool) -> Query {
     Query::new(format!(
-        "SELECT grounded.build, grounded.object, build.drv_path, {OBJECT}
-         FROM grounded JOIN build ON build.id = grounded.build JOIN object ON object.id = grounded.object
-         JOIN result ON result.build = grounded.build
-         LEFT JOIN account AS giver ON giver.id = result.account
-         WHERE grounded.ground = $1 AND grounded.path {}
-           AND (result.account = $2 OR ($3 = 1 AND result.shared = 1
-                AND (result.account IS NULL OR giver.gives_results = 1)))
+        "SELECT grounded.build, grounded.object, {OBJECT}
+         FROM grounded JOIN object ON object.id = grounded.object JOIN result ON result.build = grounded.build
+         WHERE grounded.ground = $1 AND grounded.path {} AND (result.account = $2 OR ($3 = 1 AND result.shared = 1))
          ORDER BY CASE WHEN result.account = $2 THEN 0 ELSE 1 END, result.seq",
         C::in_texts(4)
     ))
@@ -139,4 +172,29 @@ fn outputs<C: Connection>(paths: &[StorePath], ground: &Ground, account: Account
     .bind(Value::Texts(
         paths.iter().map(|p| p.base_name().to_owned()).collect(),
     ))
+}
+
+fn from<C: Connection>(
+    made: &BTreeSet<(StorePath, StorePath)>,
+    ground: &Ground,
+    account: AccountId,
+    takes: bool,
+) -> Query {
+    let names = |of: fn(&(StorePath, StorePath)) -> &StorePath| {
+        let names = made.iter().map(|made| of(made).base_name().to_owned());
+        Value::Texts(names.collect::<BTreeSet<_>>().into_iter().collect())
+    };
+    Query::new(format!(
+        "SELECT DISTINCT grounded_from.path, grounded_from.drv_path FROM grounded_from
+         JOIN result ON result.build = grounded_from.build
+         WHERE grounded_from.ground = $1 AND grounded_from.path {} AND grounded_from.drv_path {}
+           AND (result.account = $2 OR ($3 = 1 AND result.shared = 1))",
+        C::in_texts(4),
+        C::in_texts(5)
+    ))
+    .blob(ground.0)
+    .int(account.0)
+    .int(i64::from(takes))
+    .bind(names(|(path, _)| path))
+    .bind(names(|(_, drv_path)| drv_path))
 }

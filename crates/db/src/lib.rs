@@ -60,6 +60,7 @@ mod settings;
 mod shared;
 mod signing_keys;
 mod sqlite;
+mod told;
 mod usage;
 mod views;
 

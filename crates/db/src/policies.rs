@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use firn_core::{AccountId, Effective, KeyId, ObjectId, Trust};
 use firn_nix::signature::PublicKey;
 use firn_service::ports::{
-    AccountChange, DatabaseError, Login, NewSigningKey, OpenSignature, Policies, Relation, SigningKey, Stored,
+    AccountChange, DatabaseError, KeyFor, Login, NewSigningKey, OpenSignature, Policies, Relation,
+    SigningKey, Stored,
 };
 
 use crate::dialect::Connection;
@@ -114,11 +115,7 @@ impl<D: Driver> Policies for Repository<D> {
         public_keys::decode_named(&self.read(query).await?)
     }
 
-    async fn register_key(
-        &self,
-        by: Option<AccountId>,
-        key: &PublicKey,
-    ) -> Result<(KeyId, bool), DatabaseError> {
+    async fn register_key(&self, by: KeyFor, key: &PublicKey) -> Result<(KeyId, bool), DatabaseError> {
         // Nearly always it is known, and then nobody has to wait.
         if let Some(known) = public_keys::decode_found(&self.read(public_keys::find(key)).await?)? {
             return Ok(known);

@@ -1,8 +1,8 @@
 //! Public keys that are known, and signatures that wait for one.
 
-use firn_core::{AccountId, KeyId, ObjectId};
+use firn_core::{KeyId, ObjectId};
 use firn_nix::signature::PublicKey;
-use firn_service::ports::{DatabaseError, MAX_KNOWN_KEYS, OpenSignature};
+use firn_service::ports::{DatabaseError, KeyFor, OpenSignature};
 
 use crate::decode::{self, Fields, OBJECT};
 use crate::dialect::{Connection, Row};
@@ -54,7 +54,7 @@ pub fn decode_found(rows: &[impl Row]) -> Result<Option<(KeyId, bool)>, Database
 /// Makes a key known, after everybody who records signatures without knowing it.
 pub async fn register<C: Connection>(
     connection: &mut C,
-    by: Option<AccountId>,
+    by: KeyFor,
     key: &PublicKey,
 ) -> Result<(KeyId, bool), DatabaseError> {
     if let Some(lock) = C::ADD_KEYS {
@@ -63,12 +63,12 @@ pub async fn register<C: Connection>(
     if let Some(known) = decode_found(&connection.fetch(find(key)).await.map_err(backend)?)? {
         return Ok(known);
     }
-    if let Some(account) = by {
+    if let Some((account, most)) = by.most() {
         let count = Query::new(
             "UPDATE account SET known_keys = known_keys + 1 WHERE id = $1 AND known_keys < $2 RETURNING known_keys",
         )
         .int(account.0)
-        .int(i64::from(MAX_KNOWN_KEYS));
+        .int(i64::from(most));
         if connection.fetch(count).await.map_err(backend)?.is_empty() {
             return Err(DatabaseError::TooManyKeys);
         }

@@ -13,6 +13,7 @@ use crate::dialect::{Connection, Row};
 use crate::error::{backend, stored};
 use crate::evidence::bind_policy;
 use crate::query::{Query, Value, insert_rows};
+use crate::told;
 
 /// Most signatures that a claim keeps. Those known stay; of new ones as many are added, in their order, as there is room for, and the rest
 /// is dropped without an error: what the claim says stands with or without them.
@@ -22,22 +23,29 @@ const MAX_SIGNATURES: usize = 64;
 /// covers, and, when the policy has keys, everything signed that its account shares.
 pub fn of_outputs<C: Connection>(policy: &Policy, drvs: Vec<String>, outputs: Vec<String>) -> Query {
     let sql = format!(
-        "SELECT realisation.drv, realisation.output, realisation.account, realisation.origin, realisation.registered, realisation.text
+        "SELECT realisation.drv, realisation.output, realisation.account, realisation.origin, realisation.registered, realisation.text,
+                CAST(CASE WHEN realisation.account = $1 THEN 1 ELSE 0 END AS BIGINT)
          FROM realisation JOIN account ON account.id = realisation.account
          WHERE realisation.drv {drvs} AND realisation.output {outputs} AND (
            realisation.account = $1
            OR (realisation.account {trusted} AND (realisation.origin = 'built'
                OR (realisation.origin = 'uploaded' AND realisation.account {uploads})))
-           OR ($5 = 1 AND realisation.signed = 1 AND realisation.origin = 'uploaded' AND account.gives_evidence = 1))",
+           OR ($5 = 1 AND realisation.signed = 1 AND realisation.origin = 'uploaded' AND account.gives_evidence = 1))
+         UNION ALL
+         SELECT told.drv, told.output, told.other, told.origin, told.registered, told.text, 1
+         FROM told_realisation AS told
+         WHERE told.account = $1 AND told.drv {drvs} AND told.output {outputs} AND ({told_by} OR ($5 = 1 AND told.signed = 1))",
         trusted = C::in_ints(2),
         uploads = C::in_ints(3),
         drvs = C::in_texts(4),
         outputs = C::in_texts(6),
+        told_by = told::by_trusted::<C>("told", 7),
     );
-    bind_policy(Query::new(sql), policy)
+    let query = bind_policy(Query::new(sql), policy)
         .bind(Value::Texts(drvs))
         .int(i64::from(!policy.keys.is_empty()))
-        .bind(Value::Texts(outputs))
+        .bind(Value::Texts(outputs));
+    told::bind_told_by(query, policy)
 }
 
 /// Runs [`of_outputs`]. A row of another account that cannot be read is logged and left out, so that one account's row does not fail the
@@ -59,7 +67,7 @@ pub async fn fetch<C: Connection>(
         let output = fields.text("output")?;
         let account = AccountId(fields.int("account")?);
         match claim(fields, output) {
-            Ok(claim) => all.push(RealisationEvidence { account, claim }),
+            Ok((claim, kept)) => all.push(RealisationEvidence { account, claim, kept }),
             Err(error) if account != policy.account => {
                 tracing::error!(%error, account = account.0, "another account's realisation is left out");
             }
@@ -71,7 +79,7 @@ pub async fn fetch<C: Connection>(
 }
 
 /// From the columns after the account on; the label is the derivation.
-fn claim<R: Row>(mut fields: Fields<'_, R>, output: &str) -> Result<RealisationClaim, DatabaseError> {
+fn claim<R: Row>(mut fields: Fields<'_, R>, output: &str) -> Result<(RealisationClaim, bool), DatabaseError> {
     let origin = fields.origin("origin")?;
     let registered = fields.unsigned("registered")?;
     let text = fields.text("text")?;
@@ -79,11 +87,12 @@ fn claim<R: Row>(mut fields: Fields<'_, R>, output: &str) -> Result<RealisationC
     if realisation.id.drv.to_string() != fields.label || realisation.id.output != output {
         return Err(fields.bad("text", format_args!("is about {}", realisation.id)));
     }
-    Ok(RealisationClaim {
+    let claim = RealisationClaim {
         realisation,
         origin,
         registered,
-    })
+    };
+    Ok((claim, fields.bool("kept")?))
 }
 
 /// Records claims of one account; see [`firn_service::ports::Views::record_realisations`].
@@ -120,6 +129,39 @@ pub async fn record<C: Connection>(
         rows.collect::<Result<Vec<_>, _>>()?,
         "ON CONFLICT (account, drv, output, origin)
          DO UPDATE SET signed = excluded.signed, registered = excluded.registered, text = excluded.text",
+    ) {
+        connection.fetch(query).await.map_err(backend)?;
+    }
+    Ok(())
+}
+
+/// Keeps for an account what others said; see [`firn_service::ports::Views::tell_realisations`].
+pub async fn tell<C: Connection>(
+    connection: &mut C,
+    account: AccountId,
+    told: Vec<RealisationEvidence>,
+) -> Result<(), DatabaseError> {
+    claim_batch::lock(connection, account).await?;
+    let rows = told.into_iter().map(|evidence| {
+        let path = evidence.claim.realisation.out_path.base_name().to_owned();
+        let [_, drv, output, origin, signed, registered, text] = row(account, &evidence.claim)?;
+        let (account, other) = (Value::Int(account.0), Value::Int(evidence.account.0));
+        Ok([
+            account,
+            drv,
+            output,
+            other,
+            origin,
+            Value::Text(path),
+            signed,
+            registered,
+            text,
+        ])
+    });
+    for query in insert_rows::<C, _>(
+        "INSERT INTO told_realisation (account, drv, output, other, origin, path, signed, registered, text)",
+        rows.collect::<Result<Vec<_>, DatabaseError>>()?,
+        "ON CONFLICT (account, drv, output, other, origin, path) DO NOTHING",
     ) {
         connection.fetch(query).await.map_err(backend)?;
     }

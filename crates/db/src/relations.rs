@@ -7,7 +7,7 @@ use crate::claim_batch;
 use crate::counter;
 use crate::decode::Fields;
 use crate::dialect::{Connection, Row};
-use crate::error::{backend, of_account};
+use crate::error::{backend, no_account, of_account};
 use crate::query::Query;
 
 /// What one account decides about another.
@@ -40,10 +40,13 @@ pub async fn decide<C: Connection>(
         }
     }
     let query = match (decision, level) {
-        (Decision::Trust, Some(_)) => Query::new(
-            "INSERT INTO trust (account, other, level) VALUES ($1, $2, $3)
-             ON CONFLICT (account, other) DO UPDATE SET level = excluded.level",
-        ),
+        (Decision::Trust, Some(_)) => {
+            exists(connection, other).await?;
+            Query::new(
+                "INSERT INTO trust (account, other, level) VALUES ($1, $2, $3)
+                 ON CONFLICT (account, other) DO UPDATE SET level = excluded.level",
+            )
+        }
         (Decision::LetRead, Some(_)) => Query::new(
             "INSERT INTO reader (account, other, level) VALUES ($1, $2, $3)
              ON CONFLICT (account, other) DO UPDATE SET level = excluded.level",
@@ -57,6 +60,15 @@ pub async fn decide<C: Connection>(
     }
     connection.fetch(query).await.map_err(of_account(other))?;
     counter::next_epoch(connection).await
+}
+
+/// Whom somebody trusts is there when he begins to.
+async fn exists<C: Connection>(connection: &mut C, account: AccountId) -> Result<(), DatabaseError> {
+    let query = Query::new("SELECT id FROM account WHERE id = $1").int(account.0);
+    match connection.fetch(query).await.map_err(backend)?.is_empty() {
+        true => Err(no_account(account)),
+        false => Ok(()),
+    }
 }
 
 /// Those whom the account trusts or lets read, and those who trust it.

@@ -40,12 +40,19 @@ pub async fn remove<C: Connection>(connection: &mut C, name: &AccountName) -> Re
     counter::next_epoch(connection).await
 }
 
-/// Takes results, failures and runs away, but for those that are shared and those that answer others.
-fn results(gives: bool) -> [String; 7] {
+/// Takes results, failures and runs away, but for those that are shared, those that answer others, and grounded results: others' are built
+/// of these, whatever became of the account's sharing.
+fn results(gives: bool) -> [String; 8] {
     let kept = if gives { "AND shared = 0" } else { "" };
+    let grounded = "(shared = 1 AND EXISTS (SELECT 1 FROM grounded WHERE grounded.build = result.build))";
+    let taken = if gives {
+        kept.to_owned()
+    } else {
+        format!("AND NOT {grounded}")
+    };
     let still = if gives { "shared" } else { "0" };
     [
-        format!("DELETE FROM result WHERE account = $1 {kept}"),
+        format!("DELETE FROM result WHERE account = $1 {taken}"),
         format!("DELETE FROM failure WHERE account = $1 {kept}"),
         "UPDATE result SET account = NULL WHERE account = $1".to_owned(),
         "UPDATE failure SET account = NULL WHERE account = $1".to_owned(),
@@ -55,6 +62,12 @@ fn results(gives: bool) -> [String; 7] {
              AND NOT EXISTS (SELECT 1 FROM failure WHERE failure.build = build.id)"
         ),
         format!("UPDATE build SET account = NULL, shared = {still} WHERE account = $1"),
+        // Who was told nothing on its word has nothing to trust it for.
+        "DELETE FROM trust WHERE other = $1
+         AND NOT EXISTS (SELECT 1 FROM told WHERE told.other = $1 AND told.account = trust.account)
+         AND NOT EXISTS (SELECT 1 FROM told_realisation WHERE told_realisation.other = $1
+                           AND told_realisation.account = trust.account)"
+            .to_owned(),
         "DELETE FROM account WHERE id = $1".to_owned(),
     ]
 }

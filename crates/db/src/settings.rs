@@ -25,10 +25,10 @@ pub fn stored_query(account: AccountId, ssh_key: Option<&str>) -> Query {
          FROM ssh_key JOIN key_setting ON key_setting.ssh_key = ssh_key.id
          WHERE ssh_key.account = $1 AND ssh_key.fingerprint = $2
          UNION ALL
-         SELECT 3, trust.other, trust.level, reader.level, trust.seq
-         FROM trust JOIN reader ON reader.account = trust.other AND reader.other = trust.account
-         JOIN account ON account.id = trust.other
-         WHERE trust.account = $1 AND trust.other <> $1 AND account.gives_evidence = 1",
+         SELECT 3, trust.other, trust.level, CASE WHEN account.gives_evidence = 1 THEN reader.level END, trust.seq
+         FROM trust LEFT JOIN reader ON reader.account = trust.other AND reader.other = trust.account
+         LEFT JOIN account ON account.id = trust.other
+         WHERE trust.account = $1 AND trust.other <> $1",
     )
     .int(account.0)
     .bind(Value::OptText(ssh_key.map(str::to_owned)))
@@ -64,12 +64,17 @@ pub fn stored(account: AccountId, rows: &[impl Row]) -> Result<Stored, DatabaseE
                 let other = AccountId(fields.int("other")?);
                 let trusted = fields.trust("level")?;
                 fields.table = "reader";
-                let readable = fields.trust("level")?;
-                accounts.insert(fields.int("seq")?, (other, trusted.min(readable)));
+                let readable = fields.opt_trust("level")?;
+                accounts.insert(fields.int("seq")?, (other, trusted, readable));
             }
         }
     }
-    stored.accounts = accounts.into_values().collect();
+    for (other, trusted, readable) in accounts.into_values() {
+        stored.trusted.push((other, trusted));
+        stored
+            .accounts
+            .extend(readable.map(|readable| (other, trusted.min(readable))));
+    }
     Ok(stored)
 }
 

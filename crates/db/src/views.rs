@@ -1,8 +1,8 @@
 //! Evidence: the port.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use firn_core::{AccountId, Claim, Evidence, KeyId, Policy, RealisationClaim, RealisationEvidence};
+use firn_core::{AccountId, Claim, Evidence, KeyId, ObjectId, Policy, RealisationClaim, RealisationEvidence};
 use firn_nix::realisation::DrvOutput;
 use firn_nix::{NarHash, StorePath, base32};
 use firn_service::ports::{DatabaseError, Proof, Views};
@@ -18,6 +18,7 @@ use crate::evidence::{self, bind_policy, claims_seen};
 use crate::query::{Query, Value};
 use crate::realisations;
 use crate::shared::{self, Objects};
+use crate::told;
 
 impl<D: Driver> Repository<D> {
     async fn read_paths(&self, query: Query) -> Result<BTreeSet<StorePath>, DatabaseError> {
@@ -33,19 +34,28 @@ pub fn referrers<C: Connection>(policy: &Policy, hash_part: &str) -> Query {
     // A hash part has no characters that are special to LIKE, while a name may have.
     let sql = format!(
         "SELECT {OBJECT} FROM claim JOIN object ON object.id = claim.object
-         WHERE {} AND object.refs LIKE $4",
-        claims_seen::<C>()
+         WHERE {} AND object.refs LIKE $4
+         UNION ALL
+         SELECT {OBJECT} FROM told JOIN object ON object.id = told.object
+         WHERE told.account = $1 AND {} AND object.refs LIKE $4",
+        claims_seen::<C>(),
+        told::by_trusted::<C>("told", 5)
     );
-    bind_policy(Query::new(sql), policy).text(format!("%{hash_part}%"))
+    let query = bind_policy(Query::new(sql), policy).text(format!("%{hash_part}%"));
+    told::bind_told_by(query, policy)
 }
 
 /// Derivers of a path.
 pub fn derivers<C: Connection>(policy: &Policy, path: &StorePath) -> Query {
     let sql = format!(
-        "SELECT path, deriver FROM claim WHERE {} AND claim.path = $4 AND claim.deriver IS NOT NULL",
-        claims_seen::<C>()
+        "SELECT path, deriver FROM claim WHERE {} AND claim.path = $4 AND claim.deriver IS NOT NULL
+         UNION ALL
+         SELECT path, deriver FROM told WHERE told.account = $1 AND told.path = $4 AND told.deriver IS NOT NULL AND {}",
+        claims_seen::<C>(),
+        told::by_trusted::<C>("told", 5)
     );
-    bind_policy(Query::new(sql), policy).text(path.base_name())
+    let query = bind_policy(Query::new(sql), policy).text(path.base_name());
+    told::bind_told_by(query, policy)
 }
 
 impl<D: Driver> Views for Repository<D> {
@@ -74,10 +84,12 @@ impl<D: Driver> Views for Repository<D> {
 
     async fn paths(&self, policy: &Policy) -> Result<BTreeSet<StorePath>, DatabaseError> {
         let sql = format!(
-            "SELECT claim.path FROM claim WHERE {}",
-            claims_seen::<D::Connection>()
+            "SELECT claim.path FROM claim WHERE {} UNION ALL SELECT told.path FROM told WHERE told.account = $1 AND {}",
+            claims_seen::<D::Connection>(),
+            told::by_trusted::<D::Connection>("told", 4)
         );
-        self.read_paths(bind_policy(Query::new(sql), policy)).await
+        let query = bind_policy(Query::new(sql), policy);
+        self.read_paths(told::bind_told_by(query, policy)).await
     }
 
     /// Reads all claims that the policy lets its account see, with their objects.
@@ -132,6 +144,23 @@ impl<D: Driver> Views for Repository<D> {
             .await
     }
 
+    async fn tell(
+        &self,
+        policy: &Policy,
+        objects: &BTreeMap<StorePath, ObjectId>,
+    ) -> Result<BTreeSet<ObjectId>, DatabaseError> {
+        if objects.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let objects = objects.iter().map(|(path, id)| (path.clone(), *id)).collect();
+        let policy = policy.clone();
+        self.driver
+            .write(Box::new(move |connection| {
+                Box::pin(async move { told::tell(connection, &policy, objects).await })
+            }))
+            .await
+    }
+
     async fn realisations(
         &self,
         policy: &Policy,
@@ -155,6 +184,22 @@ impl<D: Driver> Views for Repository<D> {
         self.driver
             .write(Box::new(move |connection| {
                 Box::pin(realisations::record(connection, account, claims))
+            }))
+            .await
+    }
+
+    async fn tell_realisations(
+        &self,
+        account: AccountId,
+        told: &[RealisationEvidence],
+    ) -> Result<(), DatabaseError> {
+        if told.is_empty() {
+            return Ok(());
+        }
+        let told = told.to_vec();
+        self.driver
+            .write(Box::new(move |connection| {
+                Box::pin(realisations::tell(connection, account, told))
             }))
             .await
     }
@@ -183,13 +228,24 @@ async fn forget<C: Connection>(
         "DELETE FROM claim WHERE account = $1 AND path {} RETURNING object",
         C::in_texts(2)
     );
-    let delete = Query::new(delete).int(account.0).bind(Value::Texts(paths));
+    let delete = Query::new(delete)
+        .int(account.0)
+        .bind(Value::Texts(paths.clone()));
     let rows = connection.fetch(delete).await.map_err(backend)?;
+    let mut told = 0;
+    for table in ["told", "told_realisation"] {
+        let sql = format!(
+            "DELETE FROM {table} WHERE account = $1 AND path {} RETURNING path",
+            C::in_texts(2)
+        );
+        let delete = Query::new(sql).int(account.0).bind(Value::Texts(paths.clone()));
+        told += connection.fetch(delete).await.map_err(backend)?.len();
+    }
     let objects: Result<BTreeSet<i64>, DatabaseError> = rows
         .iter()
         .map(|row| Fields::new("claim", row).int("object"))
         .collect();
     shared::refresh(connection, &Objects::These(objects?.into_iter().collect())).await?;
     counter::next_epoch(connection).await?;
-    Ok(rows.len() as u64)
+    Ok((rows.len() + told) as u64)
 }

@@ -12,8 +12,8 @@ use firn_nix::signature::{PublicKey, SecretKey};
 use firn_protocol::StoreError;
 
 use crate::ports::{
-    Account, AccountChange, Accounts as _, Builds as _, DatabaseError, Login, NewSigningKey, Policies as _,
-    Ports, Relation, RequestRecord, SigningKey, SshKey, Stored, Views as _,
+    Account, AccountChange, Accounts as _, Builds as _, DatabaseError, KeyFor, Login, NewSigningKey,
+    Policies as _, Ports, Relation, RequestRecord, SigningKey, SshKey, Stored, Views as _,
 };
 use crate::resolve::{MAX_CLOSURE, failed};
 use crate::substituters::AddedCache;
@@ -188,7 +188,7 @@ impl<P: Ports> Desk<P> {
 
     /// Signatures that came before the key must count when it is trusted. They are checked before anything is locked.
     async fn make_known(&self, key: &PublicKey) -> Result<(), StoreError> {
-        let known = known_keys::register(&self.house.db, Some(self.account.id), key);
+        let known = known_keys::register(&self.house.db, KeyFor::Account(self.account.id), key);
         known.await.map(drop).map_err(told)
     }
 
@@ -472,7 +472,7 @@ impl<P: Ports> Desk<P> {
             .house
             .draft(&terms, std::slice::from_ref(&path), MAX_CLOSURE)
             .await?;
-        let view = draft.clone().decide();
+        let view = self.house.view(&terms, std::slice::from_ref(&path)).await?;
         let chosen = view.get(&path).map(|c| c.candidate.id);
         let mut candidates = Vec::new();
         for candidate in draft.candidates(&path) {

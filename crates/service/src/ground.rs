@@ -4,32 +4,33 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use firn_core::{BuildId, EnvironmentClass, Ground, ObjectId, View};
+use firn_nix::StorePath;
 use firn_protocol::StoreError;
 
 use crate::ports::{BuildRecord, Grounds as _, Ports};
 use crate::resolve::failed;
 use crate::{AccountStore, House};
 
-/// Runs that are remembered; some 60 bytes each.
+/// Runs that are remembered; some 80 bytes each.
 const MAX_KNOWN: usize = 1 << 20;
 
-/// Runs that were noted as grounded.
+/// Runs that were noted as grounded, and of which derivations.
 #[derive(Debug, Default)]
-pub(crate) struct KnownGrounds(Mutex<HashSet<(Ground, BuildId)>>);
+pub(crate) struct KnownGrounds(Mutex<HashSet<(Ground, BuildId, StorePath)>>);
 
 impl KnownGrounds {
     /// Whether it is new.
-    fn note(&self, ground: Ground, build: BuildId) -> bool {
+    fn note(&self, ground: Ground, build: BuildId, drv_path: StorePath) -> bool {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() > MAX_KNOWN {
             known.clear();
         }
-        known.insert((ground, build))
+        known.insert((ground, build, drv_path))
     }
 
-    fn forget(&self, ground: Ground, build: BuildId) {
+    fn forget(&self, ground: Ground, build: BuildId, drv_path: StorePath) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.remove(&(ground, build));
+        known.remove(&(ground, build, drv_path));
     }
 }
 
@@ -62,15 +63,20 @@ impl<P: Ports> AccountStore<P> {
         Ok((grounded == claimed).then_some(ground))
     }
 
-    /// Remembers that a result is grounded. The result stands without that.
-    pub(crate) async fn note_ground(&self, record: &BuildRecord, ground: Option<Ground>) {
+    /// Remembers that a result of this derivation is grounded. The result stands without that.
+    pub(crate) async fn note_ground(
+        &self,
+        record: &BuildRecord,
+        drv_path: &StorePath,
+        ground: Option<Ground>,
+    ) {
         let Some(ground) = ground else { return };
         let build = record.run.id;
-        if !self.house.grounds.note(ground, build) {
+        if !self.house.grounds.note(ground, build, drv_path.clone()) {
             return;
         }
-        if let Err(error) = self.house.db.ground(build, &ground).await {
-            self.house.grounds.forget(ground, build);
+        if let Err(error) = self.house.db.ground(build, &ground, drv_path).await {
+            self.house.grounds.forget(ground, build, drv_path.clone());
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "a grounded result is not noted"

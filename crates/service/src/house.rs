@@ -14,6 +14,7 @@ use crate::cache_states::CacheStates;
 use crate::desk::Desk;
 use crate::graph::Nodes;
 use crate::ground::KnownGrounds;
+use crate::policy_numbers::PolicyNumbers;
 use crate::ports::{Account, Accounts as _, DatabaseError, Gives, JobLimits, Policies as _, Ports};
 use crate::queue::Queue;
 use crate::reserve::Room;
@@ -87,6 +88,7 @@ pub struct House<P: Ports> {
     pub(crate) queue: Queue,
     pub(crate) closed: ClosedObjects,
     pub(crate) choices: Choices,
+    pub(crate) policy_numbers: PolicyNumbers,
     pub(crate) fetching: SingleFlight,
     pub(crate) cache_states: CacheStates,
     pub(crate) grounds: KnownGrounds,
@@ -118,6 +120,7 @@ impl<P: Ports> House<P> {
             queue,
             closed: ClosedObjects::default(),
             choices: Choices::default(),
+            policy_numbers: PolicyNumbers::default(),
             fetching: SingleFlight::default(),
             cache_states: CacheStates::default(),
             grounds: KnownGrounds::default(),

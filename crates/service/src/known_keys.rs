@@ -4,12 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use firn_core::{AccountId, Claim, KeyId, ObjectId};
+use firn_core::{Claim, KeyId, ObjectId};
 use firn_nix::StorePath;
 use firn_nix::signature::{PublicKey, Signature};
 
 use crate::StoreError;
-use crate::ports::{DatabaseError, Policies, Proof};
+use crate::ports::{DatabaseError, KeyFor, Policies, Proof};
 
 /// Signatures that are read from the database at once.
 const BATCH: u32 = 2048;
@@ -20,7 +20,7 @@ const MAX_SAME_NAME: usize = 4096;
 /// Makes a key known. All signatures that it made before count when this returns.
 pub(crate) async fn register(
     db: &impl Policies,
-    by: Option<AccountId>,
+    by: KeyFor,
     key: &PublicKey,
 ) -> Result<KeyId, DatabaseError> {
     let (id, settled) = db.register_key(by, key).await?;

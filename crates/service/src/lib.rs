@@ -30,6 +30,7 @@ mod one_line;
 mod origin;
 mod patience;
 mod places;
+mod policy_numbers;
 pub mod ports;
 mod queue;
 mod realisations;

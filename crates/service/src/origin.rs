@@ -31,6 +31,8 @@ pub enum Brought {
     TrustedBuild(String),
     /// Uploaded by the account of that name, whose uploads this one trusts.
     TrustedUpload(String),
+    /// An account that this one trusted when it was told, and that is removed.
+    TrustedRemoved,
     /// The asking account had it, and has no evidence for it any more.
     Forgotten,
     /// Somebody else.
@@ -46,6 +48,9 @@ impl fmt::Display for Brought {
             Self::Uploaded => f.write_str("uploaded by you"),
             Self::TrustedBuild(name) => write!(f, "built for account '{name}', which you trust"),
             Self::TrustedUpload(name) => write!(f, "uploaded by account '{name}', which you trust"),
+            Self::TrustedRemoved => {
+                f.write_str("from an account that you trusted; it is removed, what you were told stays")
+            }
             Self::Forgotten => f.write_str("yours once; what you had of it is forgotten"),
             Self::AnotherAccount => f.write_str("another account"),
         }
@@ -130,10 +135,10 @@ impl<P: Ports> Desk<P> {
             Why::TrustedBuild(other) | Why::TrustedUpload(other) => {
                 let accounts = self.house.db.accounts().await.map_err(failed)?;
                 let name = accounts.into_iter().find(|account| account.id == other);
-                let name = name.map(|account| account.name.to_string()).unwrap_or_default();
-                match candidate.why {
-                    Why::TrustedBuild(_) => Brought::TrustedBuild(name),
-                    _ => Brought::TrustedUpload(name),
+                match (name.map(|account| account.name.to_string()), candidate.why) {
+                    (None, _) => Brought::TrustedRemoved,
+                    (Some(name), Why::TrustedBuild(_)) => Brought::TrustedBuild(name),
+                    (Some(name), _) => Brought::TrustedUpload(name),
                 }
             }
         };

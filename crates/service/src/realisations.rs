@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firn_core::{Origin, RealisationClaim, realisations_believed};
+use firn_core::{Origin, RealisationClaim, RealisationEvidence, realisations_believed};
 use firn_nix::derivation::{DerivationKind, ModuloError};
 use firn_nix::realisation::{DrvId, DrvOutput, Realisation};
 use firn_nix::rewrite::placeholder;
@@ -56,16 +56,28 @@ impl<P: Ports> AccountStore<P> {
             return Ok(BTreeMap::new());
         }
         let ranked = realisations_believed(&terms.policy, &terms.settings.trusted_public_keys, evidence);
-        let paths: BTreeSet<&StorePath> = ranked.iter().map(|(r, _)| &r.out_path).collect();
-        let paths: Vec<StorePath> = paths.into_iter().cloned().collect();
+        let path = |evidence: &RealisationEvidence| evidence.claim.realisation.out_path.clone();
+        let paths: BTreeSet<StorePath> = ranked.iter().map(|(e, _)| path(e)).collect();
+        let paths: Vec<StorePath> = paths.into_iter().collect();
         let view = self.house.view(&terms, &paths).await?;
         let mut best = BTreeMap::new();
-        for (realisation, _) in ranked {
-            if view.get(&realisation.out_path).is_some() {
-                best.entry(realisation.id.clone()).or_insert(realisation);
+        for (evidence, _) in ranked {
+            if view.get(&evidence.claim.realisation.out_path).is_some() {
+                let id = evidence.claim.realisation.id.clone();
+                best.entry(id).or_insert(evidence);
             }
         }
-        Ok(best)
+        // As for paths: nobody else takes back what is told.
+        let loose: Vec<RealisationEvidence> = best.values().filter(|e| !e.kept).cloned().collect();
+        self.house
+            .db
+            .tell_realisations(self.account.id, &loose)
+            .await
+            .map_err(failed)?;
+        let best = best.into_iter();
+        Ok(best
+            .map(|(id, evidence)| (id, evidence.claim.realisation))
+            .collect())
     }
 
     /// Notes what Firn's own builds, or reused ones, gave for this account.

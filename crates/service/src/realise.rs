@@ -338,11 +338,11 @@ impl<P: Ports> AccountStore<P> {
             (_, _, Some(other)) => {
                 let accounts = self.house.db.accounts().await.map_err(failed)?;
                 let other = accounts.into_iter().find(|a| a.id == other);
-                let other = other.map_or_else(String::new, |a| format!(" '{}'", a.name));
-                (
-                    Rung::Trusted,
-                    format!("have {name} from account{other}, which you trust"),
-                )
+                let other = match other {
+                    Some(other) => format!("account '{}', which you trust", other.name),
+                    None => "an account that you trusted and that is removed".to_owned(),
+                };
+                (Rung::Trusted, format!("have {name} from {other}"))
             }
             _ => (
                 Rung::AlreadyValid,
@@ -522,7 +522,7 @@ impl<P: Ports> AccountStore<P> {
         rung: Rung,
         record: &BuildRecord,
     ) -> Result<Answer, StoreError> {
-        self.note_ground(record, asked.ground).await;
+        self.note_ground(record, &request.drv_path, asked.ground).await;
         let outputs = record.outputs.values();
         self.keep_built(outputs.map(|output| (&output.object, Some(request.drv_path.clone()))))
             .await?;

@@ -10,6 +10,7 @@ use firn_protocol::StoreError;
 use foldhash::quality::RandomState;
 
 use crate::House;
+use crate::policy_numbers::PolicyNumber;
 use crate::ports::{DatabaseError, Ports, Proof, Views as _};
 use crate::terms::Terms;
 
@@ -19,30 +20,33 @@ pub(crate) const MAX_CLOSURE: usize = 200_000;
 /// Paths whose evidence is asked for together: it takes several times the memory of what follows from it.
 const TOGETHER: usize = 4096;
 
+/// How often others may take back what an answer stands on, while it is found.
+const ATTEMPTS: usize = 16;
+
 /// Objects that are remembered as closed, of all terms together; 16 bytes and a little more each.
 const MAX_REMEMBERED: usize = 1 << 20;
 
-/// Objects whose whole closure was seen in a view, by the tag of its terms. New evidence cannot undo that, and taking evidence away
-/// makes new terms. So a path is looked up without its closure, the second time.
+/// Objects whose whole closure was seen in a view, by the number of its policy. New evidence cannot undo that, and taking evidence away
+/// makes new numbers. So a path is looked up without its closure, the second time.
 #[derive(Debug, Default)]
-pub(crate) struct ClosedObjects(Mutex<HashSet<(u64, ObjectId)>>);
+pub(crate) struct ClosedObjects(Mutex<HashSet<(PolicyNumber, ObjectId)>>);
 
 impl ClosedObjects {
-    fn knows(&self, tag: u64, id: ObjectId) -> bool {
+    fn knows(&self, number: PolicyNumber, id: ObjectId) -> bool {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.contains(&(tag, id))
+        known.contains(&(number, id))
     }
 
-    fn note(&self, tag: u64, view: &View) {
+    fn note(&self, number: PolicyNumber, view: &View) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() > MAX_REMEMBERED {
             known.clear();
         }
-        known.extend(view.choices().map(|(_, choice)| (tag, choice.candidate.id)));
+        known.extend(view.choices().map(|(_, choice)| (number, choice.candidate.id)));
     }
 }
 
-/// Choices of views that were made a while ago, by path and the tag of their terms: for looking up closures without the database.
+/// Choices of views that were made a while ago, by path and the number of their policy: for looking up closures without the database.
 ///
 /// Only firm ones: nothing but new evidence for the path itself can change them, and whoever records that takes them out.
 #[derive(Debug, Default)]
@@ -54,7 +58,7 @@ pub(crate) struct Choices {
 
 #[derive(Debug, Default)]
 struct Known {
-    by_path: HashMap<StorePath, Vec<(u64, Arc<Choice>)>, RandomState>,
+    by_path: HashMap<StorePath, Vec<(PolicyNumber, Arc<Choice>)>, RandomState>,
     weight: usize,
 }
 
@@ -69,10 +73,10 @@ fn weight(choice: &Choice) -> usize {
 }
 
 impl Known {
-    fn get(&self, tag: u64, path: &StorePath) -> Option<Arc<Choice>> {
+    fn get(&self, number: PolicyNumber, path: &StorePath) -> Option<Arc<Choice>> {
         let choices = self.by_path.get(path)?;
-        let of_terms = choices.iter().find(|(of, _)| *of == tag);
-        of_terms.map(|(_, choice)| Arc::clone(choice))
+        let of_policy = choices.iter().find(|(of, _)| *of == number);
+        of_policy.map(|(_, choice)| Arc::clone(choice))
     }
 }
 
@@ -86,11 +90,11 @@ impl Choices {
     }
 
     /// Puts what is known of these paths into `view`; the others.
-    fn look_up(&self, tag: u64, paths: &[StorePath], view: &mut View) -> Vec<StorePath> {
+    fn look_up(&self, number: PolicyNumber, paths: &[StorePath], view: &mut View) -> Vec<StorePath> {
         let known = self.read();
         let mut unknown = Vec::new();
         for path in paths {
-            match known.get(tag, path) {
+            match known.get(number, path) {
                 Some(choice) => view.insert(path.clone(), choice),
                 None => unknown.push(path.clone()),
             }
@@ -98,14 +102,14 @@ impl Choices {
         unknown
     }
 
-    fn follow(&self, tag: u64, closure: &mut Closure) {
+    fn follow(&self, number: PolicyNumber, closure: &mut Closure) {
         let known = self.read();
-        closure.follow(|path| known.get(tag, path));
+        closure.follow(|path| known.get(number, path));
     }
 
     /// Remembers what was read when `changes` was counted. Its names become those that are known: walking a closure is mostly waiting for
     /// memory, and a path is referred to many times.
-    fn note(&self, tag: u64, view: &mut View, changes: u64) {
+    fn note(&self, number: PolicyNumber, view: &mut View, changes: u64) {
         let mut known = self.write();
         if self.changes.load(Ordering::Acquire) != changes {
             return;
@@ -116,8 +120,8 @@ impl Choices {
         view.share_names(|name| Some(known.by_path.get_key_value(name)?.0.clone()));
         for (path, choice) in view.choices().filter(|(_, choice)| choice.firm) {
             let of_path = known.by_path.entry(path.clone()).or_default();
-            if of_path.iter().all(|(of, _)| *of != tag) {
-                of_path.push((tag, Arc::clone(choice)));
+            if of_path.iter().all(|(of, _)| *of != number) {
+                of_path.push((number, Arc::clone(choice)));
                 known.weight += weight(choice);
             }
         }
@@ -142,6 +146,8 @@ pub(crate) enum ClosureError {
     NotValid(StorePath),
     #[error("the closure has more than {MAX_CLOSURE} paths")]
     TooLarge,
+    #[error("what others have of these paths changes all the time; try again")]
+    Changing,
     #[error(transparent)]
     Database(#[from] DatabaseError),
 }
@@ -157,13 +163,16 @@ impl From<ClosureError> for StoreError {
 
 impl<P: Ports> House<P> {
     /// The view of `paths`, and of as much of their closure as had to be looked at.
+    ///
+    /// What it has is told: before this returns, nobody else can take it back any more. So whoever decides or answers by a view may rely on
+    /// it, and what is remembered needs no second look.
     pub(crate) async fn view(&self, terms: &Terms, paths: &[StorePath]) -> Result<View, ClosureError> {
         let changes = self.choices.changes.load(Ordering::Acquire);
         let mut view = View::default();
-        // Where others write to the database too, there is no telling what is new.
-        let unknown = match self.db.alone() {
-            true => self.choices.look_up(terms.tag, paths, &mut view),
-            false => paths.to_vec(),
+        let remembered = self.remembered(terms);
+        let unknown = match remembered {
+            Some(number) => self.choices.look_up(number, paths, &mut view),
+            None => paths.to_vec(),
         };
         if unknown.is_empty() {
             return Ok(view);
@@ -172,16 +181,43 @@ impl<P: Ports> House<P> {
         let mut most = MAX_CLOSURE + unknown.len();
         for part in unknown.chunks(TOGETHER) {
             let part: Vec<StorePath> = part.iter().filter(|p| view.get(p).is_none()).cloned().collect();
-            let draft = self.draft(terms, &part, most).await?;
-            most = most.saturating_sub(draft.looked_up());
-            let mut found = draft.decide();
-            self.closed.note(terms.tag, &found);
-            if self.db.alone() {
-                self.choices.note(terms.tag, &mut found, changes);
+            let (mut found, looked_up) = self.told(terms, &part, most).await?;
+            most = most.saturating_sub(looked_up);
+            if let Some(number) = terms.number {
+                self.closed.note(number, &found);
+            }
+            if let Some(number) = remembered {
+                self.choices.note(number, &mut found, changes);
             }
             view.extend(found);
         }
         Ok(view)
+    }
+
+    /// The view of `paths` and of their closure as far as it was not known, kept for the account; and how many paths were looked up.
+    async fn told(
+        &self,
+        terms: &Terms,
+        paths: &[StorePath],
+        most: usize,
+    ) -> Result<(View, usize), ClosureError> {
+        for _ in 0..ATTEMPTS {
+            let draft = self.draft(terms, paths, most).await?;
+            let looked_up = draft.looked_up();
+            let mut found = draft.decide();
+            found.retain_reachable(paths);
+            let loose = found.loose();
+            if self.db.tell(&terms.policy, &loose).await?.len() == loose.len() {
+                return Ok((found, looked_up));
+            }
+            // Somebody took something back, or another session of the account was told of it first.
+        }
+        Err(ClosureError::Changing)
+    }
+
+    /// What choices are remembered under. Where others write to the database too, there is no telling what is new.
+    fn remembered(&self, terms: &Terms) -> Option<PolicyNumber> {
+        terms.number.filter(|_| self.db.alone())
     }
 
     /// Records claims, durably, and forgets what was known of their paths before anybody is told. Once begun it goes on to its end, also
@@ -220,7 +256,7 @@ impl<P: Ports> House<P> {
             for part in wanted.chunks(TOGETHER) {
                 let evidence = self.db.evidence(&terms.policy, part).await?;
                 draft.add(part.iter().cloned(), evidence, |id| {
-                    self.closed.knows(terms.tag, id)
+                    terms.number.is_some_and(|number| self.closed.knows(number, id))
                 });
             }
             wanted = draft.open().iter().cloned().collect();
@@ -236,8 +272,8 @@ impl<P: Ports> House<P> {
     ) -> Result<View, ClosureError> {
         let mut closure = Closure::of(roots);
         loop {
-            if self.db.alone() {
-                self.choices.follow(terms.tag, &mut closure);
+            if let Some(number) = self.remembered(terms) {
+                self.choices.follow(number, &mut closure);
             }
             if closure.seen() > MAX_CLOSURE {
                 return Err(ClosureError::TooLarge);

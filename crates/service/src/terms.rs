@@ -1,14 +1,14 @@
 //! On what terms a session sees the world: the settings that hold for it, and the policy that follows from them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use firn_core::{AccountId, Effective, KeyId, Layer, Level, Policy, layered};
 use firn_nix::signature::PublicKey;
 
-use crate::ports::{DatabaseError, Policies, Ports, Stored};
+use crate::policy_numbers::PolicyNumber;
+use crate::ports::{DatabaseError, KeyFor, Policies, Ports, Stored};
 use crate::{House, StoreError, known_keys};
 
 /// What a session brought, and the terms that were found for it last.
@@ -89,8 +89,8 @@ pub(crate) struct Terms {
     epoch: u64,
     pub(crate) settings: Effective,
     pub(crate) policy: Policy,
-    /// Tells these terms from others, and from themselves after a change.
-    pub(crate) tag: u64,
+    /// Tells the policy from others, and from itself in another epoch. `None`: what it sees is not remembered.
+    pub(crate) number: Option<PolicyNumber>,
 }
 
 impl Terms {
@@ -178,33 +178,47 @@ impl<P: Ports> House<P> {
         session: &Session,
         stored: Stored,
     ) -> Result<Terms, DatabaseError> {
-        let layers = [
-            layer(Level::Account, &stored.account),
-            layer(Level::Key, &stored.key),
-            session.environment.clone(),
-        ];
-        let settings = layered(self.settings.defaults.clone(), &layers);
+        let defaults = &self.settings.defaults;
+        let account_layer = layer(Level::Account, &stored.account);
+        let of_account = layered(defaults.clone(), [&account_layer]);
+        let key_layer = layer(Level::Key, &stored.key);
+        let settings = layered(of_account.clone(), [&key_layer, &session.environment]);
+        // What the account decided for its SSH key is its own decision, too.
+        let decided = layered(of_account, [&key_layer]).trusted_public_keys;
         let policy = Policy {
             account,
-            keys: self.key_ids(account, &settings.trusted_public_keys).await?,
+            keys: self
+                .key_ids(account, &settings.trusted_public_keys, &decided)
+                .await?,
             accounts: stored.accounts,
+            told_by: stored.trusted,
         };
-        let mut tag = DefaultHasher::new();
-        (stored.epoch, &policy).hash(&mut tag);
         Ok(Terms {
             epoch: stored.epoch,
             settings,
+            number: self.policy_numbers.number(stored.epoch, &policy),
             policy,
-            tag: tag.finish(),
         })
     }
 
     /// The numbers of keys, in the same order. One that is new here, or whose earlier signatures were not all looked at, is made known first.
-    async fn key_ids(&self, account: AccountId, keys: &[PublicKey]) -> Result<Vec<KeyId>, DatabaseError> {
+    /// `decided`: those that the account itself trusts; the others are its session's.
+    async fn key_ids(
+        &self,
+        account: AccountId,
+        keys: &[PublicKey],
+        decided: &[PublicKey],
+    ) -> Result<Vec<KeyId>, DatabaseError> {
         let mut ids = Vec::with_capacity(keys.len());
         for key in keys {
-            let system = self.settings.defaults.trusted_public_keys.contains(key);
-            ids.push(known_keys::register(&self.db, (!system).then_some(account), key).await?);
+            let by = if self.settings.defaults.trusted_public_keys.contains(key) {
+                KeyFor::Operator
+            } else if decided.contains(key) {
+                KeyFor::Account(account)
+            } else {
+                KeyFor::Session(account)
+            };
+            ids.push(known_keys::register(&self.db, by, key).await?);
         }
         Ok(ids)
     }

@@ -1,4 +1,5 @@
-//! Accounts that trust each other, at both levels: one-way, with the other's consent, and until one of them changes its mind.
+//! Accounts that trust each other, at both levels: one-way, with the other's consent, and until one of them changes its
+//! mind; what was told until then stays.
 
 use firn_testkit::Client;
 
@@ -46,19 +47,22 @@ fn builds_and_uploads_are_two_levels_and_need_both_sides() {
         .unwrap();
     assert_eq!(rungs(&server, "alice"), ["trusted"]);
 
-    // Either side ends it, at once.
+    // Either side ends it, at once; but what she was told is hers to keep, as long as she believes it.
+    let quiet = build_locally(&bob, &derivation("quiet", script)).remove(0);
+    let copy = ["copy", "--no-check-sigs", "--to", URL, &quiet];
+    bob.nix.run("nix", &copy).unwrap().success().unwrap();
     api(&bob, &["readers", "remove", "alice"]);
-    assert_eq!(sees(&alice), (false, false));
-    api(&bob, &["readers", "add", "alice", "uploads"]);
     assert_eq!(sees(&alice), (true, true));
+    assert!(!is_valid(&alice, &quiet));
+    api(&bob, &["readers", "add", "alice", "uploads"]);
     api(&alice, &["trust", "remove", "bob"]);
     assert_eq!(sees(&alice), (false, false));
 
-    // A private account gives nothing, whatever it had allowed.
+    // A private account gives nothing more, whatever it had allowed.
     api(&alice, &["trust", "add", "bob", "uploads"]);
-    assert_eq!(sees(&alice), (true, true));
     api(&bob, &["settings", "set", "private", "true"]);
-    assert_eq!(sees(&alice), (false, false));
+    assert_eq!(sees(&alice), (true, true));
+    assert!(!is_valid(&alice, &quiet));
     assert_eq!(sees(&bob), (true, true));
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firn_core::{AccountId, Closure, Draft, Evidence, KeyId, ObjectId, Origin, Policy, Trust, View, Witness};
+use firn_core::{
+    AccountId, Closure, Draft, Evidence, KeyId, ObjectId, Origin, Policy, Trust, View, Why, Witness,
+};
 use firn_nix::StorePath;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -14,16 +16,20 @@ fn policies() -> impl Strategy<Value = Policy> {
     let keys = Just(vec![1, 2, 3]).prop_shuffle();
     let accounts = Just(vec![2, 3, 4]).prop_shuffle();
     let level = prop_oneof![Just(Trust::Builds), Just(Trust::Uploads)];
-    (keys, 0usize..4, accounts, 0usize..4, vec(level, 3)).prop_map(
-        |(keys, some, accounts, others, levels)| Policy {
-            account: ME,
-            keys: keys.into_iter().take(some).map(KeyId).collect(),
-            accounts: accounts
-                .into_iter()
-                .take(others)
-                .map(AccountId)
-                .zip(levels)
-                .collect(),
+    let lets_read = vec(prop::option::weighted(0.7, level.clone()), 3);
+    (keys, 0usize..4, accounts, 0usize..4, vec(level, 3), lets_read).prop_map(
+        |(keys, some, accounts, others, levels, lets_read)| {
+            let trusted = accounts.into_iter().take(others).map(AccountId);
+            let told_by: Vec<(AccountId, Trust)> = trusted.zip(levels).collect();
+            let read = told_by.iter().zip(lets_read);
+            Policy {
+                account: ME,
+                keys: keys.into_iter().take(some).map(KeyId).collect(),
+                accounts: read
+                    .filter_map(|((a, trust), may)| Some((*a, (*trust).min(may?))))
+                    .collect(),
+                told_by,
+            }
         },
     )
 }
@@ -52,20 +58,23 @@ fn all_evidence() -> impl Strategy<Value = Vec<Evidence>> {
         any::<prop::sample::Index>(),
         witness,
         prop::sample::select(&Origin::ALL[..]),
+        prop::bool::weighted(0.3),
     );
     (objects(), vec(piece, 0..24)).prop_map(|(objects, pieces)| {
         let pieces = pieces.into_iter().enumerate();
-        let made = pieces.map(|(seq, (which, witness, origin))| {
+        let made = pieces.map(|(seq, (which, witness, origin, told))| {
             let id = which.index(objects.len());
             let (of, content, to, ca) = objects[id].clone();
             let seq = i64::try_from(seq).unwrap();
-            evidence(
+            let mut made = evidence(
                 i64::try_from(id).unwrap(),
                 object(of, content, to, ca),
                 witness,
                 origin,
                 seq,
-            )
+            );
+            made.kept |= told;
+            made
         });
         made.collect()
     })
@@ -157,6 +166,45 @@ proptest! {
         prop_assert!(before.iter().all(|p| after.get(p).is_some()));
     }
 
+    /// What an account was told stays: once everything loose of it is kept, others can take back whatever else there is. Only signatures that
+    /// came with something behind the account's own reasons are not passed on any more.
+    #[test]
+    fn what_was_told_stays(
+        policy in policies(),
+        mut all in all_evidence(),
+        asked in prop::collection::btree_set(0..PATHS, 1..4),
+        back in vec(any::<bool>(), 24),
+    ) {
+        let asked = paths(asked);
+        let (mut told, _) = look_up(&policy, &all, asked.clone(), &BTreeSet::new());
+        told.retain_reachable(&asked);
+        prop_assert_eq!(open_references(&told), BTreeSet::new());
+        let loose: BTreeSet<ObjectId> = told.loose().into_values().collect();
+        for evidence in all.iter_mut().filter(|e| loose.contains(&e.id)) {
+            let admitted = match evidence.witness {
+                Witness::Account(other) => {
+                    policy.accounts.iter().any(|(a, level)| *a == other && level.covers(evidence.claim.origin))
+                }
+                _ => true,
+            };
+            evidence.kept |= admitted;
+        }
+        let (mut kept, _) = look_up(&policy, &all, asked.clone(), &BTreeSet::new());
+        kept.retain_reachable(&asked);
+        prop_assert_eq!(kept.loose(), BTreeMap::new());
+
+        let mut back = back.into_iter();
+        all.retain(|e| e.kept || !back.next().unwrap_or(false));
+        let (mut after, _) = look_up(&policy, &all, asked.clone(), &BTreeSet::new());
+        after.retain_reachable(&asked);
+        let row = |view: &View| -> BTreeMap<StorePath, (ObjectId, Why, u64)> {
+            view.choices()
+                .map(|(path, c)| (path.clone(), (c.candidate.id, c.candidate.why, c.candidate.registered)))
+                .collect()
+        };
+        prop_assert_eq!(row(&after), row(&told));
+    }
+
     /// Evidence of strangers, of levels that are not given, and the order in which the database answers: nothing changes.
     #[test]
     fn what_is_not_admitted_does_not_exist(policy in policies(), all in all_evidence()) {
@@ -164,7 +212,8 @@ proptest! {
             Witness::Own => false,
             Witness::Key(key) => !policy.keys.contains(&key),
             Witness::Account(other) => {
-                !policy.accounts.iter().any(|(a, level)| *a == other && level.covers(e.claim.origin))
+                let believed = if e.kept { &policy.told_by } else { &policy.accounts };
+                !believed.iter().any(|(a, level)| *a == other && level.covers(e.claim.origin))
             }
         };
         let admitted: Vec<Evidence> = all.iter().rev().filter(|e| !stranger(e)).cloned().collect();

@@ -19,7 +19,9 @@ fn reason(policy: &Policy, e: &Evidence) -> Option<(Why, (usize, i64))> {
         (Witness::Own, Origin::Substituted) => checked.then_some(Why::ContentAddressed),
         (Witness::Key(key), _) => policy.keys.contains(&key).then_some(Why::Signed(key)),
         (Witness::Account(other), origin) => {
-            let level = policy.accounts.iter().find(|(a, _)| *a == other).map(|(_, l)| *l);
+            // What it was told before counts as long as it trusts; else the other must let it read, too.
+            let believed = if e.kept { &policy.told_by } else { &policy.accounts };
+            let level = believed.iter().find(|(a, _)| *a == other).map(|(_, l)| *l);
             match (level, origin) {
                 (Some(_), Origin::Built) => Some(Why::TrustedBuild(other)),
                 (Some(Trust::Uploads), Origin::Uploaded) => Some(Why::TrustedUpload(other)),
@@ -46,7 +48,7 @@ fn order(policy: &Policy) -> Vec<Why> {
     let mut order = vec![Why::ContentAddressed];
     order.extend(policy.keys.iter().map(|k| Why::Signed(*k)));
     order.push(Why::Built);
-    for (account, _) in &policy.accounts {
+    for (account, _) in &policy.told_by {
         order.extend([Why::TrustedBuild(*account), Why::TrustedUpload(*account)]);
     }
     order.push(Why::Uploaded);

@@ -48,6 +48,7 @@ pub fn evidence(id: i64, object: Object, witness: Witness, origin: Origin, seq: 
         },
         witness,
         seq,
+        kept: witness == Witness::Own,
     }
 }
 
@@ -57,5 +58,6 @@ pub fn policy() -> Policy {
         account: ME,
         keys: vec![KeyId(2), KeyId(1)],
         accounts: vec![(AccountId(3), Trust::Uploads), (AccountId(2), Trust::Builds)],
+        told_by: vec![(AccountId(3), Trust::Uploads), (AccountId(2), Trust::Builds)],
     }
 }

@@ -40,7 +40,7 @@ CREATE TABLE key_setting (
 CREATE TABLE trust (
     seq     BIGINT PRIMARY KEY GENERATED ALWAYS AS IDENTITY, -- in the order of trusting
     account BIGINT NOT NULL REFERENCES account (id) ON DELETE CASCADE,
-    other   BIGINT NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    other   BIGINT NOT NULL, -- may be gone: what "account" was told on its word is still believed
     level   TEXT   NOT NULL,
     UNIQUE (account, other)
 );
@@ -121,6 +121,24 @@ CREATE TABLE signed (
 );
 CREATE INDEX signed_object ON signed (object);
 
+-- What an account was told on the word of others: that stays, whatever those take back. "key" is 0 where an account said it, "other" is 0
+-- where a key has signed it. An "other" may be gone.
+CREATE TABLE told (
+    account    BIGINT           NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    path       TEXT COLLATE "C" NOT NULL, -- that of the object
+    object     BIGINT           NOT NULL REFERENCES object (id),
+    key        BIGINT           NOT NULL,
+    other      BIGINT           NOT NULL,
+    origin     TEXT             NOT NULL, -- built or uploaded, where an account said it
+    seq        BIGINT           NOT NULL, -- that of the claim or the signature
+    deriver    TEXT COLLATE "C",
+    signatures TEXT COLLATE "C" NOT NULL, -- name:base64 of the key, or a JSON array without blanks
+    registered BIGINT           NOT NULL,
+    PRIMARY KEY (account, path, object, key, other, origin)
+);
+CREATE INDEX told_object ON told (object);
+CREATE INDEX told_other ON told (other) WHERE other <> 0;
+
 -- Signatures that no known key has made.
 CREATE TABLE open_signature (
     id         BIGINT           PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
@@ -144,6 +162,21 @@ CREATE TABLE realisation (
     PRIMARY KEY (account, drv, output, origin)
 );
 CREATE INDEX realisation_drv ON realisation (drv, output);
+
+-- The same of realisations.
+CREATE TABLE told_realisation (
+    account    BIGINT           NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    drv        TEXT COLLATE "C" NOT NULL,
+    output     TEXT COLLATE "C" NOT NULL,
+    other      BIGINT           NOT NULL, -- whose claim it was
+    origin     TEXT             NOT NULL,
+    path       TEXT COLLATE "C" NOT NULL, -- that of the output
+    signed     BIGINT           NOT NULL,
+    registered BIGINT           NOT NULL,
+    text       TEXT             NOT NULL,
+    PRIMARY KEY (account, drv, output, other, origin, path)
+);
+CREATE INDEX told_realisation_path ON told_realisation (account, path);
 
 -- Every run that succeeded, and every one that failed by its builder's own doing.
 CREATE TABLE build (
@@ -208,6 +241,16 @@ CREATE TABLE grounded (
 );
 CREATE INDEX grounded_build ON grounded (build);
 CREATE INDEX grounded_object ON grounded (object, ground);
+
+-- Fixed outputs among them: from which derivations, of checked graphs, each was built.
+CREATE TABLE grounded_from (
+    ground   BYTEA            NOT NULL,
+    path     TEXT COLLATE "C" NOT NULL,
+    drv_path TEXT COLLATE "C" NOT NULL,
+    build    BYTEA            NOT NULL REFERENCES build (id) ON DELETE CASCADE,
+    PRIMARY KEY (ground, path, drv_path, build)
+);
+CREATE INDEX grounded_from_build ON grounded_from (build);
 
 -- The latest failures that answer requests for a key.
 CREATE TABLE failure (

@@ -40,7 +40,7 @@ CREATE TABLE key_setting (
 CREATE TABLE trust (
     seq     INTEGER PRIMARY KEY AUTOINCREMENT,         -- in the order of trusting
     account INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
-    other   INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    other   INTEGER NOT NULL,                          -- may be gone: what "account" was told on its word is still believed
     level   TEXT    NOT NULL,
     UNIQUE (account, other)
 ) STRICT;
@@ -121,6 +121,24 @@ CREATE TABLE signed (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX signed_object ON signed (object);
 
+-- What an account was told on the word of others: that stays, whatever those take back. "key" is 0 where an account said it, "other" is 0
+-- where a key has signed it. An "other" may be gone.
+CREATE TABLE told (
+    account    INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    path       TEXT    NOT NULL,                       -- that of the object
+    object     INTEGER NOT NULL REFERENCES object (id),
+    key        INTEGER NOT NULL,
+    other      INTEGER NOT NULL,
+    origin     TEXT    NOT NULL,                       -- built or uploaded, where an account said it
+    seq        INTEGER NOT NULL,                       -- that of the claim or the signature
+    deriver    TEXT,
+    signatures TEXT    NOT NULL,                       -- name:base64 of the key, or a JSON array without blanks
+    registered INTEGER NOT NULL,
+    PRIMARY KEY (account, path, object, key, other, origin)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX told_object ON told (object);
+CREATE INDEX told_other ON told (other) WHERE other <> 0;
+
 -- Signatures that no known key has made.
 CREATE TABLE open_signature (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -144,6 +162,21 @@ CREATE TABLE realisation (
     PRIMARY KEY (account, drv, output, origin)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX realisation_drv ON realisation (drv, output);
+
+-- The same of realisations.
+CREATE TABLE told_realisation (
+    account    INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    drv        TEXT    NOT NULL,
+    output     TEXT    NOT NULL,
+    other      INTEGER NOT NULL,                       -- whose claim it was
+    origin     TEXT    NOT NULL,
+    path       TEXT    NOT NULL,                       -- that of the output
+    signed     INTEGER NOT NULL,
+    registered INTEGER NOT NULL,
+    text       TEXT    NOT NULL,
+    PRIMARY KEY (account, drv, output, other, origin, path)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX told_realisation_path ON told_realisation (account, path);
 
 -- Every run that succeeded, and every one that failed by its builder's own doing.
 CREATE TABLE build (
@@ -208,6 +241,16 @@ CREATE TABLE grounded (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX grounded_build ON grounded (build);
 CREATE INDEX grounded_object ON grounded (object, ground);
+
+-- Fixed outputs among them: from which derivations, of checked graphs, each was built.
+CREATE TABLE grounded_from (
+    ground   BLOB NOT NULL,
+    path     TEXT NOT NULL,
+    drv_path TEXT NOT NULL,
+    build    BLOB NOT NULL REFERENCES build (id) ON DELETE CASCADE,
+    PRIMARY KEY (ground, path, drv_path, build)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX grounded_from_build ON grounded_from (build);
 
 -- The latest failures that answer requests for a key.
 CREATE TABLE failure (

@@ -12,7 +12,7 @@ use crate::query::Query;
 use crate::shared::{self, Objects};
 use crate::{
     claim_batch, counter, evidence, failures, history, objects, public_keys, realisations, recording,
-    relations, requests, results, runs, settings, usage, views,
+    relations, requests, results, runs, settings, told, usage, views,
 };
 
 /// What SQLite says it will do, one step a line.
@@ -33,6 +33,7 @@ async fn hot_queries_use_indices() {
         account,
         keys: vec![KeyId(1)],
         accounts: vec![(AccountId(2), Trust::Uploads)],
+        told_by: vec![(AccountId(2), Trust::Uploads)],
     };
     let path = StorePath::new(&[1; 20], "x").unwrap();
     let list = || vec!["x".to_owned()];
@@ -58,6 +59,7 @@ async fn hot_queries_use_indices() {
                 paths,
                 object,
                 "SEARCH signed USING PRIMARY KEY (key=? AND path=?)",
+                "SEARCH told USING PRIMARY KEY (account=? AND path=?)",
             ],
         ),
         (
@@ -83,7 +85,10 @@ async fn hot_queries_use_indices() {
             requests::latest_of(account, &path),
             vec!["SEARCH request USING INDEX request_drv (account=? AND drv_path=?)"],
         ),
-        (views::derivers::<SqliteConnection>(&policy, &path), vec![paths]),
+        (
+            views::derivers::<SqliteConnection>(&policy, &path),
+            vec![paths, "SEARCH told USING PRIMARY KEY (account=? AND path=?)"],
+        ),
         (
             views::referrers::<SqliteConnection>(&policy, path.hash_part()),
             vec!["SEARCH claim USING PRIMARY KEY (account=?)", object],
@@ -205,11 +210,19 @@ async fn hot_queries_use_indices() {
             raised.clone(),
         ),
     ];
+    let kept = told::keep::<SqliteConnection>(&policy, &list(), &[1]);
+    let kept = kept.into_iter().zip([
+        vec![
+            "SEARCH signed USING PRIMARY KEY (key=? AND path=? AND object=?)",
+            order,
+        ],
+        vec!["SEARCH claim USING PRIMARY KEY (account=? AND path=? AND object=?)"],
+    ]);
     let withdrawn = [these, Objects::Of(account)]
         .into_iter()
         .flat_map(|objects| shared::withdraw::<SqliteConnection>(&objects))
         .map(|query| (query, vec![]));
-    let cases = cases.into_iter().chain(withdrawn);
+    let cases = cases.into_iter().chain(kept).chain(withdrawn);
     for (query, wanted) in cases {
         let sql = query.sql.clone();
         let plan = plan(&db, query).await;

@@ -1,7 +1,7 @@
 //! What cannot have been written is an error that says where, and not a panic.
 
 use firn_core::{Origin, Trust};
-use firn_service::ports::{Database, DatabaseError};
+use firn_service::ports::{Database, DatabaseError, KeyFor};
 
 use crate::backend::Bench;
 use crate::realisations::{id, says};
@@ -161,7 +161,9 @@ pub async fn named_by_table_and_row<D: Database>(bench: Bench<D>) {
             db.keys(alice).await.err(),
             db.evidence(&policy(bob, &[key_id], &[]), &[path(1)]).await.err(),
             db.keys_named(&["cache-1".to_owned()]).await.err(),
-            db.register_key(None, &public_key("cache-1", 1)).await.err(),
+            db.register_key(KeyFor::Operator, &public_key("cache-1", 1))
+                .await
+                .err(),
             db.stored(alice, None).await.err(),
             db.relations(alice).await.err(),
             db.signing_keys(alice).await.err(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use firn_core::{AccountId, Claim, Trust};
-use firn_service::ports::{Database, DatabaseError, Proof};
+use firn_service::ports::{Database, DatabaseError, KeyFor, Proof};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -342,7 +342,7 @@ pub async fn a_signature_is_never_missed<D: Database>(Bench { db, .. }: Bench<D>
             tokio::spawn(async move {
                 start.wait().await;
                 let (key, _) = db
-                    .register_key(None, &public_key(&name, round + 1))
+                    .register_key(KeyFor::Operator, &public_key(&name, round + 1))
                     .await
                     .unwrap();
                 let mut after = 0;

@@ -6,7 +6,7 @@ use firn_core::{BuildId, Ground, ObjectId, Policy};
 use firn_service::ports::{Database, Gives};
 
 use crate::backend::Bench;
-use crate::sample::{Short as _, account, build, path};
+use crate::sample::{Short as _, account, build, name, path};
 
 const GROUND: Ground = Ground([7; 32]);
 
@@ -18,7 +18,9 @@ pub async fn outputs_by_path<D: Database>(Bench { db, .. }: Bench<D>) {
     let of = async |ground: &Ground| db.grounded_outputs(&paths, ground, alice, true).await.unwrap();
     assert!(of(&GROUND).await.is_empty());
     for _ in 0..2 {
-        db.ground(record.run.id, &GROUND).await.unwrap();
+        db.ground(record.run.id, &GROUND, &record.run.drv_path)
+            .await
+            .unwrap();
     }
     let found = of(&GROUND).await;
     assert_eq!(
@@ -56,7 +58,9 @@ pub async fn by_the_rule_of_results<D: Database>(Bench { db, .. }: Bench<D>) {
     db.record_build(&second, bob, true, true).await.unwrap();
     db.record_build(&own, carol, false, false).await.unwrap();
     for record in [&first, &second, &own] {
-        db.ground(record.run.id, &GROUND).await.unwrap();
+        db.ground(record.run.id, &GROUND, &record.run.drv_path)
+            .await
+            .unwrap();
     }
     let seen = async |account, takes| {
         let found = db
@@ -78,8 +82,18 @@ pub async fn by_the_rule_of_results<D: Database>(Bench { db, .. }: Bench<D>) {
         evidence: false,
         results: false,
     };
+    // Whoever shared it does not take it back: others' results are built of it. Nor when it goes.
     db.set_account(alice, "private", Some("true"), no).await.unwrap();
-    assert_eq!(seen(dave, true).await, Some(second.run.id));
+    assert_eq!(seen(dave, true).await, Some(first.run.id));
+    db.remove_account(&name("alice")).await.unwrap();
+    assert_eq!(seen(dave, true).await, Some(first.run.id));
+    let outputs = db
+        .grounded_outputs(&[path(0)], &GROUND, dave, true)
+        .await
+        .unwrap();
+    let first: BTreeSet<ObjectId> = outputs.into_values().map(|output| output.id).collect();
+    let all: BTreeSet<ObjectId> = (1..=9).map(ObjectId).collect();
+    assert_eq!(db.grounded(&all, &GROUND).await.unwrap(), first);
 }
 
 pub async fn objects<D: Database>(Bench { db, .. }: Bench<D>) {
@@ -94,7 +108,9 @@ pub async fn objects<D: Database>(Bench { db, .. }: Bench<D>) {
         db.record_build(record, alice, shares, shares).await.unwrap();
     }
     for record in [&first, &later, &kept] {
-        db.ground(record.run.id, &GROUND).await.unwrap();
+        db.ground(record.run.id, &GROUND, &record.run.drv_path)
+            .await
+            .unwrap();
     }
     let all: BTreeSet<ObjectId> = (1..=9).map(ObjectId).collect();
     // All have the same path: the first that is grounded.
@@ -104,7 +120,6 @@ pub async fn objects<D: Database>(Bench { db, .. }: Bench<D>) {
         .await
         .unwrap();
     assert_eq!(outputs[&path(0)].build, first.run.id);
-    assert_eq!(outputs[&path(0)].drv_path, first.run.drv_path);
     assert_eq!(found, outputs.values().map(|o| o.id).collect());
     assert!(db.grounded(&all, &Ground([0; 32])).await.unwrap().is_empty());
     assert!(db.grounded(&[].into(), &GROUND).await.unwrap().is_empty());
@@ -113,6 +128,7 @@ pub async fn objects<D: Database>(Bench { db, .. }: Bench<D>) {
         account: alice,
         keys: Vec::new(),
         accounts: Vec::new(),
+        told_by: Vec::new(),
     };
     assert!(db.evidence(&policy, &[path(0)]).await.unwrap().is_empty());
 
@@ -126,7 +142,9 @@ pub async fn forgotten_runs<D: Database>(Bench { db, .. }: Bench<D>) {
     let alice = account(&db, "alice").await;
     let record = build(1, 1, &[1]);
     db.record_build(&record, alice, true, true).await.unwrap();
-    db.ground(record.run.id, &GROUND).await.unwrap();
+    db.ground(record.run.id, &GROUND, &record.run.drv_path)
+        .await
+        .unwrap();
     db.forget_result(record.run.id).await.unwrap();
     assert!(
         db.grounded_outputs(&[path(0)], &GROUND, alice, true)
@@ -135,5 +153,7 @@ pub async fn forgotten_runs<D: Database>(Bench { db, .. }: Bench<D>) {
             .is_empty()
     );
     // One that is not there is not grounded.
-    db.ground(BuildId([9; 16]), &GROUND).await.unwrap();
+    db.ground(BuildId([9; 16]), &GROUND, &record.run.drv_path)
+        .await
+        .unwrap();
 }

@@ -19,6 +19,7 @@ mod runs;
 mod sample;
 mod sharing;
 mod signed;
+mod told;
 mod usage;
 mod views;
 
@@ -81,6 +82,8 @@ conformance! {
     runs: round_trip, newest_first, known_to_whom, after_removal, checks_are_no_results, of_objects, of_requests, objects_by_number,
         differing_outputs, differing_for_whom, latest_request_of_a_derivation, forgotten_runs, strange_inputs;
     history: what_runs_took, own_and_others, latest_of_each, many_packages;
+    told: signatures_stay, what_is_ones_own_is_not_told, words_of_accounts_stay, trust_outlives_who_was_trusted,
+        what_is_gone_cannot_be_told, many_are_told_at_once, realisations_stay;
     usage: in_sum, in_time, of_all;
     bad_rows: named_by_table_and_row;
 }

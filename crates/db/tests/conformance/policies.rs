@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use firn_core::{AccountId, Effective, KeyId, Trust};
 use firn_service::ports::{
-    Database, DatabaseError, MAX_KNOWN_KEYS, NewSigningKey, Relation, SigningKey, Stored,
+    Database, DatabaseError, KeyFor, MAX_KNOWN_KEYS, MAX_SESSION_KEYS, NewSigningKey, Relation, SigningKey,
+    Stored,
 };
 
 use crate::backend::Bench;
@@ -223,15 +224,24 @@ pub async fn signing_keys_active_first<D: Database>(Bench { db, .. }: Bench<D>) 
 pub async fn public_keys_have_numbers<D: Database>(Bench { db, .. }: Bench<D>) {
     assert_eq!(db.keys_named(&[]).await.unwrap(), (Vec::new(), KeyId(0)));
     let [a, b, other_a] = [public_key("a", 1), public_key("b", 1), public_key("a", 2)];
-    let (first, settled) = db.register_key(None, &a).await.unwrap();
+    let (first, settled) = db.register_key(KeyFor::Operator, &a).await.unwrap();
     assert!(!settled);
-    assert_eq!(db.register_key(None, &a).await.unwrap(), (first, false));
-    let (second, _) = db.register_key(None, &b).await.unwrap();
-    let (third, _) = db.register_key(None, &other_a).await.unwrap();
+    assert_eq!(
+        db.register_key(KeyFor::Operator, &a).await.unwrap(),
+        (first, false)
+    );
+    let (second, _) = db.register_key(KeyFor::Operator, &b).await.unwrap();
+    let (third, _) = db.register_key(KeyFor::Operator, &other_a).await.unwrap();
     assert!(KeyId(0) < first && first < second && second < third);
     db.settle_key(first).await.unwrap();
-    assert_eq!(db.register_key(None, &a).await.unwrap(), (first, true));
-    assert_eq!(db.register_key(None, &other_a).await.unwrap(), (third, false));
+    assert_eq!(
+        db.register_key(KeyFor::Operator, &a).await.unwrap(),
+        (first, true)
+    );
+    assert_eq!(
+        db.register_key(KeyFor::Operator, &other_a).await.unwrap(),
+        (third, false)
+    );
     let names = ["a".to_owned(), "c".to_owned(), "a".to_owned()];
     assert_eq!(
         db.keys_named(&names).await.unwrap(),
@@ -282,17 +292,32 @@ pub async fn epochs<D: Database>(Bench { db, .. }: Bench<D>) {
 pub async fn keys_that_one_account_makes_known_are_limited<D: Database>(Bench { db, .. }: Bench<D>) {
     let (alice, bob) = (account(&db, "alice").await, account(&db, "bob").await);
     for seed in 1..=MAX_KNOWN_KEYS {
-        db.register_key(Some(alice), &public_key(&format!("k-{seed}"), 1))
+        db.register_key(KeyFor::Account(alice), &public_key(&format!("k-{seed}"), 1))
             .await
             .unwrap();
     }
     // What is known counts for nobody.
-    db.register_key(Some(alice), &public_key("k-1", 1)).await.unwrap();
+    db.register_key(KeyFor::Account(alice), &public_key("k-1", 1))
+        .await
+        .unwrap();
     let more = public_key("more", 1);
-    let refused = db.register_key(Some(alice), &more).await;
+    let refused = db.register_key(KeyFor::Account(alice), &more).await;
     assert!(matches!(refused, Err(DatabaseError::TooManyKeys)), "{refused:?}");
-    db.register_key(Some(bob), &more).await.unwrap();
-    db.register_key(None, &public_key("operator", 1)).await.unwrap();
+    db.register_key(KeyFor::Account(bob), &more).await.unwrap();
+    db.register_key(KeyFor::Operator, &public_key("operator", 1))
+        .await
+        .unwrap();
+    // Sessions leave room for what the account decides.
+    let carol = account(&db, "carol").await;
+    for seed in 1..=MAX_SESSION_KEYS {
+        db.register_key(KeyFor::Session(carol), &public_key(&format!("s-{seed}"), 1))
+            .await
+            .unwrap();
+    }
+    let last = public_key("last", 1);
+    let refused = db.register_key(KeyFor::Session(carol), &last).await;
+    assert!(matches!(refused, Err(DatabaseError::TooManyKeys)), "{refused:?}");
+    db.register_key(KeyFor::Account(carol), &last).await.unwrap();
 }
 
 pub async fn what_accounts_give_follows_from_the_operators_settings<D: Database>(Bench { db, .. }: Bench<D>) {
@@ -303,7 +328,7 @@ pub async fn what_accounts_give_follows_from_the_operators_settings<D: Database>
         db.record_signed(account, &signed_claim(n, n, &format!("k:{n}")), key)
             .await;
         let run = build(u8::try_from(n).unwrap(), n, &[n]);
-        db.record_build(&run, account, true).await.unwrap();
+        db.record_build(&run, account, true, true).await.unwrap();
     }
     db.set_account(bob, "private", Some("false"), GIVES)
         .await

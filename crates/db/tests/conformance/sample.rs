@@ -12,7 +12,7 @@ use firn_nix::signature::{PublicKey, SecretKey};
 use firn_nix::{ContentAddress, Hash, NarHash, StorePath};
 use firn_service::ports::{
     AccountChange, Accounts, BuildRecord, Database, DatabaseError, DerivationDigest, FailureRecord, Gives,
-    Login, OutputRecord, PastRun, Proof, RequestRecord, RunFailure, RunRecord, SshKey,
+    KeyFor, Login, OutputRecord, PastRun, Proof, RequestRecord, RunFailure, RunRecord, SshKey,
 };
 
 pub fn name(text: &str) -> AccountName {
@@ -175,6 +175,7 @@ pub fn policy(account: AccountId, keys: &[KeyId], accounts: &[(AccountId, Trust)
         account,
         keys: keys.to_vec(),
         accounts: accounts.to_vec(),
+        told_by: accounts.to_vec(),
     }
 }
 
@@ -274,7 +275,12 @@ pub trait Short: Database {
 
     /// Makes a key known.
     fn key(&self, name: &str, seed: u8) -> impl Future<Output = KeyId> + Send {
-        async move { self.register_key(None, &public_key(name, seed)).await.unwrap().0 }
+        async move {
+            self.register_key(KeyFor::Operator, &public_key(name, seed))
+                .await
+                .unwrap()
+                .0
+        }
     }
 
     /// Sets (or unsets) a setting of the account, where the operator's defaults make it give so much.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use firn_core::{KeyId, Origin, Trust, Witness};
-use firn_service::ports::{Database, DatabaseError};
+use firn_service::ports::{Database, DatabaseError, KeyFor};
 
 use crate::backend::Bench;
 use crate::sample::{
@@ -479,7 +479,11 @@ pub async fn open_signatures_are_proven_later<D: Database>(Bench { db, .. }: Ben
     // Forgotten before anybody could look.
     db.forget(alice, &[path(3)]).await.unwrap();
 
-    let key = db.register_key(None, &public_key("k", 1)).await.unwrap().0;
+    let key = db
+        .register_key(KeyFor::Operator, &public_key("k", 1))
+        .await
+        .unwrap()
+        .0;
     let mut open = Vec::new();
     loop {
         let after = open

@@ -179,8 +179,19 @@ impl<P: Ports> Decider<'_, P> {
                     .filter_map(|(_, path)| Some((number, path.clone()?))),
             );
         }
+        let sharing = self.terms.sharing();
         for part in outputs.chunks(TOGETHER) {
             let paths: Vec<StorePath> = part.iter().map(|(_, path)| path.clone()).collect();
+            let made = |(number, path): &(usize, StorePath)| {
+                let node = graph
+                    .node(*number)
+                    .filter(|node| node.kind == DerivationKind::Fixed)?;
+                Some((path.clone(), node.path.clone()))
+            };
+            let made = part.iter().filter_map(made).collect();
+            let database = &self.store.house.db;
+            let made = database.grounded_from(&made, &ground, sharing.account, sharing.takes);
+            let made = made.await.map_err(failed)?;
             let view = self.store.house.view(&self.terms, &paths).await?;
             let found = self.grounded(ground, &paths).await?;
             for (number, path) in part {
@@ -188,7 +199,8 @@ impl<P: Ports> Decider<'_, P> {
                 match (standings.get_mut(*number), graph.node(*number)) {
                     (Some(Standing::Fixed { has, grounded }), Some(node)) => {
                         *has = own.is_some_and(|choice| choice.object().is_pinned());
-                        *grounded = others.is_some_and(|output| output.drv_path == node.path);
+                        // A lost content comes back when it is built again.
+                        *grounded = others.is_some() && made.contains(&(path.clone(), node.path.clone()));
                     }
                     (Some(Standing::Built { differs }), _) => {
                         *differs |= own.is_some_and(|choice| {

@@ -13,8 +13,6 @@ use super::DatabaseError;
 pub struct GroundedOutput {
     /// The run.
     pub build: BuildId,
-    /// The derivation as its first requester named it.
-    pub drv_path: StorePath,
     /// Its number.
     pub id: ObjectId,
     /// What came out.
@@ -23,12 +21,14 @@ pub struct GroundedOutput {
 
 /// Which results are grounded.
 pub trait Grounds: Send + Sync + 'static {
-    /// Notes that the outputs of a run are grounded. Nothing happens when the run is forgotten, its result is not shared, or it is noted already. Need not be durable at
-    /// once; the other methods know of it.
+    /// Notes that the outputs of a run are grounded, and that it was of this derivation, whose graph was checked; one run may be of several
+    /// that are the same but for their inputs' derivations. Nothing happens when the run is forgotten, its result is not shared, or it is
+    /// noted already. Need not be durable at once; the other methods know of it.
     fn ground(
         &self,
         build: BuildId,
         ground: &Ground,
+        drv_path: &StorePath,
     ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
     /// Those of these objects that are the first grounded ones of their paths, whoever they were built for: that something is so is no secret
@@ -39,8 +39,9 @@ pub trait Grounds: Send + Sync + 'static {
         ground: &Ground,
     ) -> impl Future<Output = Result<BTreeSet<ObjectId>, DatabaseError>> + Send;
 
-    /// Grounded outputs for these paths (any number of them), out of results that the account may have by the rule of
-    /// [`Builds::result`](super::Builds::result); of several for one path the account's own, else the first.
+    /// Grounded outputs for these paths (any number of them), out of the account's own results and, when it takes any, out of all that were
+    /// shared when they were made; of several for one path the account's own, else the first. Whoever shared one cannot take it back by
+    /// becoming private: it holds nothing of his, and others' results are built of it.
     fn grounded_outputs(
         &self,
         paths: &[StorePath],
@@ -48,6 +49,16 @@ pub trait Grounds: Send + Sync + 'static {
         account: AccountId,
         takes: bool,
     ) -> impl Future<Output = Result<BTreeMap<StorePath, GroundedOutput>, DatabaseError>> + Send;
+
+    /// Those of these fixed outputs (each with a derivation) that grounded results, of those that [`Grounds::grounded_outputs`] looks at, were
+    /// built from that very derivation. Which run of another one was the first decides nothing.
+    fn grounded_from(
+        &self,
+        made: &BTreeSet<(StorePath, StorePath)>,
+        ground: &Ground,
+        account: AccountId,
+        takes: bool,
+    ) -> impl Future<Output = Result<BTreeSet<(StorePath, StorePath)>, DatabaseError>> + Send;
 
     /// The whole input closures of runs; those that are forgotten are left out.
     fn inputs_of(

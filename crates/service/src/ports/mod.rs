@@ -20,8 +20,8 @@ pub use builds::{
 pub use caches::{AccountCaches, CacheError, CacheInfo, Caches, Login, Trouble};
 pub use grounds::{GroundedOutput, Grounds};
 pub use policies::{
-    AccountChange, Changed, Gives, MAX_KNOWN_KEYS, MAX_LOGINS, MAX_SIGNING_KEYS, MAX_TRUSTED, NewSigningKey,
-    Policies, Relation, SigningKey, Stored,
+    AccountChange, Changed, Gives, KeyFor, MAX_KNOWN_KEYS, MAX_LOGINS, MAX_SESSION_KEYS, MAX_SIGNING_KEYS,
+    MAX_TRUSTED, NewSigningKey, Policies, Relation, SigningKey, Stored,
 };
 pub use views::{OpenSignature, Proof, Views};
 

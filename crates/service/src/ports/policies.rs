@@ -18,6 +18,32 @@ pub const MAX_LOGINS: usize = 64;
 /// Signing keys of one account, old ones included.
 pub const MAX_SIGNING_KEYS: usize = 256;
 
+/// How many of them by what its sessions say, so that a session leaves room for what the account itself decides.
+pub const MAX_SESSION_KEYS: u32 = MAX_KNOWN_KEYS / 2;
+
+/// For whom a public key is made known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFor {
+    /// The operator.
+    Operator,
+    /// An account, by its own decision.
+    Account(AccountId),
+    /// A session of an account.
+    Session(AccountId),
+}
+
+impl KeyFor {
+    /// The account, and how many keys it may have made known when this one is.
+    #[must_use]
+    pub const fn most(self) -> Option<(AccountId, u32)> {
+        match self {
+            Self::Operator => None,
+            Self::Account(account) => Some((account, MAX_KNOWN_KEYS)),
+            Self::Session(account) => Some((account, MAX_SESSION_KEYS)),
+        }
+    }
+}
+
 /// What was set for an account, and for one of its SSH keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
@@ -29,6 +55,8 @@ pub struct Stored {
     pub key: BTreeMap<String, String>,
     /// Accounts that it trusts, that let it read, and that are not private; the lower of both levels; in the order of trusting.
     pub accounts: Vec<(AccountId, Trust)>,
+    /// All that it trusts, in that order; also those that are gone, while it was told something on their word.
+    pub trusted: Vec<(AccountId, Trust)>,
 }
 
 /// What an account gives to others: follows from its own settings.
@@ -240,10 +268,10 @@ pub trait Policies: Send + Sync + 'static {
 
     /// Makes a key known; its number, and whether the signatures that came before were looked at ([`Policies::settle_key`]). One account
     /// may make [`MAX_KNOWN_KEYS`] keys known in its life ([`DatabaseError::TooManyKeys`]): each costs those who upload signatures of
-    /// its name. `None`: the operator's key.
+    /// its name.
     fn register_key(
         &self,
-        by: Option<AccountId>,
+        by: KeyFor,
         key: &PublicKey,
     ) -> impl Future<Output = Result<(KeyId, bool), DatabaseError>> + Send;
 

@@ -1,6 +1,6 @@
 //! Evidence: per account, which objects it has; and which objects trusted keys have signed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use firn_core::{
@@ -43,7 +43,8 @@ pub trait Views: Send + Sync + 'static {
     fn alone(&self) -> bool;
 
     /// Everything that the policy lets its account see for these paths (any number of them): its own claims, those of the policy's
-    /// accounts as far as their level covers, and objects signed by the policy's keys that somebody shares or the account has itself.
+    /// accounts as far as their level covers, objects signed by the policy's keys that somebody shares or the account has itself, and what
+    /// it was told ([`Views::tell`]) by those keys and by accounts that the policy still trusts so far.
     fn evidence(
         &self,
         policy: &Policy,
@@ -90,9 +91,18 @@ pub trait Views: Send + Sync + 'static {
         registry: KeyId,
     ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
+    /// Before the account is told that these objects are valid: keeps what others have of them and the policy admits, so that they cannot take
+    /// it back. It stays while those forget it, become private, let nobody read or are removed, and counts as long as the account trusts the
+    /// key or the account. Those of which there was something that was not kept already; what is missing was taken back in between.
+    fn tell(
+        &self,
+        policy: &Policy,
+        objects: &BTreeMap<StorePath, ObjectId>,
+    ) -> impl Future<Output = Result<BTreeSet<ObjectId>, DatabaseError>> + Send;
+
     /// What the policy lets its account see of these outputs: its own claims, those of the policy's accounts as far as their level covers,
-    /// and, when the policy has keys, registered claims with signatures of accounts that share evidence. Whose those signatures are is
-    /// not looked at.
+    /// when the policy has keys, registered claims with signatures of accounts that share evidence, and what it was told of them
+    /// ([`Views::tell_realisations`]). Whose those signatures are is not looked at.
     fn realisations(
         &self,
         policy: &Policy,
@@ -107,13 +117,22 @@ pub trait Views: Send + Sync + 'static {
         claims: &[RealisationClaim],
     ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
-    /// Takes away the account's own claims for these paths, and what they alone shared; how many claims there were. A new epoch.
+    /// Keeps for an account what others said of outputs, as [`Views::tell`] does for objects.
+    fn tell_realisations(
+        &self,
+        account: AccountId,
+        told: &[RealisationEvidence],
+    ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+
+    /// Takes away the account's own claims for these paths, what they alone shared, and what the account was told of these paths; how
+    /// many pieces there were. A new epoch.
     fn forget(
         &self,
         account: AccountId,
         paths: &[StorePath],
     ) -> impl Future<Output = Result<u64, DatabaseError>> + Send;
 
-    /// Every content that anybody's evidence, a shared signature or a build result speaks of. What is stored and not here is garbage.
+    /// Every content that anybody's evidence, a shared signature, a build result or something that somebody was told speaks of. What is
+    /// stored and not here is garbage.
     fn contents(&self) -> impl Future<Output = Result<BTreeSet<NarHash>, DatabaseError>> + Send;
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use firn_core::Evidence;
 use firn_nix::{PathInfo, StorePath};
 use firn_protocol::Store as _;
 
@@ -9,7 +10,7 @@ use crate::model::{Model, View};
 use crate::operations::Dice;
 use crate::play::Play;
 use crate::run::differences;
-use crate::universe::universe;
+use crate::universe::{NAMES, universe};
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, service: &T, rules: &T) -> Result<(), String> {
     match service == rules {
@@ -22,7 +23,8 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, service: &T, rules: &T) -> R
 }
 
 /// What an account sees.
-pub async fn views(play: &Play, model: &Model, account: usize) -> Result<View, String> {
+pub async fn views(play: &Play, model: &mut Model, account: usize) -> Result<View, String> {
+    hear(play, model).await?;
     let view = model.view(account);
     let looked = play.look(account).await;
     let paths = universe().paths.iter();
@@ -32,11 +34,25 @@ pub async fn views(play: &Play, model: &Model, account: usize) -> Result<View, S
         .collect();
     same("path infos", &looked.infos, &infos)?;
     same("all valid paths", &looked.listed, &model.listed(account, &view))?;
+    hear(play, model).await?;
+    model.holds(account, &view)?;
     Ok(view)
 }
 
+/// What the service kept for accounts.
+async fn hear(play: &Play, model: &mut Model) -> Result<(), String> {
+    let all = play.world.db.all_told();
+    for (account, name) in NAMES.iter().enumerate() {
+        let id = play.world.named(name).await.id;
+        let own = all.iter().filter(|(whose, _)| *whose == id);
+        let kept: Vec<Evidence> = own.map(|(_, evidence)| evidence.clone()).collect();
+        model.hear(account, &kept)?;
+    }
+    Ok(())
+}
+
 /// The other questions, about some paths.
-pub async fn details(play: &Play, model: &Model, account: usize, dice: &mut Dice) -> Result<(), String> {
+pub async fn details(play: &Play, model: &mut Model, account: usize, dice: &mut Dice) -> Result<(), String> {
     let view = views(play, model, account).await?;
     let client = &play.clients[account];
     let path = &universe().paths[dice.below(universe().paths.len())];
@@ -77,19 +93,21 @@ pub async fn details(play: &Play, model: &Model, account: usize, dice: &mut Dice
             .get(p)
             .is_some_and(|s| s.thing.references.contains(path))
     };
-    let referrers = visible.iter().filter(|(c, _)| c.thing.references.contains(path));
-    let referrers = referrers
-        .map(|(c, _)| c.thing.path.clone())
-        .filter(refers)
-        .collect();
+    let told = model.told_by_accounts(account);
+    let claimed = visible.iter().map(|(c, _)| &c.thing);
+    let things = claimed.chain(told.iter().map(|(t, _)| &t.thing));
+    let referrers = things.filter(|thing| thing.references.contains(path));
+    let referrers = referrers.map(|thing| thing.path.clone()).filter(refers).collect();
     same(
         "referrers",
         &client.query_referrers(path.clone()).await.unwrap(),
         &referrers,
     )?;
 
-    let derivers = visible.iter().filter(|(c, _)| c.thing.path == *path);
-    let derivers = derivers.filter_map(|(c, _)| c.deriver.clone());
+    let claimed = visible.iter().map(|(c, _)| (&c.thing, &c.deriver));
+    let derivers = claimed.chain(told.iter().map(|(t, _)| (&t.thing, &t.deriver)));
+    let derivers = derivers.filter(|(thing, _)| thing.path == *path);
+    let derivers = derivers.filter_map(|(_, deriver)| deriver.clone());
     let derivers = derivers.filter(|d| view.chosen.contains_key(d)).collect();
     same(
         "derivers",

@@ -109,17 +109,18 @@ async fn play(history: &[Step], seed: u64, at: &mut usize) -> Result<Tally, Wron
         tally.steps += 1;
         tally.count(&answer);
         if let Some(account) = actor {
-            check::views(&all, &model, account).await.map_err(wrong)?;
+            check::views(&all, &mut model, account).await.map_err(wrong)?;
         }
         let closely = n % EVERY == 0 || n + 1 == history.len();
         if closely {
             for account in 0..ACCOUNTS {
-                let seen = check::details(&all, &model, account, &mut dice).await;
+                let seen = check::details(&all, &mut model, account, &mut dice).await;
                 seen.map_err(|e| wrong(format!("account {account}: {e}")))?;
             }
         }
 
         // The same without strangers.
+        few.stand(&all, &friends).await;
         let mut outcomes = [None, None];
         if actor.is_none_or(|account| friends.contains(&account)) {
             let (_, without) = few.step(step, time).await;

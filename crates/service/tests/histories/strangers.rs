@@ -1,5 +1,6 @@
 //! Non-interference: the same history without the strangers of one account. Of them, only what keys have signed is left: it is recorded
-//! as they brought it, and withdrawn as they withdrew it.
+//! as they brought it. They take back what nobody was told; what the account or one of its friends was told stays there whatever the
+//! service makes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -163,7 +164,19 @@ impl Play {
         }
     }
 
-    /// What a stranger does that takes back, or shows again, what keys have signed.
+    /// What friends were told where strangers are stays with them here.
+    pub async fn stand(&self, from: &Play, friends: &BTreeSet<usize>) {
+        let told = from.world.db.all_told();
+        for friend in friends {
+            let there = from.world.named(NAMES[*friend]).await.id;
+            let here = self.world.named(NAMES[*friend]).await.id;
+            for (_, evidence) in told.iter().filter(|(whose, _)| *whose == there) {
+                self.world.db.tell_as(here, evidence, &from.world.db);
+            }
+        }
+    }
+
+    /// What a stranger does that takes back what nobody was told, or shows again what keys have signed.
     pub async fn withdraw(&mut self, step: &Step, time: u64) {
         if let Step::Account(_, Deed::Private(_) | Deed::Forget(_) | Deed::Remove) = step {
             self.step(step, time).await;

@@ -8,7 +8,7 @@ use firn_protocol::{BuildMode, BuildStatus, Store as _};
 
 use super::Stage;
 use crate::support::graphs::{Package, Packages, build_all, realise, send, source, told};
-use crate::support::{FIXED, World, bytes, is_valid, item, objects_of_fixed, upload};
+use crate::support::{Client, FIXED, World, bytes, is_valid, item, objects_of_fixed, upload};
 
 /// Bob knows the hash of what the service once fetched for Alice, and nothing else: neither her derivation nor its inputs.
 #[tokio::test(flavor = "multi_thread")]
@@ -321,4 +321,93 @@ async fn a_leaf_whose_hash_is_broken() {
     assert!(build_all(&bob, &[&high]).await[0].status.is_success());
     // By their build keys: there the bytes of the inputs count.
     assert_eq!(world.rungs("bob").await, [Some(Rung::Shared); 2]);
+}
+
+/// He is the first to build what is not reproducible, shares it, and takes it back in some way: what is built above it is grounded for
+/// everybody all the same, those that have it already and those that come later.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_one_leaves() {
+    for way in ["private", "share-builds", "removed", "private and removed"] {
+        let stage = Stage::new().await;
+        let mut packages = Packages::default();
+        let origin = source("source", "int main");
+        let low = packages.add("low", &["random"], &[], &[&origin.info.path]);
+        let middle = packages.referring("middle", &[&low]);
+        let high = packages.referring("high", &[&middle]);
+        let begin = async |client: &Client| {
+            upload(client, &[&origin]).await.unwrap();
+            send(client, &[&low, &middle, &high]).await;
+        };
+        for client in [&stage.mallory, &stage.alice] {
+            begin(client).await;
+        }
+        build_all(&stage.mallory, &[&low]).await;
+        // Alice stands on it.
+        build_all(&stage.alice, &[&middle]).await;
+        match way {
+            "private" => stage.set("mallory", "private", "true").await,
+            "share-builds" => stage.set("mallory", "share-builds", "false").await,
+            _ => {
+                if way != "removed" {
+                    stage.set("mallory", "private", "true").await;
+                }
+                let mallory = stage.world.named("mallory").await;
+                stage.world.house.remove_account(&mallory).await.unwrap();
+            }
+        }
+        build_all(&stage.alice, &[&high]).await;
+        let bob = stage.world.account("bob").await;
+        begin(&bob).await;
+        build_all(&bob, &[&high]).await;
+        assert_eq!(stage.world.rungs("bob").await, [Some(Rung::Grounded)], "{way}");
+        assert_eq!(stage.runs(), 3, "{way}");
+        for out in [low.out(), high.out()] {
+            let [hers, his] = [&stage.alice, &bob].map(|client| bytes(client, &out));
+            assert_eq!(hers.await.unwrap(), his.await.unwrap(), "{way}");
+        }
+    }
+}
+
+/// He has a fixed output built first, from a derivation of his own. That Alice's was built from hers stands beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fixed_output_that_he_had_built_first() {
+    let stage = Stage::new().await;
+    let (mut his, mut hers) = (Packages::default(), Packages::default());
+    let mirror = his.fixed("source.tar", &["log:https://mirror.example/source.tar"]);
+    send(&stage.mallory, &[&mirror]).await;
+    build_all(&stage.mallory, &[&mirror]).await;
+
+    let fetched = hers.fixed("source.tar", &["log:https://example.org/source.tar"]);
+    assert_eq!(fetched.out(), mirror.out());
+    let built = hers.add("built", &["random"], &[&fetched], &[]);
+    let bob = stage.world.account("bob").await;
+    for client in [&stage.alice, &bob] {
+        send(client, &[&fetched, &built]).await;
+        assert!(build_all(client, &[&built]).await[0].status.is_success());
+    }
+    assert_eq!(stage.world.rungs("bob").await, [Some(Rung::Grounded)]);
+    assert_eq!(stage.runs(), 3);
+}
+
+/// As a remote builder he calls a derivation of his what Alice's is called. No graph says that it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fixed_output_under_the_name_of_her_derivation() {
+    let stage = Stage::new().await;
+    let (mut his, mut hers) = (Packages::default(), Packages::default());
+    let mirror = his.fixed("source.tar", &["log:https://mirror.example/source.tar"]);
+    let fetched = hers.fixed("source.tar", &["log:https://example.org/source.tar"]);
+    let named = crate::support::Drv {
+        path: fetched.path(),
+        drv: mirror.drv.basic.clone(),
+    };
+    crate::support::build(&stage.mallory, &named).await.done();
+    // His own graph makes the same run grounded, for his derivation only.
+    send(&stage.mallory, &[&mirror]).await;
+    let mallory = stage.world.desk("mallory").await;
+    mallory.forget(&[mirror.out().to_string()]).await.unwrap();
+    build_all(&stage.mallory, &[&mirror]).await;
+    send(&stage.alice, &[&fetched]).await;
+    build_all(&stage.alice, &[&fetched]).await;
+    assert_ne!(stage.world.rungs("alice").await, [Some(Rung::Grounded)]);
+    assert_eq!(stage.runs(), 2);
 }

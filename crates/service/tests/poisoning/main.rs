@@ -25,6 +25,7 @@ mod signatures;
 mod support;
 mod switching;
 mod uploads;
+mod withdrawals;
 
 use std::time::Duration;
 

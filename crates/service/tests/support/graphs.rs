@@ -60,6 +60,16 @@ impl Packages {
         self.package(name, &["out"], &[], inputs, &[], Some(references))
     }
 
+    /// A package with a variable more in its environment.
+    pub fn with_variable(
+        &mut self,
+        name: &str,
+        sources: &[&StorePath],
+        variable: Option<(Vec<u8>, Vec<u8>)>,
+    ) -> Package {
+        self.package(name, &["out"], &[], &[], sources, variable)
+    }
+
     pub fn with_outputs(
         &mut self,
         name: &str,

@@ -19,6 +19,7 @@ mod queue;
 mod realisations;
 mod results;
 mod runs;
+mod sessions;
 mod settings;
 mod signatures;
 mod substitution;

@@ -57,6 +57,10 @@ enum Operation {
     Finish,
     /// Mallory only: what becomes of a build that is left is a question of time.
     Leave,
+    /// Mallory only: forgets all, and gives nothing any more, or something again.
+    TakeBack {
+        private: bool,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -66,7 +70,7 @@ struct Step {
 }
 
 fn histories() -> impl Strategy<Value = Vec<Step>> {
-    use Operation::{Begin, Build, Check, Finish, Leave, Sign, Upload, UploadOutput, UploadText};
+    use Operation::{Begin, Build, Check, Finish, Leave, Sign, TakeBack, Upload, UploadOutput, UploadText};
     let operation = prop_oneof![
         // The first variant most often, so that accounts agree often.
         6 => (0..SOURCES, prop_oneof![3 => Just(0), 1 => 0u8..4])
@@ -79,6 +83,7 @@ fn histories() -> impl Strategy<Value = Vec<Step>> {
         3 => Just(Begin),
         1 => Just(Finish),
         1 => Just(Leave),
+        1 => any::<bool>().prop_map(|private| TakeBack { private }),
     ];
     let step = (0usize..3, operation).prop_map(|(account, operation)| Step { account, operation });
     vec(step, 0..40)
@@ -277,7 +282,15 @@ impl Play {
                 }
                 vec![Outcome::Left]
             }
-            Operation::Leave => vec![Outcome::Left],
+            Operation::TakeBack { private } if *account == MALLORY => {
+                let desk = self.world.desk("mallory").await;
+                let all: Vec<String> = universe().iter().map(ToString::to_string).collect();
+                desk.forget(&all).await.unwrap();
+                let private = private.to_string();
+                desk.set(None, "private", Some(&private)).await.unwrap();
+                vec![Outcome::Left]
+            }
+            Operation::Leave | Operation::TakeBack { .. } => vec![Outcome::Left],
         }
     }
 

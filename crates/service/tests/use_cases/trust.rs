@@ -16,15 +16,19 @@ async fn relate(world: &World, trust: Option<Trust>, read: Option<Trust>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_sides_have_to_want_it_and_the_lower_level_holds() {
-    let world = World::new();
-    let (alice, bob) = (world.account("alice").await, world.account("bob").await);
     let one = item(&path("one"), "1", &[]);
     let drv = Drv::new("thing", &["random"], &[]);
-    upload(&bob, &[&one]).await.unwrap();
-    build(&bob, &drv).await.done();
+    let begin = async || {
+        let world = World::new();
+        let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+        upload(&bob, &[&one]).await.unwrap();
+        build(&bob, &drv).await.done();
+        (world, alice, bob)
+    };
     let levels = [None, Some(Trust::Builds), Some(Trust::Uploads)];
     for trust in levels {
         for read in levels {
+            let (world, alice, bob) = begin().await;
             relate(&world, trust, read).await;
             let holds = trust.and_then(|t| read.map(|r| t.min(r)));
             let sees = (
@@ -36,15 +40,22 @@ async fn both_sides_have_to_want_it_and_the_lower_level_holds() {
             assert!(!is_valid(&bob, &path("hers")).await);
         }
     }
-    // At once, from either side.
+    // At once, from either side; but what she was told is hers to keep, as long as she believes it.
+    let (world, alice, _bob) = begin().await;
+    let (hers, his) = (world.desk("alice").await, world.desk("bob").await);
     relate(&world, Some(Trust::Uploads), Some(Trust::Uploads)).await;
-    assert_eq!(bytes(&alice, &one.info.path).await.unwrap(), one.nar);
-    world.desk("bob").await.let_read("alice", None).await.unwrap();
+    his.let_read("alice", None).await.unwrap();
     assert!(!is_valid(&alice, &one.info.path).await);
-    relate(&world, Some(Trust::Uploads), Some(Trust::Uploads)).await;
+    his.let_read("alice", Some(Trust::Uploads)).await.unwrap();
+    assert_eq!(bytes(&alice, &one.info.path).await.unwrap(), one.nar);
+    his.let_read("alice", None).await.unwrap();
+    assert!(is_valid(&alice, &one.info.path).await && !is_valid(&alice, &drv.out()).await);
+    hers.trust("bob", Some(Trust::Builds)).await.unwrap();
+    assert!(!is_valid(&alice, &one.info.path).await);
+    hers.trust("bob", Some(Trust::Uploads)).await.unwrap();
     assert!(is_valid(&alice, &one.info.path).await);
-    world.desk("alice").await.trust("bob", None).await.unwrap();
-    assert!(!is_valid(&alice, &one.info.path).await && !is_valid(&alice, &drv.out()).await);
+    hers.trust("bob", None).await.unwrap();
+    assert!(!is_valid(&alice, &one.info.path).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,7 +149,13 @@ async fn a_private_account_serves_nobody() {
     private("true").await;
     let signed = item(&path("signed"), "1", &[]).signed(&k);
     let plain = item(&path("plain"), "2", &[]);
-    upload(&bob, &[&signed, &plain]).await.unwrap();
+    let quiet = [
+        item(&path("quiet"), "3", &[]).signed(&k),
+        item(&path("plain-quiet"), "4", &[]),
+    ];
+    upload(&bob, &[&signed, &plain, &quiet[0], &quiet[1]])
+        .await
+        .unwrap();
     let drv = Drv::new("thing", &["random"], &[]);
     build(&bob, &drv).await.done();
     let sees = async || {
@@ -154,7 +171,11 @@ async fn a_private_account_serves_nobody() {
     private("false").await;
     assert_eq!(sees().await, 3);
     private("true").await;
-    assert_eq!(sees().await, 0);
+    for item in &quiet {
+        assert!(!is_valid(&alice, &item.info.path).await, "nobody was told");
+    }
+    // What she was told stays, and nothing more.
+    assert_eq!(sees().await, 3);
     // Nor does a result of a build serve others, not even later: it was not meant to.
     private("false").await;
     world.desk("alice").await.trust("bob", None).await.unwrap();
@@ -287,7 +308,6 @@ async fn what_is_forgotten_is_gone_with_what_needs_it() {
     let below = item(&path("below"), "0", &[]).signed(&k);
     let top = item(&path("top"), "1", &[&below.info.path]);
     upload(&alice, &[&below, &top]).await.unwrap();
-    assert!(is_valid(&bob, &below.info.path).await);
     let desk = world.desk("alice").await;
     let forget =
         async |item: &crate::support::Item| desk.forget(&[item.info.path.to_string()]).await.unwrap();
@@ -297,6 +317,12 @@ async fn what_is_forgotten_is_gone_with_what_needs_it() {
     assert_eq!(forget(&below).await, 0);
     upload(&alice, &[&below]).await.unwrap();
     assert!(is_valid(&alice, &top.info.path).await && is_valid(&bob, &below.info.path).await);
+    // From then on it is his, too, to forget.
+    assert_eq!(forget(&below).await, 1);
+    assert!(!is_valid(&alice, &top.info.path).await && is_valid(&bob, &below.info.path).await);
+    let below = [below.info.path.to_string()];
+    assert_eq!(world.desk("bob").await.forget(&below).await.unwrap(), 1);
+    assert!(!is_valid(&bob, &path("below")).await);
     desk.forget(&["nonsense".into()]).await.unwrap_err();
 }
 
@@ -304,14 +330,16 @@ async fn what_is_forgotten_is_gone_with_what_needs_it() {
 async fn an_account_that_goes_leaves_what_it_shared() {
     let world = World::new();
     let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+    let carol = world.account("carol").await;
     let k = key("k", 1);
-    world
-        .desk("alice")
-        .await
-        .add_trusted_key(&k.public_key().to_string())
-        .await
-        .unwrap();
-    relate(&world, Some(Trust::Uploads), Some(Trust::Uploads)).await;
+    for name in ["alice", "carol"] {
+        let desk = world.desk(name).await;
+        let added = desk.add_trusted_key(&k.public_key().to_string()).await;
+        added.unwrap();
+        desk.trust("bob", Some(Trust::Uploads)).await.unwrap();
+        let his = world.desk("bob").await;
+        his.let_read(name, Some(Trust::Uploads)).await.unwrap();
+    }
     let (signed, plain) = (
         item(&path("signed"), "1", &[]).signed(&k),
         item(&path("plain"), "2", &[]),
@@ -332,25 +360,35 @@ async fn an_account_that_goes_leaves_what_it_shared() {
         .remove_account(&AccountName::parse("bob").unwrap())
         .await
         .unwrap();
-    assert!(valid(&signed.info.path).await && !valid(&plain.info.path).await && !valid(&own_out).await);
-    assert_eq!(bytes(&alice, &signed.info.path).await.unwrap(), signed.nar);
-    build(&alice, &shared).await.done();
-    build(&alice, &own).await.done();
+    // Alice was told. Carol was not, and gets what a key has signed and what he shared.
+    assert!(is_valid(&carol, &signed.info.path).await);
+    assert!(!is_valid(&carol, &plain.info.path).await && !is_valid(&carol, &own_out).await);
+    assert!(valid(&signed.info.path).await && valid(&plain.info.path).await && valid(&own_out).await);
+    build(&carol, &shared).await.done();
+    build(&carol, &own).await.done();
     assert_eq!(
-        world.rungs("alice").await,
+        world.rungs("carol").await,
         [Some(Rung::Shared), Some(Rung::Built)]
+    );
+    let answered = build(&alice, &own).await;
+    assert_eq!(
+        answered.lines(),
+        ["firn: have own from an account that you trusted and that is removed"]
     );
     // The sweep knows.
     world.house.sweep().await.unwrap();
-    assert_eq!(bytes(&alice, &signed.info.path).await.unwrap(), signed.nar);
+    for item in [&signed, &plain] {
+        assert_eq!(bytes(&alice, &item.info.path).await.unwrap(), item.nar);
+    }
     // His sessions are over, and one of his name is somebody else.
     let text = upload(&bob, &[&plain]).await.unwrap_err().message;
     assert!(text.contains("does not exist any more"), "{text}");
     let other = world.account("bob").await;
     assert_eq!(other.query_all_valid_paths().await.unwrap(), BTreeSet::new());
-    upload(&other, &[&plain]).await.unwrap();
+    let more = item(&path("more"), "3", &[]);
+    upload(&other, &[&more]).await.unwrap();
     assert!(
-        !valid(&plain.info.path).await,
+        !valid(&more.info.path).await,
         "it was another Bob that she trusted"
     );
 }

@@ -78,6 +78,7 @@ impl<'w> Slow<'w> {
                 Witness::Key(KEY)
             },
             seq: self.evidence.len() as i64,
+            kept: true,
         };
         self.evidence.push((account, evidence));
     }

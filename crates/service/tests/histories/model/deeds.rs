@@ -6,7 +6,7 @@ use std::rc::Rc;
 use firn_core::Origin;
 use firn_nix::StorePath;
 
-use super::{Account, Answer, Claim, Entry, Model, Signed, Thing};
+use super::{Account, Answer, By, Claim, Entry, Model, Signed, Thing};
 use crate::operations::{Brought, Deed, Lie, Step, Weather};
 use crate::support::Lineage;
 use crate::universe::universe;
@@ -88,15 +88,20 @@ impl Model {
         lineage: &Lineage,
     ) -> Result<Answer, String> {
         let mut expected = Answer::default();
+        let whom = |other: &usize| self.accounts[*other].who;
+        let trusted = match deed {
+            Deed::Trust { other, .. } => whom(other),
+            _ => 0,
+        };
         let me: &mut Account = &mut self.accounts[account];
         match deed {
             Deed::Keys(keys) => me.keys.clone_from(keys),
-            Deed::Trust { other, level } => {
-                let known = me.trusts.iter().position(|(o, _)| o == other);
+            Deed::Trust { level, .. } => {
+                let known = me.trusts.iter().position(|(who, _)| *who == trusted);
                 match (known, level) {
                     (Some(place), Some(level)) => me.trusts[place].1 = *level,
                     (Some(place), None) => drop(me.trusts.remove(place)),
-                    (None, Some(level)) => me.trusts.push((*other, *level)),
+                    (None, Some(level)) => me.trusts.push((trusted, *level)),
                     (None, None) => {}
                 }
             }
@@ -127,7 +132,10 @@ impl Model {
                 let before = self.claims.len();
                 self.claims
                     .retain(|c| c.owner != who || !paths.contains(&&c.thing.path));
-                expected.count = (before - self.claims.len()) as u64;
+                let told = self.told.len();
+                self.told
+                    .retain(|t| t.to != who || !paths.contains(&&t.thing.path));
+                expected.count = (before - self.claims.len() + told - self.told.len()) as u64;
             }
             Deed::Remove => self.remove(account),
         }
@@ -216,8 +224,11 @@ impl Model {
         for outcome in &mut self.outcomes {
             outcome.owner = outcome.owner.filter(|owner| *owner != gone.who);
         }
+        self.told.retain(|t| t.to != gone.who);
         for other in &mut self.accounts {
-            other.trusts.retain(|(o, _)| *o != account);
+            let mut told = self.told.iter().filter(|t| t.to == other.who);
+            let stays = told.any(|t| t.by == By::Account(gone.who));
+            other.trusts.retain(|(who, _)| *who != gone.who || stays);
             other.readers.remove(&account);
         }
         self.accounts[account] = self.newcomer();

@@ -4,6 +4,7 @@ mod build;
 pub mod deeds;
 mod fetch;
 mod settle;
+mod told;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use firn_nix::{NarHash, StorePath};
 use crate::support::{Item, Lineage};
 use crate::universe::{ACCOUNTS, universe};
 
+pub use told::{By, Told};
 pub use view::View;
 
 /// A store object.
@@ -71,8 +73,8 @@ pub struct Account {
     /// Who it is: another one of the same name is somebody else.
     pub who: u64,
     pub keys: Vec<usize>,
-    /// By name, in the order of trusting.
-    pub trusts: Vec<(usize, Trust)>,
+    /// By who it is, in the order of trusting. What one that is gone told is still believed.
+    pub trusts: Vec<(u64, Trust)>,
     pub readers: BTreeMap<usize, Trust>,
     pub private: bool,
     pub shares: bool,
@@ -138,6 +140,7 @@ pub struct Model {
     pub accounts: Vec<Account>,
     pub claims: Vec<Claim>,
     pub facts: Vec<Fact>,
+    pub told: Vec<Told>,
     pub outcomes: Vec<Outcome>,
     pub caches: Vec<Cache>,
     /// Number of the last event.
@@ -153,6 +156,7 @@ impl Model {
             accounts: Vec::new(),
             claims: Vec::new(),
             facts: Vec::new(),
+            told: Vec::new(),
             outcomes: Vec::new(),
             caches: vec![Cache::default(); crate::universe::CACHES.len()],
             time: 0,
@@ -189,9 +193,10 @@ impl Model {
     /// Whom an account believes, and how much: both sides have to want it.
     pub fn believed(&self, account: usize) -> Vec<(usize, Trust)> {
         let trusts = self.accounts[account].trusts.iter();
-        let read = trusts.filter_map(|(other, level)| {
-            let may = self.accounts[*other].readers.get(&account)?;
-            Some((*other, *level.min(may)))
+        let read = trusts.filter_map(|(who, level)| {
+            let other = self.accounts.iter().position(|a| a.who == *who)?;
+            let may = self.accounts[other].readers.get(&account)?;
+            Some((other, *level.min(may)))
         });
         read.filter(|(other, _)| !self.accounts[*other].private).collect()
     }

@@ -7,7 +7,7 @@ use firn_core::Origin;
 use super::{Claim, Fact, Model};
 
 impl Model {
-    fn tells(&self, claim: &Claim) -> bool {
+    pub(super) fn tells(&self, claim: &Claim) -> bool {
         claim.shareable && claim.origin != Origin::Built && !self.private(claim.owner)
     }
 

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use firn_core::{Origin, Trust};
 use firn_nix::{PathInfo, StorePath};
 
-use super::{Claim, Model, Thing};
+use super::{By, Claim, Model, Thing, Told};
 use crate::universe::{NAMES, universe};
 
 /// Of a signature: the key, whether it is only the account's own, since when it is known, and when it was registered.
-type Told = (Option<usize>, u8, u64, u64);
+type Known = (Option<usize>, u8, u64, u64);
 
 /// The kind of reason, the place in the policy, uploads after builds, the age.
 type Rank = (u8, usize, u8, u64);
@@ -60,7 +60,8 @@ impl Model {
             .iter()
             .filter(|c| c.owner == self.accounts[account].who);
         let mut all: Vec<_> = own.map(|c| (c, None)).collect();
-        for (place, (other, level)) in self.believed(account).into_iter().enumerate() {
+        for (other, level) in self.believed(account) {
+            let place = self.place(account, self.accounts[other].who);
             let theirs = self.claims.iter().filter(|c| c.owner == self.accounts[other].who);
             let covered = theirs.filter(|c| match c.origin {
                 Origin::Built => true,
@@ -72,8 +73,51 @@ impl Model {
         all
     }
 
+    /// How much an account prefers one that it trusts.
+    fn place(&self, account: usize, who: u64) -> usize {
+        let mut trusts = self.accounts[account].trusts.iter();
+        trusts.position(|(other, _)| *other == who).unwrap()
+    }
+
+    /// What accounts told this one that it still trusts so far.
+    pub fn told_by_accounts(&self, account: usize) -> Vec<(&Told, u64)> {
+        let me = &self.accounts[account];
+        let told = self.told.iter().filter(|t| t.to == me.who);
+        let trusted = told.filter_map(|t| {
+            let By::Account(who) = t.by else { return None };
+            let (_, level) = me.trusts.iter().find(|(other, _)| *other == who)?;
+            level.covers(t.origin).then_some((t, who))
+        });
+        trusted.collect()
+    }
+
+    fn told(&self, account: usize) -> Vec<Reason> {
+        let all = self.told_by_accounts(account).into_iter();
+        all.map(|(told, who)| {
+            let name = self.accounts.iter().position(|a| a.who == who).map(|n| NAMES[n]);
+            let (sub, words) = match (told.origin, name) {
+                (Origin::Built, Some(name)) => (0, format!("built for account '{name}', which you trust")),
+                (_, Some(name)) => (1, format!("uploaded by account '{name}', which you trust")),
+                (origin, None) => (
+                    u8::from(origin != Origin::Built),
+                    "from an account that you trusted; it is removed, what you were told stays".into(),
+                ),
+            };
+            Reason {
+                thing: Rc::clone(&told.thing),
+                rank: (TRUSTED, self.place(account, who), sub, told.since),
+                words,
+                registered: told.registered,
+                deriver: told.deriver.clone(),
+                signatures: told.signatures.clone(),
+                cache: None,
+            }
+        })
+        .collect()
+    }
+
     fn reasons(&self, account: usize) -> Vec<Reason> {
-        let mut all = Vec::new();
+        let mut all = self.told(account);
         for (claim, whose) in self.visible(account) {
             let checked = claim.thing.ca.is_some();
             let (rank, words): (Rank, String) = match (whose, claim.origin) {
@@ -120,7 +164,7 @@ impl Model {
     fn signed(&self, account: usize) -> Vec<Reason> {
         let me = &self.accounts[account];
         // What is shared, and behind it what came to the account alone.
-        let mut known: BTreeMap<(&Rc<Thing>, &String), Told> = BTreeMap::new();
+        let mut known: BTreeMap<(&Rc<Thing>, &String), Known> = BTreeMap::new();
         for fact in &self.facts {
             let told = (fact.by, 0, fact.since, fact.registered);
             known.insert((&fact.thing, &fact.signature), told);
@@ -130,6 +174,13 @@ impl Model {
                 let own = (*by, 1, claim.time, claim.registered);
                 let known = known.entry((&claim.thing, text)).or_insert(own);
                 *known = (*known).min(own);
+            }
+        }
+        for told in self.told.iter().filter(|t| t.to == me.who) {
+            if let (By::Key(key), Some(text)) = (told.by, told.signatures.first()) {
+                let then = (Some(key), 0, told.since, told.registered);
+                let known = known.entry((&told.thing, text)).or_insert(then);
+                *known = (*known).min(then);
             }
         }
         let mut all = Vec::new();
@@ -221,7 +272,12 @@ impl Model {
             .visible(account)
             .into_iter()
             .map(|(c, _)| c.thing.path.clone());
-        claimed.filter(|path| view.chosen.contains_key(path)).collect()
+        let told = self.told_by_accounts(account);
+        let told = told.into_iter().map(|(t, _)| t.thing.path.clone());
+        claimed
+            .chain(told)
+            .filter(|path| view.chosen.contains_key(path))
+            .collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firn_core::{AccountId, AccountName, BuildId};
+use firn_core::{AccountId, AccountName, BuildId, Witness};
 use firn_service::ports::{Account, Accounts, DatabaseError, Gives, SigningKey, SshKey};
 
 use super::{AccountRow, MemoryDatabase, State};
@@ -11,8 +11,14 @@ impl State {
     /// Takes results, failures and runs away, but for those that are shared and those that answer others.
     fn leave_runs(&mut self, account: AccountId) {
         let gave = self.gives(account).results;
+        let grounded: BTreeSet<BuildId> = self.grounded.iter().map(|(_, build)| *build).collect();
+        self.failures
+            .retain(|answer| answer.owner != Some(account) || gave && answer.shares);
+        self.results.retain(|answer| {
+            let stays = answer.shares && (gave || grounded.contains(&answer.build));
+            answer.owner != Some(account) || stays
+        });
         for answers in [&mut self.results, &mut self.failures] {
-            answers.retain(|answer| answer.owner != Some(account) || gave && answer.shares);
             for answer in answers {
                 answer.owner = answer.owner.filter(|owner| *owner != account);
             }
@@ -84,7 +90,19 @@ impl Accounts for MemoryDatabase {
         state.leave_signatures(id);
         state.leave_runs(id);
         state.accounts.remove(&id);
-        state.trust.retain(|(a, b, _)| *a != id && *b != id);
+        let told = |account: AccountId, state: &State| {
+            let mut on_its_word = state
+                .told
+                .iter()
+                .filter(|row| row.evidence.witness == Witness::Account(id));
+            let mut realisations = state.told_realisations.iter().filter(|(_, e)| e.account == id);
+            on_its_word.any(|row| row.account == account) || realisations.any(|(whose, _)| *whose == account)
+        };
+        state.told.retain(|row| row.account != id);
+        state.told_realisations.retain(|(whose, _)| *whose != id);
+        let mut trust = std::mem::take(&mut state.trust);
+        trust.retain(|(a, b, _)| *a != id && (*b != id || told(*a, &state)));
+        state.trust = trust;
         state.readers.retain(|(a, b), _| *a != id && *b != id);
         state.claims.retain(|row| row.owner != id);
         state.realisations.retain(|row| row.account != id);

@@ -6,12 +6,18 @@ use firn_core::{AccountId, BuildId, Ground, Object, ObjectId};
 use firn_nix::StorePath;
 use firn_service::ports::{DatabaseError, GroundedOutput, Grounds};
 
-use super::{MemoryDatabase, State};
+use super::{Answer, MemoryDatabase, State};
 
 impl State {
     fn number(&self, object: &Object) -> Option<ObjectId> {
         let place = self.objects.iter().position(|o| o == object)?;
         i64::try_from(place + 1).ok().map(ObjectId)
+    }
+
+    /// Results of which the account may take grounded outputs: its own, and what was shared when it was made.
+    fn open_to(&self, account: AccountId, takes: bool) -> impl Iterator<Item = &Answer> {
+        let open = move |answer: &&Answer| answer.owner == Some(account) || takes && answer.shares;
+        self.results.iter().filter(open)
     }
 
     /// The outputs of a grounded run.
@@ -29,7 +35,12 @@ impl State {
 }
 
 impl Grounds for MemoryDatabase {
-    async fn ground(&self, build: BuildId, ground: &Ground) -> Result<(), DatabaseError> {
+    async fn ground(
+        &self,
+        build: BuildId,
+        ground: &Ground,
+        drv_path: &StorePath,
+    ) -> Result<(), DatabaseError> {
         let mut state = self.open("ground")?;
         if state
             .results
@@ -37,6 +48,7 @@ impl Grounds for MemoryDatabase {
             .any(|answer| answer.build == build && answer.shares)
         {
             state.grounded.insert((*ground, build));
+            state.grounded_from.insert((*ground, build, drv_path.clone()));
         }
         Ok(())
     }
@@ -74,21 +86,38 @@ impl Grounds for MemoryDatabase {
                     .into_iter()
                     .find(|(_, o)| o.path == *path)
             };
-            let answers = state.results.iter().filter(|answer| has(answer.build).is_some());
-            if let Some(build) = state.answer(answers, account, takes)
-                && let Some((id, object)) = has(build)
+            let answers = || {
+                state
+                    .open_to(account, takes)
+                    .filter(|answer| has(answer.build).is_some())
+            };
+            let own = answers().find(|answer| answer.owner == Some(account));
+            if let Some(answer) = own.or_else(|| answers().next())
+                && let Some((id, object)) = has(answer.build)
             {
-                let drv_path = state.run(build).unwrap().run.drv_path.clone();
-                let output = GroundedOutput {
-                    build,
-                    drv_path,
-                    id,
-                    object,
-                };
-                found.insert(path.clone(), output);
+                let build = answer.build;
+                found.insert(path.clone(), GroundedOutput { build, id, object });
             }
         }
         Ok(found)
+    }
+
+    async fn grounded_from(
+        &self,
+        made: &BTreeSet<(StorePath, StorePath)>,
+        ground: &Ground,
+        account: AccountId,
+        takes: bool,
+    ) -> Result<BTreeSet<(StorePath, StorePath)>, DatabaseError> {
+        let state = self.open("grounded_from")?;
+        let from = |(path, drv_path): &&(StorePath, StorePath)| {
+            state.open_to(account, takes).any(|answer| {
+                let mut outputs = state.grounded(ground, answer.build).into_iter();
+                let noted = (*ground, answer.build, drv_path.clone());
+                state.grounded_from.contains(&noted) && outputs.any(|(_, object)| object.path == *path)
+            })
+        };
+        Ok(made.iter().filter(from).cloned().collect())
     }
 
     async fn inputs_of(

@@ -5,6 +5,7 @@ mod builds;
 mod grounds;
 mod policies;
 mod signatures;
+mod told;
 mod usage;
 mod views;
 
@@ -14,14 +15,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use firn_core::{
     AccountId, BuildId, BuildKey, Claim, Ground, KeyId, Object, ObjectId, RealisationEvidence, Trust,
 };
-use firn_nix::NarHash;
 use firn_nix::signature::PublicKey;
+use firn_nix::{NarHash, StorePath};
 use firn_service::ports::{
     Account, DatabaseError, Gives, Login, Mark, OutputRecord, RequestRecord, RunFailure, RunRecord,
     SigningKey, SshKey,
 };
 
 use signatures::SignatureRow;
+use told::ToldRow;
 
 /// Looks at a content that a row is about to speak of.
 type Witness = dyn Fn(&NarHash) + Send + Sync;
@@ -55,6 +57,9 @@ struct State {
     claims: Vec<ClaimRow>,
     signatures: Vec<SignatureRow>,
     realisations: Vec<RealisationEvidence>,
+    told: Vec<ToldRow>,
+    /// With the account that was told.
+    told_realisations: Vec<(AccountId, RealisationEvidence)>,
     /// Every run that is remembered.
     runs: Vec<RunRow>,
     /// The runs that answer for a key; oldest first.
@@ -67,6 +72,8 @@ struct State {
     ever_marked: BTreeSet<AccountId>,
     requests: Vec<RequestRecord>,
     grounded: BTreeSet<(Ground, BuildId)>,
+    /// Of which derivations, beside that.
+    grounded_from: BTreeSet<(Ground, BuildId, StorePath)>,
 }
 
 struct AccountRow {

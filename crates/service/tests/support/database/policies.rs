@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use firn_core::{AccountId, Effective, KeyId, ObjectId, Trust};
 use firn_nix::signature::PublicKey;
 use firn_service::ports::{
-    AccountChange, DatabaseError, Gives, Login, MAX_LOGINS, MAX_SIGNING_KEYS, MAX_TRUSTED, NewSigningKey,
-    OpenSignature, Policies, Relation, SigningKey, Stored,
+    AccountChange, DatabaseError, Gives, KeyFor, Login, MAX_LOGINS, MAX_SIGNING_KEYS, MAX_TRUSTED,
+    NewSigningKey, OpenSignature, Policies, Relation, SigningKey, Stored,
 };
 
 use super::{MemoryDatabase, State};
@@ -55,9 +55,11 @@ impl Policies for MemoryDatabase {
             account: row.settings.clone(),
             key: key.map(|(_, settings)| settings.clone()).unwrap_or_default(),
             accounts: Vec::new(),
+            trusted: Vec::new(),
         };
         stored.epoch = state.epoch;
         for (_, other, trusts) in state.trust.iter().filter(|(a, ..)| *a == account) {
+            stored.trusted.push((*other, *trusts));
             if let Some(may_read) = state.lets_read(*other, account)
                 && state.gives(*other).evidence
             {
@@ -192,11 +194,7 @@ impl Policies for MemoryDatabase {
     }
 
     /// How many an account makes known is not counted here.
-    async fn register_key(
-        &self,
-        _by: Option<AccountId>,
-        key: &PublicKey,
-    ) -> Result<(KeyId, bool), DatabaseError> {
+    async fn register_key(&self, _by: KeyFor, key: &PublicKey) -> Result<(KeyId, bool), DatabaseError> {
         let mut state = self.open("register_key")?;
         if let Some(place) = state.public_keys.iter().position(|(k, _)| k == key) {
             return Ok((KeyId(place as i64 + 1), state.public_keys[place].1));

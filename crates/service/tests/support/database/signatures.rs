@@ -40,6 +40,12 @@ impl State {
         claim.claim.shareable && claim.claim.origin != Origin::Built && self.gives(claim.owner).evidence
     }
 
+    /// Whether the account goes on knowing of a signature as it does, whatever others take back.
+    pub fn is_kept(&self, policy: &Policy, row: &SignatureRow) -> bool {
+        let mut own = self.carriers(row).filter(|claim| claim.owner == policy.account);
+        row.shared.is_none() || row.for_good || own.any(|claim| self.shares(claim))
+    }
+
     /// After claims or their accounts have changed: what is shared from now on, or not any more, and what nobody has.
     pub fn settle(&mut self) {
         // What becomes shared together, in the order in which those who share it had it.

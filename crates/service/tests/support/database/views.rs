@@ -40,6 +40,11 @@ impl State {
     }
 
     fn evidence(&self, policy: &Policy, wanted: impl Fn(&StorePath) -> bool) -> Vec<Evidence> {
+        self.with_told(policy, self.live(policy, &wanted), &wanted)
+    }
+
+    /// What there is now.
+    pub fn live(&self, policy: &Policy, wanted: impl Fn(&StorePath) -> bool) -> Vec<Evidence> {
         let claims = self
             .claims_seen(policy)
             .filter(|row| wanted(&row.claim.object.path));
@@ -51,6 +56,7 @@ impl State {
                 false => Witness::Account(row.owner),
             },
             seq: row.seq as i64,
+            kept: row.owner == policy.account,
         });
         let signed = self.signed_seen(policy, &wanted);
         let signed = signed.map(|(key, row, (since, registered))| Evidence {
@@ -66,6 +72,7 @@ impl State {
             },
             witness: Witness::Key(key),
             seq: since as i64,
+            kept: self.is_kept(policy, row),
         });
         claims.chain(signed).collect()
     }
@@ -131,9 +138,11 @@ impl Views for MemoryDatabase {
 
     async fn paths(&self, policy: &Policy) -> Result<BTreeSet<StorePath>, DatabaseError> {
         let state = self.open("paths")?;
+        let told = state.told_by_accounts(policy);
         Ok(state
             .claims_seen(policy)
             .map(|row| row.claim.object.path.clone())
+            .chain(told.map(|claim| claim.object.path.clone()))
             .collect())
     }
 
@@ -143,7 +152,8 @@ impl Views for MemoryDatabase {
         path: &StorePath,
     ) -> Result<BTreeSet<StorePath>, DatabaseError> {
         let state = self.open("referrers")?;
-        let objects = state.claims_seen(policy).map(|row| &row.claim.object);
+        let told = state.told_by_accounts(policy).map(|claim| &claim.object);
+        let objects = state.claims_seen(policy).map(|row| &row.claim.object).chain(told);
         let referring = objects.filter(|object| object.references.contains(path));
         Ok(referring.map(|object| object.path.clone()).collect())
     }
@@ -154,10 +164,11 @@ impl Views for MemoryDatabase {
         path: &StorePath,
     ) -> Result<BTreeSet<StorePath>, DatabaseError> {
         let state = self.open("derivers")?;
-        let of_path = state
-            .claims_seen(policy)
-            .filter(|row| row.claim.object.path == *path);
-        Ok(of_path.filter_map(|row| row.claim.deriver.clone()).collect())
+        let claims = state.claims_seen(policy).map(|row| &row.claim);
+        let of_path = claims
+            .chain(state.told_by_accounts(policy))
+            .filter(|claim| claim.object.path == *path);
+        Ok(of_path.filter_map(|claim| claim.deriver.clone()).collect())
     }
 
     async fn record_claims(
@@ -184,6 +195,19 @@ impl Views for MemoryDatabase {
         Ok(())
     }
 
+    async fn tell(
+        &self,
+        policy: &Policy,
+        objects: &BTreeMap<StorePath, ObjectId>,
+    ) -> Result<BTreeSet<ObjectId>, DatabaseError> {
+        if objects.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let mut state = self.open("tell")?;
+        state.of(policy.account)?;
+        Ok(state.tell(policy, objects))
+    }
+
     async fn realisations(
         &self,
         policy: &Policy,
@@ -202,7 +226,22 @@ impl Views for MemoryDatabase {
             .realisations
             .iter()
             .filter(|e| ids.contains(&e.claim.realisation.id));
-        Ok(asked.filter(seen).cloned().collect())
+        let own = |e: &RealisationEvidence| e.account == policy.account;
+        let mut found: Vec<RealisationEvidence> = asked
+            .filter(seen)
+            .map(|e| RealisationEvidence {
+                kept: own(e),
+                ..e.clone()
+            })
+            .collect();
+        let told = state.told_realisations.iter().filter(|(whose, e)| {
+            let mut trusted = policy.told_by.iter();
+            let believed = trusted.any(|(other, level)| *other == e.account && level.covers(e.claim.origin));
+            let signed = !policy.keys.is_empty() && !e.claim.realisation.signatures.is_empty();
+            *whose == policy.account && ids.contains(&e.claim.realisation.id) && (believed || signed)
+        });
+        found.extend(told.map(|(_, e)| e.clone()));
+        Ok(found)
     }
 
     async fn record_realisations(
@@ -239,9 +278,24 @@ impl Views for MemoryDatabase {
                     length,
                 ))));
             }
-            state.realisations.push(RealisationEvidence { account, claim });
+            state.realisations.push(RealisationEvidence {
+                account,
+                claim,
+                kept: false,
+            });
         }
         Ok(())
+    }
+
+    async fn tell_realisations(
+        &self,
+        account: AccountId,
+        told: &[RealisationEvidence],
+    ) -> Result<(), DatabaseError> {
+        match told.is_empty() {
+            true => Ok(()),
+            false => self.tell_realisation(account, told),
+        }
     }
 
     async fn forget(&self, account: AccountId, paths: &[StorePath]) -> Result<u64, DatabaseError> {
@@ -250,7 +304,15 @@ impl Views for MemoryDatabase {
         state
             .claims
             .retain(|row| row.owner != account || !paths.contains(&row.claim.object.path));
-        let forgotten = before - state.claims.len();
+        let told = state.told.len() + state.told_realisations.len();
+        state
+            .told
+            .retain(|row| row.account != account || !paths.contains(&row.evidence.claim.object.path));
+        state
+            .told_realisations
+            .retain(|(whose, e)| *whose != account || !paths.contains(&e.claim.realisation.out_path));
+        let told = told - state.told.len() - state.told_realisations.len();
+        let forgotten = before - state.claims.len() + told;
         state.settle();
         state.epoch += 1;
         Ok(forgotten as u64)
@@ -263,6 +325,7 @@ impl Views for MemoryDatabase {
         let outcomes = state.runs.iter().flat_map(|row| &row.outcome);
         let built = outcomes.flat_map(BTreeMap::values);
         let built = built.map(|output| output.object.content);
-        Ok(claimed.chain(signed).chain(built).collect())
+        let told = state.told.iter().map(|row| row.evidence.claim.object.content);
+        Ok(claimed.chain(signed).chain(told).chain(built).collect())
     }
 }
