@@ -363,6 +363,6 @@ async fn keep_shell(content: &ContentStore, shell: &Path) -> anyhow::Result<NarH
     let (staged, _) = content.ingest_flat(&mut file, options, None).await?;
     let hash = staged.hash();
     content.publish([staged]).await?;
-    content.sync().await?;
+    content.sync([hash]).await?;
     Ok(hash)
 }

@@ -18,7 +18,8 @@ impl<P: Ports> AccountStore<P> {
         let disk = |e: firn_content::ContentError| {
             tracing::error!(error = %e, "cannot keep contents");
             StoreError::new(
-                "internal error: the service cannot write to its disk; the operator's log has the details",
+                "internal error: the service could not write to its disk, and nothing of this was kept; send it again later (the \
+                 operator's log has the details)",
             )
         };
         let terms = self.terms().await?;
@@ -26,7 +27,9 @@ impl<P: Ports> AccountStore<P> {
         // Before the bytes: what is refused leaves nothing.
         let (mut proofs, mut registry) = prove(&self.house.db, claims, trusted).await?;
         self.house.content.publish(staged).await.map_err(disk)?;
-        self.house.content.sync().await.map_err(disk)?;
+        // Also those that were published before: what was lost since then is not to be spoken of.
+        let contents = claims.iter().map(|claim| claim.object.content);
+        self.house.content.sync(contents).await.map_err(disk)?;
         let kept: Arc<[Claim]> = claims.into();
         loop {
             let recorded = self

@@ -210,7 +210,8 @@ async fn run<P: Ports>(
         Ok(outputs) => outputs,
         Err(failure) => return (run, Err(failure)),
     };
-    if let Err(error) = house.content.sync().await {
+    let contents = outputs.values().map(|output| output.content);
+    if let Err(error) = house.content.sync(contents).await {
         tracing::error!(%error, "cannot write contents to disk");
         let failure = RunFailure::Infrastructure(
             "the service cannot write to its disk; the operator's log has the details".into(),
