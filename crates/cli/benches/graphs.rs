@@ -158,6 +158,7 @@ impl World {
             room: Room::default(),
             limits: JobLimits::default(),
             max_nar_size: 1 << 30,
+            request_memory: 512 << 20,
             sandboxes: vec![(Isolation::Namespaces, Ok("none".into()))],
             extra: BTreeMap::new(),
             builtins: BTreeMap::new(),

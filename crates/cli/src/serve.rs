@@ -239,6 +239,7 @@ fn settings(config: &Config, extra: BTreeMap<String, NarHash>, defaults: Effecti
             disk_entries: build.max_files,
         },
         max_nar_size: config.upload.max_nar_size,
+        request_memory: config.upload.request_memory,
         sandboxes: Vec::new(),
         builtins: firn_builtin::BUILTINS
             .map(|(name, version)| (name.to_owned(), version.to_owned()))

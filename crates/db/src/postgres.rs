@@ -3,13 +3,14 @@
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use firn_service::Turns;
 use firn_service::ports::DatabaseError;
 use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, PgConnection, PgPool};
 
-use crate::driver::{Driver, Repository, Work};
+use crate::driver::{Driver, InTurn, Repository, Work};
 use crate::error::backend;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
@@ -29,6 +30,7 @@ const SETTINGS: [(&str, &str); 4] = [
 #[derive(Clone, Debug)]
 pub struct Postgres {
     pool: PgPool,
+    turns: Turns,
 }
 
 /// The metadata ports on PostgreSQL.
@@ -46,15 +48,17 @@ impl PostgresDatabase {
             .application_name("firn")
             .options(SETTINGS)
             .disable_statement_logging();
+        let connections = connections.max(1);
+        let turns = Turns::new(usize::try_from(connections).unwrap_or(usize::MAX));
         let pool = PgPoolOptions::new()
-            .max_connections(connections.max(1))
+            .max_connections(connections)
             .acquire_timeout(ACQUIRE)
             .connect_with(options)
             .await
             .map_err(backend)?;
         MIGRATIONS.run(&pool).await.map_err(backend)?;
         Ok(Self {
-            driver: Postgres { pool },
+            driver: Postgres { pool, turns },
         })
     }
 
@@ -70,6 +74,7 @@ impl Postgres {
         begin: &'static str,
         work: Work<PgConnection, T>,
     ) -> Result<T, DatabaseError> {
+        let _turn = self.turns.turn().await;
         let mut transaction = self.pool.begin_with(begin).await.map_err(backend)?;
         let answer = work(&mut transaction).await?;
         transaction.commit().await.map_err(backend)?;
@@ -79,14 +84,16 @@ impl Postgres {
 
 impl Driver for Postgres {
     type Connection = PgConnection;
-    type Reader = PoolConnection<sqlx::Postgres>;
+    type Reader = InTurn<PoolConnection<sqlx::Postgres>>;
 
     fn alone(&self) -> bool {
         false
     }
 
     async fn reader(&self) -> Result<Self::Reader, DatabaseError> {
-        self.pool.acquire().await.map_err(backend)
+        let turn = self.turns.turn().await;
+        let connection = self.pool.acquire().await.map_err(backend)?;
+        Ok(InTurn::new(connection, turn))
     }
 
     async fn write<T: Send + 'static>(&self, work: Work<PgConnection, T>) -> Result<T, DatabaseError> {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use firn_core::{AccountName, CacheUrl, Definition, Layer, Level, SETTINGS, SettingError, Trust, layered};
-use firn_nix::StorePath;
 use firn_nix::signature::{PublicKey, SecretKey};
+use firn_nix::{StorePath, excerpt};
 use firn_protocol::StoreError;
 
 use crate::ports::{
@@ -15,7 +15,7 @@ use crate::ports::{
 use crate::resolve::{MAX_CLOSURE, failed};
 use crate::substituters::AddedCache;
 use crate::terms::{gives, layer};
-use crate::{House, known_keys, signing};
+use crate::{House, signing};
 
 /// Longest part of a login, in bytes.
 const MAX_LOGIN: usize = 4096;
@@ -150,8 +150,22 @@ impl<P: Ports> Desk<P> {
         name: &str,
         value: Option<&str>,
     ) -> Result<(), StoreError> {
+        self.make_known(name, value).await?;
         let _one = self.house.deciding.lock().await;
         self.put(ssh_key, name, value).await
+    }
+
+    /// Signatures that came before a key must count when the setting holds. Looking for them takes a while, under no lock.
+    async fn make_known(&self, name: &str, value: Option<&str>) -> Result<(), StoreError> {
+        let mut one = Layer::default();
+        if value.is_none_or(|value| one.set(Level::Operator, name, value).is_err()) {
+            return Ok(());
+        }
+        for key in layered(self.house.settings.defaults.clone(), [&one]).trusted_public_keys {
+            let known = self.house.register(Some(self.account.id), &key);
+            known.await.map_err(told)?;
+        }
+        Ok(())
     }
 
     async fn put(&self, ssh_key: Option<&str>, name: &str, value: Option<&str>) -> Result<(), StoreError> {
@@ -171,12 +185,6 @@ impl<P: Ports> Desk<P> {
         if let Some(value) = value {
             one.set(level, definition.name, value)
                 .map_err(|e| refused(e.to_string()))?;
-            // Signatures that came before the key must count when the setting holds.
-            for key in layered(self.house.settings.defaults.clone(), [&one]).trusted_public_keys {
-                known_keys::register(&self.house.db, Some(self.account.id), &key)
-                    .await
-                    .map_err(told)?;
-            }
         }
         let db = &self.house.db;
         if let Some(fingerprint) = ssh_key {
@@ -222,6 +230,8 @@ impl<P: Ports> Desk<P> {
             .map_err(|e: firn_nix::signature::SignatureError| {
                 refused(format!("cannot trust this key: {e}"))
             })?;
+        self.make_known("trusted-public-keys", Some(&key.to_string()))
+            .await?;
         let _one = self.house.deciding.lock().await;
         let mut keys = self.trusted_keys().await?;
         if let Some(other) = keys.iter().find(|k| k.name() == key.name() && **k != key) {
@@ -248,10 +258,7 @@ impl<P: Ports> Desk<P> {
         let before = keys.len();
         keys.retain(|k| k.name() != key.trim() && k.to_string() != key.trim());
         if keys.len() == before {
-            return Err(refused(format!(
-                "no key named '{}' is trusted",
-                key.escape_debug()
-            )));
+            return Err(refused(format!("no key named '{}' is trusted", excerpt(key))));
         }
         self.set_list("trusted-public-keys", &keys).await
     }
@@ -298,10 +305,7 @@ impl<P: Ports> Desk<P> {
         let before = caches.len();
         caches.retain(|c| Ok(c.base()) != cache);
         if caches.len() == before {
-            return Err(refused(format!(
-                "'{}' is none of the substituters",
-                url.escape_debug()
-            )));
+            return Err(refused(format!("'{}' is none of the substituters", excerpt(url))));
         }
         self.set_list("substituters", &caches).await?;
         self.refresh_substituters();
@@ -378,7 +382,7 @@ impl<P: Ports> Desk<P> {
             _ => {
                 return Err(refused(format!(
                     "'{}' is not a host: write HOST or HOST:PORT",
-                    host.escape_debug()
+                    excerpt(host)
                 )));
             }
         };
@@ -410,10 +414,7 @@ impl<P: Ports> Desk<P> {
         let removed = self.house.db.set_login(self.account.id, &host, None);
         match removed.await.map_err(told)? {
             true => Ok(()),
-            false => Err(refused(format!(
-                "there is no login for '{}'",
-                host.escape_debug()
-            ))),
+            false => Err(refused(format!("there is no login for '{}'", excerpt(&host)))),
         }
     }
 
@@ -514,7 +515,7 @@ impl<P: Ports> Desk<P> {
             refused(
                 DatabaseError::NoKey {
                     account: self.account.name.to_string(),
-                    fingerprint: fingerprint.escape_debug().to_string(),
+                    fingerprint: excerpt(fingerprint).to_string(),
                 }
                 .to_string(),
             )
@@ -611,5 +612,5 @@ impl<P: Ports> Desk<P> {
 
 pub(crate) fn parse_path(text: &str) -> Result<StorePath, StoreError> {
     StorePath::parse(text.as_bytes())
-        .map_err(|e| refused(format!("'{}' is not a store path: {e}", text.escape_debug())))
+        .map_err(|e| refused(format!("'{}' is not a store path: {e}", excerpt(text))))
 }

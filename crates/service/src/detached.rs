@@ -36,7 +36,7 @@ impl<P: Ports> House<P> {
                 account,
                 drv_path,
                 rung,
-                reason,
+                reason: reason.into(),
                 build,
                 time: self.now(),
                 wall_ms,

@@ -7,7 +7,6 @@ use firn_core::{Claim, KeyId, Object, Origin};
 use firn_nix::StorePath;
 use firn_protocol::StoreError;
 
-use crate::known_keys::prove;
 use crate::ports::{DatabaseError, Ports};
 use crate::resolve::failed;
 use crate::{AccountStore, signing};
@@ -25,7 +24,7 @@ impl<P: Ports> AccountStore<P> {
         let terms = self.terms().await?;
         let trusted = &terms.settings.trusted_public_keys;
         // Before the bytes: what is refused leaves nothing.
-        let (mut proofs, mut registry) = prove(&self.house.db, claims, trusted).await?;
+        let (mut proofs, mut registry) = self.house.prove(claims, trusted).await?;
         self.house.content.publish(staged).await.map_err(disk)?;
         // Also those that were published before: what was lost since then is not to be spoken of.
         let contents = claims.iter().map(|claim| claim.object.content);
@@ -39,7 +38,7 @@ impl<P: Ports> AccountStore<P> {
             match recorded {
                 // Somebody began to trust a key a moment ago: it may be the one of an open signature.
                 Err(DatabaseError::KeysChanged) => {
-                    (proofs, registry) = prove(&self.house.db, claims, trusted).await?;
+                    (proofs, registry) = self.house.prove(claims, trusted).await?;
                 }
                 other => return other.map_err(failed),
             }

@@ -9,7 +9,7 @@ use firn_core::{AccountId, Effective, KeyId, Layer, Level, Policy, layered};
 use firn_nix::signature::PublicKey;
 
 use crate::ports::{DatabaseError, Gives, Policies, Ports, Stored};
-use crate::{House, StoreError, known_keys};
+use crate::{House, StoreError};
 
 /// What a session brought, and the terms that were found for it last.
 #[derive(Debug, Default)]
@@ -156,7 +156,7 @@ pub(crate) fn layer<'s>(level: Level, stored: impl IntoIterator<Item = (&'s Stri
 impl<P: Ports> House<P> {
     /// The terms of a session now. Whatever was changed before this call holds.
     pub(crate) async fn terms(
-        &self,
+        self: &Arc<Self>,
         account: AccountId,
         session: &Session,
     ) -> Result<Arc<Terms>, DatabaseError> {
@@ -176,7 +176,7 @@ impl<P: Ports> House<P> {
     }
 
     async fn find_terms(
-        &self,
+        self: &Arc<Self>,
         account: AccountId,
         session: &Session,
         stored: Stored,
@@ -203,11 +203,15 @@ impl<P: Ports> House<P> {
     }
 
     /// The numbers of keys, in the same order. One that is new here, or whose earlier signatures were not all looked at, is made known first.
-    async fn key_ids(&self, account: AccountId, keys: &[PublicKey]) -> Result<Vec<KeyId>, DatabaseError> {
+    async fn key_ids(
+        self: &Arc<Self>,
+        account: AccountId,
+        keys: &[PublicKey],
+    ) -> Result<Vec<KeyId>, DatabaseError> {
         let mut ids = Vec::with_capacity(keys.len());
         for key in keys {
             let system = self.settings.defaults.trusted_public_keys.contains(key);
-            ids.push(known_keys::register(&self.db, (!system).then_some(account), key).await?);
+            ids.push(self.register((!system).then_some(account), key).await?);
         }
         Ok(ids)
     }

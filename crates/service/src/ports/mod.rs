@@ -14,13 +14,13 @@ mod views;
 pub use accounts::{Account, Accounts, SshKey};
 pub use builder::{Builder, BuiltFile, Job, JobLimits, Outcome, RunFailure, RunReport};
 pub use builds::{
-    BuildRecord, Builds, DerivationDigest, FailureRecord, OutputRecord, PastRun, RequestRecord, RunRecord,
-    RungUsage, Usage,
+    BuildRecord, Builds, DerivationDigest, FailureRecord, OutputRecord, PastRun, Reason, RequestRecord,
+    RunRecord, RungUsage, Usage,
 };
 pub use caches::{AccountCaches, CacheError, CacheInfo, Caches, Login, Trouble};
 pub use grounds::{GroundedOutput, Grounds};
-pub use policies::{Gives, MAX_KNOWN_KEYS, Policies, Relation, SigningKey, Stored};
-pub use views::{OpenSignature, Proof, Views};
+pub use policies::{Gives, MAX_KNOWN_KEYS, MAX_OPEN_SIGNATURES, Policies, Relation, SigningKey, Stored};
+pub use views::{MAX_SIGNATURES, OpenSignature, Proof, Views};
 
 /// Why the database could not do it.
 #[derive(Debug, thiserror::Error)]

@@ -113,6 +113,7 @@ impl House {
                 ..JobLimits::default()
             },
             max_nar_size: 1 << 20,
+            request_memory: 512 << 20,
             builtins: BTreeMap::new(),
             sandboxes: vec![(Isolation::Namespaces, Ok("dictated-1".into()))],
             extra: BTreeMap::new(),

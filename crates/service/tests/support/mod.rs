@@ -94,6 +94,7 @@ impl World {
                 ..JobLimits::default()
             },
             max_nar_size: 1 << 20,
+            request_memory: 512 << 20,
             builtins: BTreeMap::new(),
             sandboxes: vec![(Isolation::Namespaces, Ok("stub-1".into()))],
             extra: BTreeMap::new(),

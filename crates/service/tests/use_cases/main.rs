@@ -9,6 +9,7 @@
 
 mod explain;
 mod graphs;
+mod junk_signatures;
 mod ladder;
 mod ledger;
 mod logs;
