@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use firn_core::{EnvironmentClass, InputMapping};
 use firn_nix::derivation::{DerivationOptions, pass_as_file_name};
 use firn_nix::rewrite::{placeholder, rewrite_strings};
-use firn_nix::{BasicDerivation, DerivationOutput, STORE_DIR, StorePath};
+use firn_nix::{BasicDerivation, DerivationOutput, STORE_DIR, StorePath, excerpt};
 use firn_service::ports::RunFailure;
 
 use crate::graph::{self, ReadFile};
@@ -188,7 +188,7 @@ fn variables(
             if name.is_empty() || name.contains(&0) || value.contains(&0) {
                 return Err(RunFailure::InputRejected(format!(
                     "derivation '{drv_path}' has an environment variable '{}' that no program can be given",
-                    name.escape_ascii()
+                    excerpt(&name)
                 )));
             }
             Ok((rewrite(&name), rewrite(&value)))

@@ -159,6 +159,7 @@ impl World {
             limits: JobLimits::default(),
             finish_left_builds: Duration::ZERO,
             max_nar_size: 1 << 30,
+            request_memory: 512 << 20,
             sandboxes: vec![(Isolation::Namespaces, Ok("none".into()))],
             extra: BTreeMap::new(),
             builtins: BTreeMap::new(),

@@ -221,12 +221,15 @@ impl Default for Vm {
 pub struct Upload {
     /// Bytes of the largest NAR.
     pub max_nar_size: u64,
+    /// Bytes of memory for what all clients together ask, beyond the first 64 KiB of each request.
+    pub request_memory: u64,
 }
 
 impl Default for Upload {
     fn default() -> Self {
         Self {
             max_nar_size: 64 << 30,
+            request_memory: 512 << 20,
         }
     }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use firn_protocol::{SessionOptions, serve, worker};
-use firn_service::StoreError;
 use firn_service::ports::{Account, Accounts as _};
+use firn_service::{StoreError, on_behalf_of};
 use firn_ssh::{Command, FrontDoor, PublicKeyBlob};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
@@ -39,6 +39,7 @@ impl Door {
     pub fn new(house: Arc<House>, data_dir: &Path) -> Self {
         let options = SessionOptions {
             spool_dir: data_dir.to_owned(),
+            memory: house.memory().clone(),
             ..SessionOptions::new(format!("firn {}", env!("CARGO_PKG_VERSION")))
         };
         Self { house, options }
@@ -52,10 +53,26 @@ impl Door {
         environment: Environment,
         stdin: Input,
         stdout: Output,
+        stderr: Output,
+    ) -> u32 {
+        let account = identity.account.id;
+        let session = self.serve(identity, command, environment, stdin, stdout, stderr);
+        on_behalf_of(account, session).await
+    }
+
+    async fn serve(
+        &self,
+        identity: Identity,
+        command: Command,
+        environment: Environment,
+        stdin: Input,
+        stdout: Output,
         mut stderr: Output,
     ) -> u32 {
         let name = identity.account.name.clone();
         let opened = self.open(&identity, environment).await;
+        let mut options = self.options.clone();
+        options.account = identity.account.id.0;
         let ended = match (opened, command) {
             (
                 opened,
@@ -89,16 +106,13 @@ impl Door {
                 return 1;
             }
             (Ok(store), Command::WorkerDaemon) => {
-                let mut options = self.options.clone();
                 match store.settings().await {
                     Ok(settings) => options.trusted = settings.trusted,
                     Err(error) => options.refusal = Some(error.message),
                 }
                 worker::serve(&store, stdin, stdout, &options).await
             }
-            (Ok(store), Command::Serve { .. }) => {
-                serve::serve(&store, stdin, stdout, stderr, &self.options).await
-            }
+            (Ok(store), Command::Serve { .. }) => serve::serve(&store, stdin, stdout, stderr, &options).await,
         };
         match ended {
             Ok(()) => 0,

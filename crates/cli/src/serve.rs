@@ -284,6 +284,7 @@ fn settings(config: &Config, extra: BTreeMap<String, NarHash>, defaults: Effecti
         },
         finish_left_builds: Duration::from_secs(build.finish_left_builds),
         max_nar_size: config.upload.max_nar_size,
+        request_memory: config.upload.request_memory,
         sandboxes: Vec::new(),
         builtins: firn_builtin::BUILTINS
             .map(|(name, version)| (name.to_owned(), version.to_owned()))
@@ -408,6 +409,6 @@ async fn keep_shell(content: &ContentStore, shell: &Path) -> anyhow::Result<NarH
     let (staged, _) = content.ingest_flat(&mut file, options, None).await?;
     let hash = staged.hash();
     content.publish([staged]).await?;
-    content.sync().await?;
+    content.sync([hash]).await?;
     Ok(hash)
 }

@@ -140,7 +140,7 @@ async fn big(store: &ContentStore, dir: &Path) -> Result<()> {
         let hash = staged.hash();
         let clock = Clock::start();
         store.publish([staged]).await?;
-        store.sync().await?;
+        store.sync([]).await?;
         clock.report("    publish and sync after it", archive.len());
         let clock = Clock::start();
         let total = discard(store.read_nar(&hash).await?).await?;
@@ -207,7 +207,7 @@ async fn many(store: &ContentStore, dir: &Path) -> Result<()> {
         store.publish(staged).await?;
         clock.report("    publish", bytes);
         let clock = Clock::start();
-        store.sync().await?;
+        store.sync([]).await?;
         clock.report("    sync", bytes);
         let clock = Clock::start();
         let mut total = 0;

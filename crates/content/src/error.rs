@@ -29,9 +29,9 @@ pub enum ContentError {
         /// What it said.
         source: io::Error,
     },
-    /// An earlier write-back failed: what was published since then may be lost. Only opening the store again helps.
-    #[error("the file system lost writes; the content store must be opened again")]
-    SyncFailed,
+    /// Writes were lost while it was written or before it was brought to the disk: it must be written again.
+    #[error("the disk lost writes while content {0} was on its way; it must be written again")]
+    Lost(NarHash),
     /// The runtime is shutting down.
     #[error("interrupted by shutdown")]
     Interrupted,

@@ -21,7 +21,7 @@
 //! let (staged, _hashes) = store.ingest_flat(&mut &b"hello\n"[..], options, None).await?;
 //! let hash = staged.hash();
 //! store.publish([staged]).await?;
-//! store.sync().await?;
+//! store.sync([hash]).await?;
 //!
 //! assert_eq!(std::fs::read(store.tree(&hash))?, b"hello\n");
 //! let mut nar = Vec::new();
@@ -33,6 +33,7 @@
 
 mod blocking;
 mod diff;
+mod doubt;
 mod error;
 mod extent;
 mod flat;

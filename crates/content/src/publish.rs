@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use firn_nix::NarHash;
 use rustix::fs::{AtFlags, Mode, RenameFlags};
 use rustix::io::Errno;
 
@@ -32,15 +33,24 @@ impl ContentStore {
         .await?
     }
 
-    /// Returns when everything that was published before this call is on the disk. Many callers at a time share the work.
+    /// Returns when these contents, which were published before this call, are on the disk. Many callers at a time share the work.
     ///
     /// # Errors
-    /// [`ContentError::Io`] when data could not be written; from then on [`ContentError::SyncFailed`].
-    pub async fn sync(&self) -> Result<(), ContentError> {
+    /// [`ContentError::Io`] when data could not be written, and [`ContentError::Lost`] when that happened between publishing and this
+    /// call. A later sync may succeed, of contents that were written anew.
+    pub async fn sync<C>(&self, contents: C) -> Result<(), ContentError>
+    where
+        C: IntoIterator<Item = NarHash>,
+    {
+        let contents: Vec<NarHash> = contents.into_iter().collect();
         let store = Arc::clone(&self.inner);
         let run = move || {
             let noted = store.session.noted();
-            let synced = store.sync.run(&store.trees)?;
+            store.settle_doubt()?;
+            let synced = store
+                .sync
+                .run(&store.trees)
+                .inspect_err(|_| store.lost_writes())?;
             store
                 .session
                 .forget_unsynced(|hash, count| count <= noted && synced.covers(hash));
@@ -48,9 +58,13 @@ impl ContentStore {
         };
         self.inner.sync.sync(run).await.map_err(|error| match error {
             SyncError::Failed(errno) => ContentError::at(&self.inner.dir)(errno),
-            SyncError::FailedBefore => ContentError::SyncFailed,
             SyncError::Interrupted => ContentError::Interrupted,
-        })
+        })?;
+        let store = Arc::clone(&self.inner);
+        match blocking(move || store.first_lost(&contents)).await? {
+            Some(lost) => Err(ContentError::Lost(lost)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -58,6 +72,11 @@ impl Inner {
     fn publish(self: &Arc<Self>, content: &Staged) -> Result<(), ContentError> {
         let place = Self::place(&content.hash());
         let error = || ContentError::at(self.tree(&content.hash()));
+        let doubt = self.doubt.read();
+        let lost = |losses| !doubt.allows(losses, &content.hash());
+        if content.losses().is_none_or(lost) {
+            return Err(ContentError::Lost(content.hash()));
+        }
         let there = rustix::fs::statat(&self.trees, place.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok();
         if !there {
             self.session.note_unsynced(&content.hash())?;

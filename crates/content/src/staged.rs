@@ -22,12 +22,19 @@ use crate::walk::{Stopped, WalkPolicy};
 pub(crate) struct Staging {
     store: Arc<Inner>,
     name: String,
+    losses: u64,
 }
 
 impl Staging {
     pub(crate) fn new(store: Arc<Inner>) -> Arc<Self> {
         let name = store.session.name();
-        Arc::new(Self { store, name })
+        let losses = store.doubt.losses();
+        Arc::new(Self { store, name, losses })
+    }
+
+    /// How often writes had been lost when it was begun.
+    pub(crate) fn losses(&self) -> u64 {
+        self.losses
     }
 
     pub(crate) fn dir(&self) -> &OwnedFd {
@@ -133,6 +140,11 @@ impl Staged {
     /// Where it is for now; always there.
     pub(crate) fn path(&self) -> Option<PathBuf> {
         Some(self.staging.get()?.path())
+    }
+
+    /// See [`Staging::losses`]; always there.
+    pub(crate) fn losses(&self) -> Option<u64> {
+        Some(self.staging.get()?.losses())
     }
 
     /// Directory and name in it; always there.

@@ -6,6 +6,7 @@ use firn_nix::NarHash;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::doubt::Doubt;
 use crate::error::ContentError;
 use crate::list::List;
 use crate::remove::remove_tree;
@@ -26,6 +27,7 @@ pub(crate) struct Inner {
     pub(crate) trees: OwnedFd,
     pub(crate) session: Session,
     pub(crate) sync: GroupSync,
+    pub(crate) doubt: Doubt,
 }
 
 impl Inner {
@@ -51,20 +53,27 @@ impl Inner {
 
     /// Takes a content out of the store and deletes it.
     pub(crate) fn remove(&self, hash: &NarHash) -> Result<(), ContentError> {
+        let error = || ContentError::at(self.dir.join("trees").join(Self::place(hash)));
+        let name = match self.take_out(hash) {
+            Err(Errno::NOENT) => return Err(ContentError::Missing(*hash)),
+            taken => taken.map_err(error())?,
+        };
+        remove_tree(self.session.dir(), name.as_bytes()).map_err(error())
+    }
+
+    /// Takes a content out of the store; the name that it has in the staging area then.
+    pub(crate) fn take_out(&self, hash: &NarHash) -> Result<String, Errno> {
         let place = Self::place(hash);
-        let error = || ContentError::at(self.dir.join("trees").join(&place));
         match rustix::fs::openat(&self.trees, place.as_str(), DIRECTORY, Mode::empty()) {
             // An ordinary user cannot move a directory that is not writable.
-            Ok(dir) => rustix::fs::fchmod(&dir, Mode::RWXU).map_err(error())?,
+            Ok(dir) => rustix::fs::fchmod(&dir, Mode::RWXU)?,
             Err(Errno::NOTDIR | Errno::LOOP) => {}
-            Err(Errno::NOENT) => return Err(ContentError::Missing(*hash)),
-            Err(errno) => return Err(error()(errno)),
+            Err(errno) => return Err(errno),
         }
         let name = self.session.name();
-        rustix::fs::renameat(&self.trees, place.as_str(), self.session.dir(), name.as_str())
-            .map_err(error())?;
+        rustix::fs::renameat(&self.trees, place.as_str(), self.session.dir(), name.as_str())?;
         self.session.forget_unsynced(|noted, _| noted == hash);
-        remove_tree(self.session.dir(), name.as_bytes()).map_err(error())
+        Ok(name)
     }
 
     /// Takes over what crashed processes left: deletes what they were writing, and checks what they had published but
@@ -137,6 +146,7 @@ impl ContentStore {
         let inner = Inner {
             dir,
             sync: GroupSync::default(),
+            doubt: Doubt::default(),
             trees,
             session,
         };

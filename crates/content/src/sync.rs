@@ -2,9 +2,12 @@
 //!
 //! A few files are brought there one by one, many with one syncfs. The latter writes all that any process has written to the
 //! file system, which for a small upload beside large builds can be a thousand times too much.
+//!
+//! The kernel reports a failed write-back once, and takes the pages to be written from then on. So whatever was begun before a run
+//! ended with an error may be lost, whatever a later run says: see [`doubt`](crate::doubt).
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use firn_nix::NarHash;
@@ -25,8 +28,10 @@ pub(crate) struct GroupSync {
     /// How many of those who asked have been served. Held by who runs it.
     served: tokio::sync::Mutex<u64>,
     published: Mutex<Published>,
-    /// The kernel reports a failed write-back once; afterwards a sync succeeds although data is lost.
-    failed: Arc<AtomicBool>,
+    /// Held by a run until what it says is noted; whoever asked for it may be gone.
+    running: Arc<Mutex<()>>,
+    #[cfg(test)]
+    pub(crate) fault: Mutex<Option<Errno>>,
 }
 
 /// What was published and is perhaps not on the disk.
@@ -68,7 +73,6 @@ impl Synced {
 #[derive(Debug)]
 pub(crate) enum SyncError {
     Failed(Errno),
-    FailedBefore,
     Interrupted,
 }
 
@@ -95,19 +99,14 @@ impl GroupSync {
     ) -> Result<(), SyncError> {
         let ticket = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let mut served = self.served.lock().await;
-        if self.failed.load(Ordering::SeqCst) {
-            return Err(SyncError::FailedBefore);
-        }
         if *served >= ticket {
             return Ok(());
         }
         let asked = self.asked.load(Ordering::SeqCst);
-        let failed = Arc::clone(&self.failed);
+        let running = Arc::clone(&self.running);
         let run = move || {
-            let result = run();
-            // Noted here, because whoever waits may be gone.
-            failed.fetch_or(result.is_err(), Ordering::SeqCst);
-            result
+            let _one = running.lock().unwrap_or_else(PoisonError::into_inner);
+            run()
         };
         match tokio::task::spawn_blocking(run).await {
             Ok(Ok(())) => {
@@ -121,6 +120,10 @@ impl GroupSync {
 
     /// Brings everything to the disk that was published before this call. Blocks.
     pub(crate) fn run(&self, trees: &OwnedFd) -> Result<Synced, Errno> {
+        #[cfg(test)]
+        if let Some(errno) = self.fault.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(errno);
+        }
         let (count, few) = {
             let published = self.lock();
             let few = published.more.is_none().then(|| published.few.clone());

@@ -55,7 +55,7 @@ async fn does_not_grow_with_the_depth() {
     let staged = store.ingest(&mut &nar[..], OPTIONS, None).await.unwrap();
     let hash = staged.hash();
     store.publish([staged]).await.unwrap();
-    store.sync().await.unwrap();
+    store.sync([]).await.unwrap();
     assert!(store.verify(&hash).await.unwrap());
     let mut again = Vec::new();
     let mut out = store.read_nar(&hash).await.unwrap();

@@ -25,13 +25,7 @@ impl AccountName {
         if (1..=64).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-') {
             Ok(Self(text.to_owned()))
         } else {
-            Err(AccountNameError(
-                text.chars()
-                    .take(80)
-                    .collect::<String>()
-                    .escape_debug()
-                    .to_string(),
-            ))
+            Err(AccountNameError(firn_nix::excerpt(text).to_string()))
         }
     }
 

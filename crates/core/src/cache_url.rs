@@ -37,12 +37,7 @@ impl FromStr for CacheUrl {
 
     fn from_str(text: &str) -> Result<Self, CacheUrlError> {
         let refused = |reason| CacheUrlError {
-            url: text
-                .chars()
-                .take(200)
-                .collect::<String>()
-                .escape_debug()
-                .to_string(),
+            url: firn_nix::excerpt(text).to_string(),
             reason,
         };
         if text.len() > MAX_URL {

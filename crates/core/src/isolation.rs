@@ -34,7 +34,7 @@ impl fmt::Display for Isolation {
 
 /// A name that is none of [`Isolation`]'s.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{}' is neither namespaces nor vm", .0.chars().take(40).collect::<String>().escape_debug())]
+#[error("'{}' is neither namespaces nor vm", firn_nix::excerpt(.0))]
 pub struct NoIsolation(String);
 
 impl FromStr for Isolation {

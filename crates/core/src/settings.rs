@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use firn_nix::excerpt;
 use firn_nix::signature::PublicKey;
 
 use crate::CacheUrl;
@@ -349,12 +350,7 @@ pub fn definition(name: &str) -> Result<&'static Definition, SettingError> {
         .iter()
         .find(|d| d.name == name)
         .ok_or_else(|| SettingError::Unknown {
-            name: name
-                .chars()
-                .take(80)
-                .collect::<String>()
-                .escape_debug()
-                .to_string(),
+            name: excerpt(name).to_string(),
             nearest: SETTINGS
                 .iter()
                 .min_by_key(|d| distance(d.name, name))
@@ -393,11 +389,7 @@ impl Layer {
             let Some(name) = variable.strip_prefix(b"FIRN_") else {
                 continue;
             };
-            let name = name
-                .escape_ascii()
-                .to_string()
-                .to_ascii_lowercase()
-                .replace('_', "-");
+            let name = excerpt(name).to_string().to_ascii_lowercase().replace('_', "-");
             let known = definition(&name)?;
             let value = std::str::from_utf8(value).map_err(|_| SettingError::Value {
                 name: known.name,
@@ -457,12 +449,12 @@ impl Effective {
         let boolean = || match value.trim() {
             "true" | "1" => Ok(true),
             "false" | "0" | "" => Ok(false),
-            other => Err(refused(format!("'{}' is not true or false", shown(other)))),
+            other => Err(refused(format!("'{}' is not true or false", excerpt(other)))),
         };
         let number = || match value.trim().parse::<u64>() {
             Ok(0) => Ok(None),
             Ok(n) => Ok(Some(n)),
-            Err(_) => Err(refused(format!("'{}' is not a whole number", shown(value)))),
+            Err(_) => Err(refused(format!("'{}' is not a whole number", excerpt(value)))),
         };
         match definition.name {
             "allow-shell" => self.allow_shell = boolean()?,
@@ -473,7 +465,7 @@ impl Effective {
                     _ => {
                         return Err(refused(format!(
                             "'{}' is not a number from 1 to {MAX_WEIGHT}",
-                            shown(value)
+                            excerpt(value)
                         )));
                     }
                 }
@@ -605,22 +597,13 @@ fn keys(value: &str) -> Result<Vec<PublicKey>, String> {
             Some(_) => {
                 return Err(format!(
                     "two different keys have the name '{}'; a signature names its key, so only one can be trusted",
-                    key.name().escape_debug()
+                    excerpt(key.name())
                 ));
             }
             None => keys.push(key),
         }
     }
     Ok(keys)
-}
-
-fn shown(value: &str) -> String {
-    value
-        .chars()
-        .take(80)
-        .collect::<String>()
-        .escape_debug()
-        .to_string()
 }
 
 /// Levenshtein's distance.

@@ -96,7 +96,7 @@ async fn measure(file: &std::path::Path, rows: u64) -> Result<(), Failure> {
             account: account(if n % 2 == 0 { 0 } else { n })?,
             drv_path: path(run)?,
             rung: Some(if n % EACH == 0 { Rung::Built } else { Rung::Shared }),
-            reason: "the same build key had succeeded before".to_owned(),
+            reason: "the same build key had succeeded before".into(),
             build: Some(build_id(run)),
             time: n,
             wall_ms: n,

@@ -316,7 +316,7 @@ async fn measure(db: &SqliteDatabase, key: KeyId, rows: u64) -> Result<(), Failu
             account: writer,
             drv_path: path(n)?,
             rung: None,
-            reason: String::new(),
+            reason: "".into(),
             build: None,
             time: n,
             wall_ms: n,

@@ -127,7 +127,8 @@ delegate! {
     relations(account: AccountId) -> Vec<Relation>;
     keys_named(names: &[String]) -> (Vec<(KeyId, PublicKey)>, KeyId);
     register_key(by: KeyFor, key: &PublicKey) -> (KeyId, bool);
-    open_signatures(key_name: &str, after: i64, limit: u32) -> Vec<OpenSignature>;
+    open_signers(key_name: &str) -> Vec<AccountId>;
+    open_signatures(key_name: &str, account: AccountId, after: i64, limit: u32) -> Vec<OpenSignature>;
     prove(key: KeyId, proven: &[(i64, ObjectId)]) -> ();
     settle_key(key: KeyId) -> ();
     logins(account: AccountId) -> BTreeMap<String, Login>;

@@ -1,9 +1,9 @@
 //! Adding claims: a few statements for any number of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use firn_core::{AccountId, Claim, KeyId, Origin};
-use firn_service::ports::{DatabaseError, Proof};
+use firn_service::ports::{DatabaseError, MAX_SIGNATURES, Proof};
 
 use crate::decode::Fields;
 use crate::dialect::Connection;
@@ -21,7 +21,11 @@ pub struct ClaimBatch {
     claims: Vec<New>,
     proofs: Vec<Proven>,
     registry: KeyId,
+    dropped: Dropped,
 }
+
+/// Signatures that their claims have no room for: they are nobody's, and prove nothing.
+type Dropped = HashSet<(Digest, Origin, String)>;
 
 #[derive(Debug)]
 struct New {
@@ -35,6 +39,19 @@ struct New {
     shareable: bool,
 }
 
+impl New {
+    /// Adds signatures as long as there is room: those that it has stay.
+    fn sign(&mut self, brought: impl IntoIterator<Item = String>, dropped: &mut Dropped) {
+        for signature in brought {
+            if self.signatures.len() < MAX_SIGNATURES || self.signatures.contains(&signature) {
+                self.signatures.insert(signature);
+            } else {
+                dropped.insert((self.object, self.origin, signature));
+            }
+        }
+    }
+}
+
 impl ClaimBatch {
     /// Encodes claims; of two for the same object and origin the first stays, with the signatures of both.
     pub fn new(claims: &[Claim], proofs: &[Proof], registry: KeyId) -> Result<Self, DatabaseError> {
@@ -42,6 +59,7 @@ impl ClaimBatch {
         let mut at: HashMap<(Digest, Origin), usize> = HashMap::with_capacity(claims.len());
         let mut new: Vec<New> = Vec::with_capacity(claims.len());
         let mut digests = Vec::with_capacity(claims.len());
+        let mut dropped = Dropped::new();
         for claim in claims {
             let object = Stored::new(&claim.object)?;
             let digest = object.digest;
@@ -52,21 +70,23 @@ impl ClaimBatch {
                 .and_then(|index| new.get_mut(*index));
             match seen {
                 Some(earlier) => {
-                    earlier.signatures.extend(claim.signatures.iter().cloned());
+                    earlier.sign(claim.signatures.iter().cloned(), &mut dropped);
                     earlier.shareable |= claim.shareable;
                 }
                 None => {
                     at.insert((digest, claim.origin), new.len());
-                    new.push(New {
+                    let mut one = New {
                         object: digest,
                         path: claim.object.path.base_name().to_owned(),
                         origin: claim.origin,
                         deriver: claim.deriver.as_ref().map(|d| d.base_name().to_owned()),
-                        signatures: claim.signatures.clone(),
+                        signatures: BTreeSet::new(),
                         registered: stored(claim.registered)?,
                         cache: claim.cache.clone(),
                         shareable: claim.shareable,
-                    });
+                    };
+                    one.sign(claim.signatures.iter().cloned(), &mut dropped);
+                    new.push(one);
                 }
             }
         }
@@ -75,6 +95,7 @@ impl ClaimBatch {
             claims: new,
             proofs: proofs::of_claims(claims, &digests, proofs)?,
             registry,
+            dropped,
         })
     }
 
@@ -112,7 +133,8 @@ impl ClaimBatch {
                 claim.registered = earlier.registered;
                 early.insert((claim.object, claim.origin), earlier.registered);
                 let before = earlier.signatures.len();
-                claim.signatures.extend(earlier.signatures);
+                let brought = std::mem::replace(&mut claim.signatures, earlier.signatures);
+                claim.sign(brought, &mut self.dropped);
                 if claim.shareable && !earlier.shareable && gives && shared::may_share(claim.origin) {
                     opened.push(object);
                 }
@@ -148,7 +170,12 @@ impl ClaimBatch {
                 proof.registered = *registered;
             }
         }
-        proofs::record(connection, &interned, self.proofs, gives).await?;
+        self.proofs.retain(|proof| {
+            let (object, origin) = proof.claim();
+            let signature = || proof.signature().to_owned();
+            self.dropped.is_empty() || !self.dropped.contains(&(object, origin, signature()))
+        });
+        proofs::record(connection, &interned, account, self.proofs, gives).await?;
         // What a claim had from a place that wants a login is now known from one that wants none.
         shared::refresh(connection, &Objects::These(opened)).await
     }

@@ -1,9 +1,10 @@
 //! What the operations need of a database, and the type that carries them.
 
 use std::future::Future;
-use std::ops::DerefMut;
+use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 
+use firn_service::Turn;
 use firn_service::ports::DatabaseError;
 
 use crate::dialect::Connection;
@@ -13,6 +14,36 @@ pub type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 
 /// What to do within a transaction; an error undoes it.
 pub type Work<C, T> = Box<dyn for<'c> FnOnce(&'c mut C) -> BoxFuture<'c, Result<T, DatabaseError>> + Send>;
+
+/// A connection for as long as the turn lasts that it is used in.
+#[derive(Debug)]
+pub struct InTurn<C> {
+    connection: C,
+    _turn: Turn,
+}
+
+impl<C> InTurn<C> {
+    pub fn new(connection: C, turn: Turn) -> Self {
+        Self {
+            connection,
+            _turn: turn,
+        }
+    }
+}
+
+impl<C: Deref> Deref for InTurn<C> {
+    type Target = C::Target;
+
+    fn deref(&self) -> &C::Target {
+        &self.connection
+    }
+}
+
+impl<C: DerefMut> DerefMut for InTurn<C> {
+    fn deref_mut(&mut self) -> &mut C::Target {
+        &mut self.connection
+    }
+}
 
 /// A database: where reads and writes happen.
 pub trait Driver: Clone + Send + Sync + 'static {

@@ -128,13 +128,19 @@ impl<D: Driver> Policies for Repository<D> {
             .await
     }
 
+    async fn open_signers(&self, key_name: &str) -> Result<Vec<AccountId>, DatabaseError> {
+        let rows = self.read(public_keys::open_signers(key_name)).await?;
+        rows.iter().map(public_keys::decode_signer).collect()
+    }
+
     async fn open_signatures(
         &self,
         key_name: &str,
+        account: AccountId,
         after: i64,
         limit: u32,
     ) -> Result<Vec<OpenSignature>, DatabaseError> {
-        let query = public_keys::open_signatures(key_name, after, limit);
+        let query = public_keys::open_signatures(key_name, account, after, limit);
         let rows = self.read(query).await?;
         rows.iter().map(public_keys::decode_open).collect()
     }

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use firn_core::{Claim, KeyId, Origin};
-use firn_service::ports::{DatabaseError, Proof};
+use firn_core::{AccountId, Claim, KeyId, Origin};
+use firn_service::ports::{DatabaseError, MAX_OPEN_SIGNATURES, Proof};
 
 use crate::counter;
 use crate::decode::Fields;
 use crate::dialect::Connection;
 use crate::error::{WriteError, backend, stored};
 use crate::objects::{Digest, Interned};
+use crate::public_keys;
 use crate::query::{Query, Value, insert_rows};
 use crate::shared::may_share;
 
@@ -27,6 +28,11 @@ pub struct Proven {
 }
 
 impl Proven {
+    /// `name:base64`.
+    pub fn signature(&self) -> &str {
+        &self.signature
+    }
+
     /// What tells its claim from the others of the account.
     pub const fn claim(&self) -> (Digest, Origin) {
         (self.object, self.origin)
@@ -75,10 +81,29 @@ pub async fn check_registry<C: Connection>(connection: &mut C, registry: KeyId) 
     Ok(())
 }
 
+/// How many more signatures of an account may be open, of so many.
+async fn room<C: Connection>(
+    connection: &mut C,
+    account: AccountId,
+    wanted: usize,
+) -> Result<usize, DatabaseError> {
+    if wanted == 0 {
+        return Ok(0);
+    }
+    let query = public_keys::open_of(account, MAX_OPEN_SIGNATURES);
+    let rows = connection.fetch(query).await.map_err(backend)?;
+    let open = match rows.first() {
+        Some(row) => Fields::new("open_signature", row).int("count")?,
+        None => 0,
+    };
+    Ok(usize::try_from(i64::from(MAX_OPEN_SIGNATURES) - open).unwrap_or(0))
+}
+
 /// Notes them; `gives` says whether their account shares. The claims have been written before.
 pub async fn record<C: Connection>(
     connection: &mut C,
     interned: &Interned,
+    account: AccountId,
     proofs: Vec<Proven>,
     gives: bool,
 ) -> Result<(), DatabaseError> {
@@ -88,12 +113,13 @@ pub async fn record<C: Connection>(
     // One row each for what may be told twice, the shared one if there is one; in the order of the first.
     let mut signed: Vec<(Proven, i64, bool)> = Vec::new();
     let mut at: BTreeMap<(KeyId, i64, String), usize> = BTreeMap::new();
-    let mut open: Vec<[Value; 4]> = Vec::new();
+    let mut open: Vec<[Value; 5]> = Vec::new();
     for proof in proofs {
         let object = interned.id(&proof.object)?;
         let Some(key) = proof.key else {
             open.push([
                 Value::Text(proof.key_name),
+                Value::Int(account.0),
                 Value::Int(object),
                 Value::Text(proof.signature),
                 Value::Int(proof.registered),
@@ -113,8 +139,9 @@ pub async fn record<C: Connection>(
 
     let count = i64::try_from(signed.len()).unwrap_or(i64::MAX);
     let first = counter::reserve_signed(connection, count).await?;
+    open.truncate(room(connection, account, open.len()).await?);
     for query in insert_rows::<C, _>(
-        "INSERT INTO open_signature (key_name, object, signature, registered)",
+        "INSERT INTO open_signature (key_name, account, object, signature, registered)",
         open,
         "ON CONFLICT (object, key_name, signature) DO NOTHING",
     ) {

@@ -85,14 +85,42 @@ pub async fn register<C: Connection>(
     })
 }
 
-/// Open signatures of a name, by number.
-pub fn open_signatures(key_name: &str, after: i64, limit: u32) -> Query {
+/// Who brought open signatures of a name, by number: one search each.
+pub fn open_signers(key_name: &str) -> Query {
+    Query::new(
+        "WITH RECURSIVE signer (account) AS (
+           SELECT min(account) FROM open_signature WHERE key_name = $1
+           UNION ALL
+           SELECT (SELECT min(account) FROM open_signature WHERE key_name = $1 AND account > signer.account)
+           FROM signer WHERE signer.account IS NOT NULL
+         )
+         SELECT account FROM signer WHERE account IS NOT NULL ORDER BY account",
+    )
+    .text(key_name)
+}
+
+/// One of them.
+pub fn decode_signer(row: &impl Row) -> Result<AccountId, DatabaseError> {
+    Fields::new("open_signature", row).int("account").map(AccountId)
+}
+
+/// How many signatures of an account are open, as far as that is of interest.
+pub fn open_of(account: AccountId, most: u32) -> Query {
+    Query::new("SELECT count(*) FROM (SELECT 1 FROM open_signature WHERE account = $1 LIMIT $2) AS open")
+        .int(account.0)
+        .int(i64::from(most))
+}
+
+/// Open signatures of a name that an account brought, by number.
+pub fn open_signatures(key_name: &str, account: AccountId, after: i64, limit: u32) -> Query {
     let sql = format!(
         "SELECT open_signature.id, open_signature.object, open_signature.signature, {OBJECT}
          FROM open_signature JOIN object ON object.id = open_signature.object
-         WHERE open_signature.key_name = $1 AND open_signature.id > $2 ORDER BY open_signature.id LIMIT $3"
+         WHERE open_signature.key_name = $1 AND open_signature.account = $2 AND open_signature.id > $3
+         ORDER BY open_signature.id LIMIT $4"
     );
-    Query::new(sql).text(key_name).int(after).int(i64::from(limit))
+    let query = Query::new(sql).text(key_name).int(account.0);
+    query.int(after).int(i64::from(limit))
 }
 
 /// One of them.

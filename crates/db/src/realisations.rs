@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use firn_core::{AccountId, Policy, RealisationClaim, RealisationEvidence};
 use firn_nix::realisation::{DrvOutput, MAX_REALISATION, Realisation, RealisationError};
 use firn_nix::signature::Signature;
-use firn_service::ports::DatabaseError;
+use firn_service::ports::{DatabaseError, MAX_SIGNATURES};
 
 use crate::claim_batch;
 use crate::decode::Fields;
@@ -14,10 +14,6 @@ use crate::error::{backend, stored};
 use crate::evidence::bind_policy;
 use crate::query::{Query, Value, insert_rows};
 use crate::told;
-
-/// Most signatures that a claim keeps. Those known stay; of new ones as many are added, in their order, as there is room for, and the rest
-/// is dropped without an error: what the claim says stands with or without them.
-const MAX_SIGNATURES: usize = 64;
 
 /// What a policy lets its account see of these outputs of these derivations: its own claims, those of the policy's accounts as far as their level
 /// covers, and, when the policy has keys, everything signed that its account shares.

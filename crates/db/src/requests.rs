@@ -61,7 +61,7 @@ pub fn decode(account: AccountId, row: &impl Row) -> Result<RequestRecord, Datab
         account,
         drv_path: fields.parse_path("drv_path", drv_path)?,
         rung: rung(&mut fields)?,
-        reason: fields.text("reason")?.to_owned(),
+        reason: fields.text("reason")?.into(),
         build: fields.opt_array("build")?.map(BuildId),
         time: fields.unsigned("time")?,
         wall_ms: fields.unsigned("wall_ms")?,

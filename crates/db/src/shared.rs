@@ -155,6 +155,9 @@ pub async fn part<C: Connection>(
         );
         connection.fetch(objects.query(sql)).await.map_err(backend)?;
     }
+    // What others have, too, is nobody's from now on.
+    let left = Query::new("UPDATE open_signature SET account = 0 WHERE account = $1").int(account.0);
+    connection.fetch(left).await.map_err(backend)?;
     Ok(())
 }
 

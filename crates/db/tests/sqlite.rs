@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use firn_core::{AccountId, AccountName, Claim, KeyId, Object, Origin, Policy};
 use firn_db::{OpenError, SqliteDatabase};
 use firn_nix::{NarHash, StorePath};
+use firn_service::on_behalf_of;
 use firn_service::ports::{Accounts as _, DatabaseError, Gives, Views as _};
 use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use tokio::task::JoinSet;
@@ -288,4 +289,34 @@ async fn acknowledged_commits_survive_a_kill() {
         assert!(paths.contains(&claim(n).object.path), "{n} is lost");
     }
     db.close().await;
+}
+
+/// Whoever asks for much does not stand before others.
+#[tokio::test]
+async fn reads_are_fair_by_account() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = SqliteDatabase::open(&directory.path().join("firn.sqlite"))
+        .await
+        .unwrap();
+    let (mallory, bob) = (AccountId(1), AccountId(2));
+    let read = |account| {
+        let db = db.clone();
+        on_behalf_of(account, async move {
+            db.accounts().await.unwrap();
+            account
+        })
+    };
+    let mut reads = JoinSet::new();
+    for _ in 0..1000 {
+        reads.spawn(read(mallory));
+    }
+    reads.spawn(read(bob));
+    let mut before = 0;
+    while reads.join_next().await.unwrap().unwrap() == mallory {
+        before += 1;
+    }
+    assert!(
+        before < 100,
+        "{before} reads of one account came before the only one of another"
+    );
 }

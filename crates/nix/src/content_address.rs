@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Hash, HashAlgo, HashError};
+use crate::{Hash, HashAlgo, HashError, excerpt};
 
 /// How bytes become the hash of a content address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,7 +68,7 @@ impl ContentAddress {
     /// # Errors
     /// [`ContentAddressError`] shows the text.
     pub fn parse(text: &str) -> Result<Self, ContentAddressError> {
-        let form = || ContentAddressError::Form(text.escape_debug().to_string());
+        let form = || ContentAddressError::Form(excerpt(text).to_string());
         let (kind, rest) = text.split_once(':').ok_or_else(form)?;
         let (head, digest) = rest.rsplit_once(':').ok_or_else(form)?;
         let (method, algo) = match kind {

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha2::Digest as _;
 
-use crate::base32;
+use crate::{base32, excerpt};
 
 /// A hash algorithm that store paths and fixed outputs may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,7 +67,7 @@ impl HashAlgo {
         Self::ALL
             .into_iter()
             .find(|a| a.name() == name)
-            .ok_or_else(|| HashError::Algorithm(name.escape_debug().to_string()))
+            .ok_or_else(|| HashError::Algorithm(excerpt(name).to_string()))
     }
 
     /// Digest of `data` in one go.
@@ -170,7 +170,7 @@ impl Hash {
     pub fn parse_digest(algo: HashAlgo, text: &str) -> Result<Self, HashError> {
         let error = || HashError::Digest {
             algo,
-            text: text.escape_debug().to_string(),
+            text: excerpt(text).to_string(),
         };
         let n = algo.len();
         let mut out = [0u8; 64];
@@ -209,10 +209,10 @@ impl Hash {
         match (stated, algo) {
             (Some(a), Some(b)) if a != b => Err(HashError::Digest {
                 algo: b,
-                text: text.escape_debug().to_string(),
+                text: excerpt(text).to_string(),
             }),
             (Some(a), _) | (None, Some(a)) => Self::parse_digest(a, digest),
-            (None, None) => Err(HashError::NoAlgorithm(text.escape_debug().to_string())),
+            (None, None) => Err(HashError::NoAlgorithm(excerpt(text).to_string())),
         }
     }
 }

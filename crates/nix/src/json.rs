@@ -9,7 +9,7 @@ mod float;
 mod parse;
 mod powers;
 
-pub use parse::{JsonError, MAX_DEPTH};
+pub use parse::{JsonError, MAX_DEPTH, MAX_VALUES};
 
 /// A JSON value.
 #[derive(Clone, Debug, PartialEq)]

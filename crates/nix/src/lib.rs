@@ -16,6 +16,7 @@
 pub mod base32;
 mod content_address;
 pub mod derivation;
+mod excerpt;
 pub mod graph;
 mod hash;
 mod hash_parts;
@@ -34,6 +35,7 @@ pub mod structured_attrs;
 
 pub use content_address::{CaMethod, ContentAddress, ContentAddressError};
 pub use derivation::{BasicDerivation, Derivation, DerivationOutput};
+pub use excerpt::{EXCERPT, Words, excerpt, listed};
 pub use hash::{Hash, HashAlgo, HashError, Hasher, NarHash};
 pub use package_name::package_name;
 pub use path::{PathError, STORE_DIR, StorePath, output_path_name};

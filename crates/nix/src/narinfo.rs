@@ -9,7 +9,7 @@ use std::str::FromStr as _;
 
 use crate::path_info::fingerprint;
 use crate::signature::{PublicKey, Signature};
-use crate::{ContentAddress, Hash, HashAlgo, NarHash, PathInfo, StorePath};
+use crate::{ContentAddress, Hash, HashAlgo, NarHash, PathInfo, StorePath, excerpt};
 
 /// Largest file that is read, in bytes.
 pub const MAX_NARINFO: usize = 8 << 20;
@@ -294,7 +294,7 @@ impl At {
 fn plain(value: &str) -> Result<String, String> {
     let bad = |c: char| c.is_whitespace() || c.is_control();
     if value.is_empty() || value.contains(bad) {
-        return Err(format!("'{}' is empty or has blanks", value.escape_debug()));
+        return Err(format!("'{}' is empty or has blanks", excerpt(value)));
     }
     Ok(value.to_owned())
 }
@@ -302,7 +302,7 @@ fn plain(value: &str) -> Result<String, String> {
 fn sha256(value: &str) -> Result<Hash, String> {
     let hash = Hash::parse(value, None).map_err(|e| e.to_string())?;
     if hash.algo() != HashAlgo::Sha256 {
-        return Err(format!("'{value}' is not a sha256 hash"));
+        return Err(format!("'{}' is not a sha256 hash", excerpt(value)));
     }
     Ok(hash)
 }
@@ -314,7 +314,7 @@ fn number(value: &str) -> Result<u64, String> {
     plain
         .then(|| digits.parse().ok())
         .flatten()
-        .ok_or_else(|| format!("'{}' is not a number of bytes", value.escape_debug()))
+        .ok_or_else(|| format!("'{}' is not a number of bytes", excerpt(value)))
 }
 
 fn references(value: &str) -> Result<BTreeSet<StorePath>, String> {

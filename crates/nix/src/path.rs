@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{CaMethod, ContentAddress, Hash, HashAlgo, base32};
+use crate::{CaMethod, ContentAddress, Hash, HashAlgo, base32, excerpt};
 
 /// The one store directory that Firn serves.
 pub const STORE_DIR: &str = "/nix/store";
@@ -217,6 +217,5 @@ pub fn is_valid_name(name: &[u8]) -> bool {
 }
 
 fn shown(bytes: &[u8]) -> String {
-    let cut = bytes.get(..bytes.len().min(300)).unwrap_or(bytes);
-    cut.escape_ascii().to_string()
+    excerpt(bytes).to_string()
 }

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use crate::json::{Json, JsonError};
 use crate::path::is_valid_name;
 use crate::signature::{PublicKey, Signature, SignatureError};
-use crate::{Hash, HashError, PathError, StorePath};
+use crate::{Hash, HashError, PathError, StorePath, excerpt};
 
 /// Largest text that is read, in bytes.
 pub const MAX_REALISATION: usize = 1 << 20;
@@ -126,7 +126,7 @@ impl fmt::Display for DrvOutput {
 }
 
 fn shown(text: &str) -> String {
-    text.escape_debug().take(300).collect()
+    excerpt(text).to_string()
 }
 
 /// The path that an output got.

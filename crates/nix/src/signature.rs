@@ -9,6 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 
+use crate::excerpt;
+
 /// Longest key name that is read, in bytes.
 pub const MAX_KEY_NAME: usize = 256;
 
@@ -222,7 +224,7 @@ fn split<const N: usize>(what: &'static str, text: &str) -> Result<(String, [u8;
         Some(bytes) => Ok((name.to_owned(), bytes)),
         None => Err(SignatureError::Bytes {
             what,
-            name: name.escape_debug().to_string(),
+            name: excerpt(name).to_string(),
             len: N,
         }),
     }

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use firn_nix::StorePath;
 
+use crate::store::MAX_WORDS;
+
 /// What to do when outputs exist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BuildMode {
@@ -123,7 +125,7 @@ pub struct BuiltOutput {
 pub struct BuildResult {
     /// How it ended.
     pub status: BuildStatus,
-    /// What went wrong, for a person; empty on success. Bytes: it may quote a log.
+    /// What went wrong, for a person; empty on success. Bytes: it may quote a log. At most [`MAX_WORDS`].
     pub error_msg: Vec<u8>,
     /// How often it was run for this answer.
     pub times_built: u64,
@@ -142,12 +144,19 @@ pub struct BuildResult {
 }
 
 impl BuildResult {
-    /// A result with that status and text and nothing else known.
+    /// A result with that status and text, which is cut where it is too long, and nothing else known.
     #[must_use]
     pub fn new(status: BuildStatus, error_msg: impl Into<Vec<u8>>) -> Self {
+        let mut error_msg = error_msg.into();
+        let all = error_msg.len();
+        if all > MAX_WORDS {
+            error_msg.truncate(MAX_WORDS - 64);
+            error_msg.extend_from_slice(format!("… ({all} bytes in all)").as_bytes());
+            error_msg.shrink_to_fit();
+        }
         Self {
             status,
-            error_msg: error_msg.into(),
+            error_msg,
             times_built: 0,
             is_non_deterministic: false,
             start_time: 0,

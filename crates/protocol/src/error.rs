@@ -30,7 +30,7 @@ pub enum SessionError {
         reason: String,
     },
     /// The session was refused, and the client told so: by [`SessionOptions::refusal`](crate::SessionOptions::refusal), or by an
-    /// error in the serve protocol, which knows no other way to report one.
+    /// error in the serve protocol, which knows no other way to report one, or because there is no memory for a request.
     #[error("refused: {0}")]
     Refused(String),
     /// The transport failed.
@@ -61,6 +61,7 @@ impl SessionError {
                 reason,
             },
             WireError::Io(source) => Self::from_io(during, source),
+            WireError::Busy(busy) => Self::Refused(busy.to_string()),
         }
     }
 

@@ -19,6 +19,7 @@ mod build;
 pub mod codec;
 mod drive;
 mod error;
+mod memory;
 mod options;
 pub mod serve;
 mod store;
@@ -27,7 +28,8 @@ pub mod worker;
 
 pub use build::{BuildMode, BuildResult, BuildStatus, BuiltOutput, DerivedPath, OutputsSpec};
 pub use error::SessionError;
+pub use memory::{Busy, FREE, Held, Memory};
 pub use options::SessionOptions;
 pub use store::{
-    BuildOptions, ByteStream, ClientOptions, LogEvent, LogSink, Missing, Store, StoreError, Upload,
+    BuildOptions, ByteStream, ClientOptions, LogEvent, LogSink, MAX_WORDS, Missing, Store, StoreError, Upload,
 };

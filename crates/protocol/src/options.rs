@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::Memory;
 use crate::wire::WireLimits;
 
 /// Bounds, deadlines and texts of a session.
@@ -10,6 +11,10 @@ use crate::wire::WireLimits;
 pub struct SessionOptions {
     /// How much a client may make the session read.
     pub limits: WireLimits,
+    /// What all sessions may keep in memory of their requests.
+    pub memory: Memory,
+    /// Whose part of it the session uses.
+    pub account: i64,
     /// Shown by `nix store info` as the version of the store; free text.
     pub daemon_version: String,
     /// Refuses the session with this text, as part of the handshake: clients print it and go on without this machine.
@@ -36,11 +41,13 @@ pub struct SessionOptions {
 }
 
 impl SessionOptions {
-    /// Defaults: trusted, the limits of [`WireLimits::default`], 30 s for the handshake, 5 min for reads, 15 min for writes; checkpoints every 256 MiB or minute.
+    /// Defaults: trusted, the limits of [`WireLimits::default`], 512 MiB for the requests, 30 s for the handshake, 5 min for reads, 15 min for writes; checkpoints every 256 MiB or minute.
     #[must_use]
     pub fn new(daemon_version: impl Into<String>) -> Self {
         Self {
             limits: WireLimits::default(),
+            memory: Memory::new(512 << 20),
+            account: 0,
             daemon_version: daemon_version.into(),
             refusal: None,
             trusted: true,

@@ -5,11 +5,14 @@ use std::future::Future;
 use std::time::Duration;
 
 use firn_nix::realisation::{DrvOutput, Realisation};
-use firn_nix::{BasicDerivation, CaMethod, HashAlgo, PathInfo, StorePath};
+use firn_nix::{BasicDerivation, CaMethod, HashAlgo, PathInfo, StorePath, Words};
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 
 use crate::{BuildMode, BuildResult, DerivedPath};
+
+/// Bytes of the longest error that a client is shown: ten log lines of a failed build have room.
+pub const MAX_WORDS: usize = 64 << 10;
 
 /// A byte stream with an end.
 pub type ByteStream = Box<dyn AsyncRead + Send + Unpin>;
@@ -17,8 +20,9 @@ pub type ByteStream = Box<dyn AsyncRead + Send + Unpin>;
 /// A refusal or failure, as the text that the client is shown. Names the path or thing, and the next step where there is one.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
+#[non_exhaustive]
 pub struct StoreError {
-    /// For a person.
+    /// For a person; at most [`MAX_WORDS`] bytes.
     pub message: String,
 }
 
@@ -26,7 +30,7 @@ impl StoreError {
     /// An error with that text.
     pub fn new(message: impl Into<String>) -> Self {
         Self {
-            message: message.into(),
+            message: Words::<MAX_WORDS>::new(message).into_string(),
         }
     }
 }
@@ -276,8 +280,8 @@ pub trait Upload: Send {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Makes everything added so far valid, durably, if it is closed: what has come whole need not come again when the upload breaks
-    /// off. Otherwise it waits for the rest.
-    fn checkpoint(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// off. Otherwise it waits for the rest. Whether nothing waits.
+    fn checkpoint(&mut self) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Makes everything added valid, durably, at once.
     fn commit(self) -> impl Future<Output = Result<(), StoreError>> + Send;

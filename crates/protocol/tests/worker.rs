@@ -12,7 +12,7 @@ use firn_nix::{CaMethod, HashAlgo};
 use firn_protocol::codec::RealisationForm;
 use firn_protocol::wire::{Decoder, Encoder, WireLimits};
 use firn_protocol::worker::{self, AddToStore, Field, Op, Request, StderrMessage, Version};
-use firn_protocol::{BuildMode, BuildOptions, BuildStatus, ClientOptions, DerivedPath, SessionError};
+use firn_protocol::{BuildMode, BuildOptions, BuildStatus, ClientOptions, DerivedPath, Memory, SessionError};
 use support::memory::{MemoryStore, file_nar, info};
 use support::{Client, build, derivation, options, path};
 use tokio::io::AsyncReadExt;
@@ -747,4 +747,35 @@ async fn realisations() {
         ));
         client.close().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_request_that_finds_no_memory_is_told_so() {
+    let memory = Memory::with_patience(512 << 10, Duration::from_millis(1));
+    let mut options = options();
+    (options.memory, options.account) = (memory.clone(), 7);
+    let request = |bytes| Request::AddTextToStore {
+        name: "text".to_owned(),
+        text: vec![b'x'; bytes],
+        references: BTreeSet::new(),
+    };
+    let mut held = memory.hold(7);
+    held.use_more(200 << 10).await.unwrap();
+    let store = MemoryStore::default();
+    let mut client = Client::connect_with(&store, Version::NEWEST, options.clone()).await;
+    client.request(&request(50 << 10)).await;
+    client.expect_last().await;
+    client.decoder().path("path").await.unwrap();
+    client.request(&request(70 << 10)).await;
+    client.expect_error("the service is busy").await;
+    let ended = client.close().await.unwrap_err();
+    assert!(matches!(ended, SessionError::Refused(_)), "{ended:?}");
+    // What is given back is there for the next.
+    drop(held);
+    let mut client = Client::connect_with(&store, Version::NEWEST, options).await;
+    client.request(&request(70 << 10)).await;
+    client.expect_last().await;
+    client.decoder().path("path").await.unwrap();
+    assert!(!client.is_valid(&path("nothing")).await);
+    assert_eq!(memory.taken(), 0);
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use firn_core::BuildId;
-use firn_nix::StorePath;
+use firn_nix::{StorePath, excerpt};
 use firn_protocol::{Store as _, StoreError};
 
 use crate::log::{self, Log, LogReader};
@@ -197,7 +197,7 @@ impl<P: Ports> Desk<P> {
         }
         Err(StoreError::new(format!(
             "there is no log of '{}': nothing of that name was built for this account, or its log is gone (`builds` lists what was)",
-            wanted.chars().take(300).collect::<String>().escape_debug()
+            excerpt(wanted)
         )))
     }
 }

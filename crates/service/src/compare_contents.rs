@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use firn_content::Difference;
-use firn_nix::{NarHash, StorePath};
+use firn_nix::{NarHash, StorePath, excerpt};
 use firn_protocol::StoreError;
 
 use crate::Desk;
@@ -67,7 +67,10 @@ impl<P: Ports> Desk<P> {
                 });
                 match (meant.next(), meant.next()) {
                     (Some(_), Some(_)) => {
-                        return refused(format!("more than one content begins with '{digits}'"));
+                        return refused(format!(
+                            "more than one content begins with '{}'",
+                            excerpt(&digits)
+                        ));
                     }
                     (one, _) => one.copied(),
                 }
@@ -78,7 +81,7 @@ impl<P: Ports> Desk<P> {
                 None => refused(format!("{path} has one content only: {first}")),
                 Some(other) => refused(format!(
                     "'{}' is no content that you may compare with",
-                    other.escape_debug()
+                    excerpt(other)
                 )),
             };
         };

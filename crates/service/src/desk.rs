@@ -7,8 +7,8 @@ use firn_core::{
     AccountName, CacheUrl, ChangeError, Definition, Effective, Layer, Level, SETTINGS, SettingChange,
     SettingError, Trust, layered,
 };
-use firn_nix::StorePath;
 use firn_nix::signature::{PublicKey, SecretKey};
+use firn_nix::{StorePath, excerpt};
 use firn_protocol::StoreError;
 
 use crate::ports::{
@@ -18,7 +18,7 @@ use crate::ports::{
 use crate::resolve::{MAX_CLOSURE, failed};
 use crate::substituters::AddedCache;
 use crate::terms::layer;
-use crate::{House, known_keys, signing};
+use crate::{House, signing};
 
 /// Longest part of a login, in bytes.
 const MAX_LOGIN: usize = 4096;
@@ -188,7 +188,7 @@ impl<P: Ports> Desk<P> {
 
     /// Signatures that came before the key must count when it is trusted. They are checked before anything is locked.
     async fn make_known(&self, key: &PublicKey) -> Result<(), StoreError> {
-        let known = known_keys::register(&self.house.db, KeyFor::Account(self.account.id), key);
+        let known = self.house.register(KeyFor::Account(self.account.id), key);
         known.await.map(drop).map_err(told)
     }
 
@@ -272,7 +272,7 @@ impl<P: Ports> Desk<P> {
                 Ok(())
             }
             Err(_) => {
-                let none = ChangeError::NoSubstituter(url.trim().escape_debug().to_string());
+                let none = ChangeError::NoSubstituter(excerpt(url.trim()).to_string());
                 Err(told(none.into()))
             }
         }
@@ -338,7 +338,7 @@ impl<P: Ports> Desk<P> {
             _ => {
                 return Err(refused(format!(
                     "'{}' is not a host: write HOST or HOST:PORT",
-                    host.escape_debug()
+                    excerpt(host)
                 )));
             }
         };
@@ -365,10 +365,7 @@ impl<P: Ports> Desk<P> {
         let removed = self.house.db.set_login(self.account.id, &host, None);
         match removed.await.map_err(told)? {
             true => Ok(()),
-            false => Err(refused(format!(
-                "there is no login for '{}'",
-                host.escape_debug()
-            ))),
+            false => Err(refused(format!("there is no login for '{}'", excerpt(&host)))),
         }
     }
 
@@ -435,7 +432,7 @@ impl<P: Ports> Desk<P> {
             refused(
                 DatabaseError::NoKey {
                     account: self.account.name.to_string(),
-                    fingerprint: fingerprint.escape_debug().to_string(),
+                    fingerprint: excerpt(fingerprint).to_string(),
                 }
                 .to_string(),
             )
@@ -541,5 +538,5 @@ fn signing_key_row(key: SigningKey) -> Option<SigningKeyRow> {
 
 pub(crate) fn parse_path(text: &str) -> Result<StorePath, StoreError> {
     StorePath::parse(text.as_bytes())
-        .map_err(|e| refused(format!("'{}' is not a store path: {e}", text.escape_debug())))
+        .map_err(|e| refused(format!("'{}' is not a store path: {e}", excerpt(text))))
 }

@@ -39,7 +39,7 @@ impl<P: Ports> House<P> {
                 account,
                 drv_path,
                 rung,
-                reason,
+                reason: reason.into(),
                 build,
                 time: self.now(),
                 wall_ms,

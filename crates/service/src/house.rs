@@ -8,12 +8,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use firn_content::ContentStore;
 use firn_core::{AccountName, Effective, EnvironmentClass, Isolation};
 use firn_nix::NarHash;
-use tokio::sync::Semaphore;
+use firn_protocol::Memory;
 
 use crate::cache_states::CacheStates;
 use crate::desk::Desk;
 use crate::graph::Nodes;
 use crate::ground::KnownGrounds;
+use crate::known_keys::Checking;
 use crate::policy_numbers::PolicyNumbers;
 use crate::ports::{Account, Accounts as _, DatabaseError, Gives, JobLimits, Policies as _, Ports};
 use crate::queue::Queue;
@@ -23,10 +24,14 @@ use crate::running::Registry;
 use crate::signing;
 use crate::single_flight::SingleFlight;
 use crate::terms::Session;
+use crate::turns::Turns;
 use crate::{AccountStore, StoreError};
 
 /// Graphs that are read at once, of all accounts together.
 const READING: usize = 2;
+
+/// Large derivations that are read at once, of all accounts together.
+const LARGE: usize = 2;
 
 /// What the operator decided.
 #[derive(Clone, Debug)]
@@ -45,6 +50,8 @@ pub struct Settings {
     pub limits: JobLimits,
     /// For how long a shared run that everybody has left goes on.
     pub finish_left_builds: Duration,
+    /// Bytes of memory for what clients ask, of all accounts together.
+    pub request_memory: u64,
     /// Bytes of the largest NAR that is taken.
     pub max_nar_size: u64,
     /// What builds can run in, the preferred first: with name and version of what a build sees there, which is part of every build key;
@@ -95,7 +102,13 @@ pub struct House<P: Ports> {
     /// Derivations that graphs were made of.
     pub(crate) nodes: Nodes,
     /// Graphs that are read at once.
-    pub(crate) reading: Semaphore,
+    pub(crate) reading: Turns,
+    /// Large derivations that are read at once.
+    pub(crate) large: Turns,
+    /// Signatures that are checked.
+    pub(crate) checking: Checking,
+    /// What requests and derivations may take.
+    pub(crate) memory: Memory,
 }
 
 impl<P: Ports> House<P> {
@@ -109,6 +122,7 @@ impl<P: Ports> House<P> {
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         let queue = Queue::new(settings.room.capacity(settings.max_jobs));
+        let memory = Memory::new(settings.request_memory);
         Arc::new(Self {
             db,
             builder,
@@ -125,7 +139,10 @@ impl<P: Ports> House<P> {
             cache_states: CacheStates::default(),
             grounds: KnownGrounds::default(),
             nodes: Nodes::default(),
-            reading: Semaphore::new(READING),
+            reading: Turns::new(READING),
+            large: Turns::new(LARGE),
+            checking: Checking::default(),
+            memory,
         })
     }
 
@@ -223,6 +240,11 @@ impl<P: Ports> House<P> {
     /// The metadata.
     pub fn database(&self) -> &P::Database {
         &self.db
+    }
+
+    /// The memory for what clients ask.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// Seconds since 1970.

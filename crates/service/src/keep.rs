@@ -7,7 +7,6 @@ use firn_core::{Claim, KeyId, Object, Origin};
 use firn_nix::StorePath;
 use firn_protocol::StoreError;
 
-use crate::known_keys::prove;
 use crate::ports::{DatabaseError, Ports};
 use crate::resolve::failed;
 use crate::{AccountStore, signing};
@@ -18,15 +17,18 @@ impl<P: Ports> AccountStore<P> {
         let disk = |e: firn_content::ContentError| {
             tracing::error!(error = %e, "cannot keep contents");
             StoreError::new(
-                "internal error: the service cannot write to its disk; the operator's log has the details",
+                "internal error: the service could not write to its disk, and nothing of this was kept; send it again later (the \
+                 operator's log has the details)",
             )
         };
         let terms = self.terms().await?;
         let trusted = &terms.settings.trusted_public_keys;
         // Before the bytes: what is refused leaves nothing.
-        let (mut proofs, mut registry) = prove(&self.house.db, claims, trusted).await?;
+        let (mut proofs, mut registry) = self.house.prove(claims, trusted).await?;
         self.house.content.publish(staged).await.map_err(disk)?;
-        self.house.content.sync().await.map_err(disk)?;
+        // Also those that were published before: what was lost since then is not to be spoken of.
+        let contents = claims.iter().map(|claim| claim.object.content);
+        self.house.content.sync(contents).await.map_err(disk)?;
         let kept: Arc<[Claim]> = claims.into();
         loop {
             let recorded = self
@@ -36,7 +38,7 @@ impl<P: Ports> AccountStore<P> {
             match recorded {
                 // Somebody began to trust a key a moment ago: it may be the one of an open signature.
                 Err(DatabaseError::KeysChanged) => {
-                    (proofs, registry) = prove(&self.house.db, claims, trusted).await?;
+                    (proofs, registry) = self.house.prove(claims, trusted).await?;
                 }
                 other => return other.map_err(failed),
             }

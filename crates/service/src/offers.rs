@@ -13,9 +13,9 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use crate::AccountStore;
 use crate::content_address::check_path;
 use crate::findings::{Findings, Refusal};
+use crate::ports::MAX_SIGNATURES;
 use crate::ports::{AccountCaches as _, Login, Policies as _, Ports};
 use crate::resolve::{MAX_CLOSURE, failed};
-use crate::signatures::MAX_SIGNATURES;
 use crate::terms::Terms;
 use crate::upload::MAX_REFERENCES;
 

@@ -1,7 +1,7 @@
 //! Where two contents differ, in words.
 
 use firn_content::{Change, Difference};
-use firn_nix::NarHash;
+use firn_nix::{NarHash, excerpt};
 
 use crate::House;
 use crate::ports::Ports;
@@ -46,8 +46,8 @@ pub fn shown(difference: &Difference) -> String {
     match (path.is_empty(), change) {
         (true, change) => format!("the file itself ({change})"),
         (false, Change::Bytes { .. } | Change::Length { .. }) => {
-            format!("{} ({change})", path.escape_ascii())
+            format!("{} ({change})", excerpt(path))
         }
-        (false, change) => format!("{}: {change}", path.escape_ascii()),
+        (false, change) => format!("{}: {change}", excerpt(path)),
     }
 }

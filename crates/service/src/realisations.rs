@@ -7,7 +7,7 @@ use firn_nix::derivation::{DerivationKind, ModuloError};
 use firn_nix::realisation::{DrvId, DrvOutput, Realisation};
 use firn_nix::rewrite::placeholder;
 use firn_nix::signature::SecretKey;
-use firn_nix::{BasicDerivation, Derivation, StorePath, output_path_name};
+use firn_nix::{BasicDerivation, Derivation, StorePath, excerpt, output_path_name};
 use firn_protocol::{BuiltOutput, StoreError};
 
 use crate::ports::{Ports, Views as _};
@@ -124,7 +124,7 @@ impl<P: Ports> AccountStore<P> {
             return Err(StoreError::new(format!(
                 "cannot register '{}': its signature by the key '{}', which you trust, is not over it; sign it again, or leave the signature out",
                 realisation.id,
-                wrong.key_name().escape_debug()
+                excerpt(wrong.key_name())
             )));
         }
         untrusted::register(&terms.settings, &realisation)?;

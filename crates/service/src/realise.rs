@@ -20,7 +20,7 @@ use crate::log::{self, Log};
 use crate::one_line::one_line;
 use crate::patience::Patience;
 use crate::ports::{
-    Accounts as _, BuildRecord, Builds as _, FailureRecord, Job, Ports, RequestRecord, RunFailure,
+    Accounts as _, BuildRecord, Builds as _, FailureRecord, Job, Ports, Reason, RequestRecord, RunFailure,
 };
 use crate::realisations::FloatingOutputs;
 use crate::resolve::{ClosureError, failed};
@@ -28,7 +28,7 @@ use crate::run::{self, Asked, Queued, lead, lead_check};
 use crate::running::{Finished, InRun, Interest, Wanted};
 use crate::terms::Sharing;
 use crate::waiting::Waiting;
-use crate::{AccountStore, discard, refuse};
+use crate::{AccountStore, discard, large, refuse};
 
 /// Most characters that are recorded of why caches did not answer.
 const MAX_WHY: usize = 1000;
@@ -81,8 +81,10 @@ impl<P: Ports> AccountStore<P> {
         .await;
         let mut unfetched = None;
         let answer = self.answer(&mut request, &mut unfetched).await;
-        if let Ok(answer) = &answer {
-            say_line(&request, &answer.reason).await;
+        let reason = answer.as_ref().map_or("", |answer| answer.reason.as_str());
+        let reason = Reason::from(reason);
+        if answer.is_ok() {
+            say_line(&request, &reason).await;
         }
         say(&request, LogEvent::BuildStopped { id: request.number }).await;
         let answer = answer?;
@@ -90,7 +92,7 @@ impl<P: Ports> AccountStore<P> {
             account: self.account.id,
             drv_path: request.drv_path.clone(),
             rung: answer.rung,
-            reason: with_caches(answer.reason, unfetched),
+            reason: with_caches(reason.into_string(), unfetched).into(),
             build: answer.build,
             time: begun.as_secs(),
             wall_ms: millis(self.house.clock.now().saturating_sub(begun)),
@@ -109,9 +111,14 @@ impl<P: Ports> AccountStore<P> {
         request: &mut Request,
         unfetched: &mut Option<String>,
     ) -> Result<Answer, StoreError> {
-        if let Some(refusal) = refuse::refusal(&request.drv_path, &request.drv, &self.house.settings) {
+        let held = self.memory_for(&request.drv).await?;
+        let size = large::size(&request.drv);
+        let turn = self.house.turn_to_read(size).await;
+        let refusal = || refuse::refusal(&request.drv_path, &request.drv, &self.house.settings);
+        if let Some(refusal) = large::read(size, refusal) {
             return Ok(rejected(refusal));
         }
+        drop(turn);
         if let Err(e) = refuse::state_paths(&request.drv_path, &mut request.drv) {
             return Ok(rejected(format!("cannot build '{}': {e}", request.drv_path)));
         }
@@ -182,7 +189,11 @@ impl<P: Ports> AccountStore<P> {
             Err(_) => class.clone(),
         };
         let mapping = InputMapping::new(inputs.shared_objects());
-        let key = BuildKey::new(shown(&request.drv_path), &drv, &mapping, &class);
+        let turn = self.house.turn_to_read(size).await;
+        let key = large::read(size, || {
+            BuildKey::new(shown(&request.drv_path), &drv, &mapping, &class)
+        });
+        drop(turn);
         let asked = Asked {
             key,
             inputs: inputs.choices().map(|(_, choice)| choice.candidate.id).collect(),
@@ -191,6 +202,7 @@ impl<P: Ports> AccountStore<P> {
             ground: self.ground_of(request.sound, &inputs, &around).await?,
             urgency: request.urgency,
             share: settings.share(),
+            held,
         };
         let job = Job {
             id: new_build_id(),

@@ -1,7 +1,7 @@
 //! Requests that are refused before anything is looked up.
 
 use firn_nix::derivation::{DerivationKind, DerivationOptions};
-use firn_nix::{BasicDerivation, CaMethod, DerivationOutput, PathError, StorePath};
+use firn_nix::{BasicDerivation, CaMethod, DerivationOutput, PathError, StorePath, excerpt, listed};
 
 use crate::Settings;
 
@@ -11,11 +11,14 @@ const CA_DERIVATIONS: &str = "ca-derivations";
 /// The builder that needs the network for what it is.
 const FETCH: &str = "builtin:fetchurl";
 
-/// Its builder, when that is one that Nix has built in, whatever system it is for.
+/// Bytes of the longest argument or variable that Linux gives to a program, its end left out: 32 pages.
+const MAX_STRING: usize = (128 << 10) - 1;
+
+/// Its builder, as shown, when that is one that Nix has built in, whatever system it is for.
 pub(crate) fn builtin(drv: &BasicDerivation) -> Option<String> {
     drv.builder
         .starts_with(b"builtin:")
-        .then(|| drv.builder.escape_ascii().to_string())
+        .then(|| excerpt(&drv.builder).to_string())
 }
 
 /// Why this derivation cannot be built here, with the next step; `None` when it can.
@@ -51,7 +54,7 @@ pub(crate) fn refusal(drv_path: &StorePath, drv: &BasicDerivation, settings: &Se
             "cannot build '{drv_path}': it sets {attribute}, and every build here runs in the sandbox"
         ));
     }
-    let platform = drv.platform.escape_ascii().to_string();
+    let platform = excerpt(&drv.platform).to_string();
     if let Some(name) = builtin(drv) {
         if !settings.builtins.contains_key(&name) {
             return Some(format!(
@@ -70,19 +73,46 @@ pub(crate) fn refusal(drv_path: &StorePath, drv: &BasicDerivation, settings: &Se
             settings.systems.join(", ")
         ));
     }
-    let missing: Vec<String> = options
+    let offered = |feature: &[u8]| {
+        let feature = std::str::from_utf8(feature);
+        feature.is_ok_and(|feature| feature == CA_DERIVATIONS || settings.features.contains(feature))
+    };
+    if builtin(drv).is_none()
+        && let Some(what) = too_long(drv, &options)
+    {
+        return Some(format!(
+            "cannot build '{drv_path}': {what}, and no program can be given more than {MAX_STRING}; name the attribute in passAsFile, or \
+             use structured attributes"
+        ));
+    }
+    let missing: Vec<&Vec<u8>> = options
         .required_system_features
         .iter()
-        .map(|feature| feature.escape_ascii().to_string())
-        .filter(|feature| feature != CA_DERIVATIONS && !settings.features.contains(feature))
+        .filter(|feature| !offered(feature))
         .collect();
     (!missing.is_empty()).then(|| {
         format!(
             "cannot build '{drv_path}': it requires the system features {{{}}}, on offer here: {{{}}}",
-            missing.join(", "),
+            listed(missing),
             settings.features.iter().cloned().collect::<Vec<_>>().join(", ")
         )
     })
+}
+
+/// What no program can be given.
+fn too_long(drv: &BasicDerivation, options: &DerivationOptions) -> Option<String> {
+    if let Some(arg) = drv.args.iter().find(|arg| arg.len() > MAX_STRING) {
+        return Some(format!("an argument has {} bytes", arg.len()));
+    }
+    let length = |name: &[u8], value: &[u8]| match options.structured.is_some() {
+        // All of them are in files.
+        true => 0,
+        false if options.pass_as_file.contains(name) => name.len(),
+        false => name.len() + 1 + value.len(),
+    };
+    let mut long = drv.env.iter().map(|(name, value)| (name, length(name, value)));
+    let (name, length) = long.find(|(_, length)| *length > MAX_STRING)?;
+    Some(format!("variable '{}' has {length} bytes", excerpt(name)))
 }
 
 /// How an output is to be hashed, if that cannot be done.

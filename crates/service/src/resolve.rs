@@ -9,10 +9,10 @@ use firn_nix::StorePath;
 use firn_protocol::StoreError;
 use foldhash::quality::RandomState;
 
-use crate::House;
 use crate::policy_numbers::PolicyNumber;
 use crate::ports::{DatabaseError, Ports, Proof, Views as _};
 use crate::terms::Terms;
+use crate::{House, on_behalf_of};
 
 /// Most paths that one closure may have.
 pub(crate) const MAX_CLOSURE: usize = 200_000;
@@ -128,7 +128,7 @@ impl Choices {
     }
 
     /// Forgets these paths: there is new evidence for them.
-    fn changed<'p>(&self, paths: impl Iterator<Item = &'p StorePath>) {
+    pub(crate) fn changed<'p>(&self, paths: impl Iterator<Item = &'p StorePath>) {
         let mut known = self.write();
         self.changes.fetch_add(1, Ordering::AcqRel);
         for path in paths {
@@ -230,11 +230,11 @@ impl<P: Ports> House<P> {
         registry: KeyId,
     ) -> Result<(), DatabaseError> {
         let (house, claims) = (Arc::clone(self), Arc::clone(claims));
-        let recording = tokio::spawn(async move {
+        let recording = tokio::spawn(on_behalf_of(account, async move {
             let recorded = house.db.record_claims(account, &claims, &proofs, registry).await;
             house.choices.changed(claims.iter().map(|c| &c.object.path));
             recorded
-        });
+        }));
         recording
             .await
             .unwrap_or_else(|e| Err(DatabaseError::Backend(Box::new(e))))

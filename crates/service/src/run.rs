@@ -7,6 +7,7 @@ use bytes::Bytes;
 use firn_core::schedule::{Share, Ticket};
 use firn_core::{AccountId, BuildId, BuildKey, Ground, ObjectId, derivation_digest};
 use firn_nix::{BasicDerivation, DerivationOutput};
+use firn_protocol::Held;
 use tokio::sync::mpsc;
 
 use crate::House;
@@ -61,6 +62,9 @@ pub(crate) struct Asked {
     pub(crate) urgency: u64,
     /// What the account may have of the machine.
     pub(crate) share: Share,
+    /// Memory of the derivation.
+    #[expect(dead_code, reason = "it is held as long as this is there")]
+    pub(crate) held: Arc<Held>,
 }
 
 /// Whether it states the hash of what it gives.
@@ -219,9 +223,10 @@ async fn run<P: Ports>(
     run.disk_bytes = outcome.report.disk_bytes;
     let outputs = match outcome.result {
         Ok(outputs) => outputs,
-        Err(failure) => return (run, Err(failure)),
+        Err(failure) => return (run, Err(failure.bounded())),
     };
-    if let Err(error) = house.content.sync().await {
+    let contents = outputs.values().map(|output| output.content);
+    if let Err(error) = house.content.sync(contents).await {
         tracing::error!(%error, "cannot write contents to disk");
         let failure = RunFailure::Infrastructure(
             "the service cannot write to its disk; the operator's log has the details".into(),

@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use firn_nix::StorePath;
 use firn_protocol::StoreError;
 
-/// Signatures of one path.
-pub(crate) const MAX_SIGNATURES: usize = 64;
+use crate::ports::MAX_SIGNATURES;
 
 /// Bytes of one signature with the name of its key.
 const MAX_SIGNATURE: usize = 1024;

@@ -9,6 +9,7 @@ use firn_core::{Choice, Claim, Effective, Object, Origin, View, Witness};
 use firn_nix::realisation::{DrvOutput, Realisation};
 use firn_nix::{
     BasicDerivation, CaMethod, ContentAddress, Derivation, DerivationOutput, HashAlgo, PathInfo, StorePath,
+    excerpt,
 };
 use firn_protocol::{
     BuildMode, BuildOptions, BuildResult, ByteStream, DerivedPath, LogSink, Missing, Store, StoreError,
@@ -22,8 +23,9 @@ use crate::ports::{Account, Caches, Ports, Views as _};
 use crate::realise::Request;
 use crate::resolve::failed;
 use crate::terms::{Session, Terms};
+use crate::turns::Turn;
 use crate::upload::AccountUpload;
-use crate::{signatures, untrusted};
+use crate::{large, signatures, untrusted};
 
 /// Bytes of the largest `.drv` that is read.
 pub(crate) const MAX_DERIVATION: u64 = 64 << 20;
@@ -117,13 +119,17 @@ impl<P: Ports> AccountStore<P> {
 
     /// Reads and parses a valid `.drv`.
     async fn derivation(&self, drv_path: &StorePath) -> Result<Derivation, StoreError> {
-        let text = self.derivation_text(drv_path).await?;
-        Derivation::parse(&text)
-            .map_err(|e| StoreError::new(format!("cannot read derivation '{drv_path}': {e}")))
+        let (turn, text) = self.derivation_text(drv_path).await?;
+        let parsed = large::read(text.len(), || Derivation::parse(&text));
+        drop(turn);
+        parsed.map_err(|e| StoreError::new(format!("cannot read derivation '{drv_path}': {e}")))
     }
 
-    /// The text of a valid `.drv`.
-    pub(crate) async fn derivation_text(&self, drv_path: &StorePath) -> Result<Vec<u8>, StoreError> {
+    /// The text of a valid `.drv`, with the turn to read it where it is large.
+    pub(crate) async fn derivation_text(
+        &self,
+        drv_path: &StorePath,
+    ) -> Result<(Option<Turn>, Vec<u8>), StoreError> {
         let info = self.path_info(drv_path).await?;
         let tree = self.house.content.tree(&info.nar_hash);
         let bad = |why: String| StoreError::new(format!("cannot read derivation '{drv_path}': {why}"));
@@ -133,7 +139,12 @@ impl<P: Ports> AccountStore<P> {
         if !meta.is_file() || meta.len() > MAX_DERIVATION {
             return Err(bad(format!("it is not a file of at most {MAX_DERIVATION} bytes")));
         }
-        tokio::fs::read(&tree).await.map_err(|e| bad(e.to_string()))
+        let turn = self
+            .house
+            .turn_to_read(usize::try_from(meta.len()).unwrap_or(usize::MAX))
+            .await;
+        let text = tokio::fs::read(&tree).await.map_err(|e| bad(e.to_string()))?;
+        Ok((turn, text))
     }
 }
 
@@ -279,7 +290,7 @@ impl<P: Ports> Store for AccountStore<P> {
         references: BTreeSet<StorePath>,
         body: &mut (dyn AsyncRead + Send + Unpin),
     ) -> Result<PathInfo, StoreError> {
-        let shown = name.escape_debug().to_string();
+        let shown = excerpt(&name).to_string();
         let refused = |why: String| StoreError::new(format!("cannot add '{shown}': {why}"));
         let max = self.house.settings.max_nar_size;
         let mut body = body;

@@ -9,7 +9,7 @@ use firn_nix::signature::PublicKey;
 
 use crate::policy_numbers::PolicyNumber;
 use crate::ports::{DatabaseError, KeyFor, Policies, Ports, Stored};
-use crate::{House, StoreError, known_keys};
+use crate::{House, StoreError};
 
 /// What a session brought, and the terms that were found for it last.
 #[derive(Debug, Default)]
@@ -153,7 +153,7 @@ pub(crate) fn of_account(stored: &BTreeMap<String, String>) -> Layer {
 impl<P: Ports> House<P> {
     /// The terms of a session now. Whatever was changed before this call holds.
     pub(crate) async fn terms(
-        &self,
+        self: &Arc<Self>,
         account: AccountId,
         session: &Session,
     ) -> Result<Arc<Terms>, DatabaseError> {
@@ -173,7 +173,7 @@ impl<P: Ports> House<P> {
     }
 
     async fn find_terms(
-        &self,
+        self: &Arc<Self>,
         account: AccountId,
         session: &Session,
         stored: Stored,
@@ -204,7 +204,7 @@ impl<P: Ports> House<P> {
     /// The numbers of keys, in the same order. One that is new here, or whose earlier signatures were not all looked at, is made known first.
     /// `decided`: those that the account itself trusts; the others are its session's.
     async fn key_ids(
-        &self,
+        self: &Arc<Self>,
         account: AccountId,
         keys: &[PublicKey],
         decided: &[PublicKey],
@@ -218,7 +218,7 @@ impl<P: Ports> House<P> {
             } else {
                 KeyFor::Session(account)
             };
-            ids.push(known_keys::register(&self.db, by, key).await?);
+            ids.push(self.register(by, key).await?);
         }
         Ok(ids)
     }

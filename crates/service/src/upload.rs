@@ -198,12 +198,12 @@ impl<P: Ports> Upload for AccountUpload<P> {
         Ok(())
     }
 
-    async fn checkpoint(&mut self) -> Result<(), StoreError> {
+    async fn checkpoint(&mut self) -> Result<bool, StoreError> {
         self.settle(0).await?;
-        match self.missing_reference().await? {
-            None if !self.claims.is_empty() => self.keep().await,
-            _ => Ok(()),
+        if !self.claims.is_empty() && self.missing_reference().await?.is_none() {
+            self.keep().await?;
         }
+        Ok(self.claims.is_empty())
     }
 
     async fn commit(mut self) -> Result<(), StoreError> {

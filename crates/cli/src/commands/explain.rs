@@ -165,7 +165,7 @@ fn build_value(explanation: &BuildExplanation) -> Value {
     json!({
         "derivation": request.drv_path.to_string(),
         "rung": request.rung.map(firn_core::Rung::name),
-        "reason": request.reason,
+        "reason": request.reason.as_str(),
         "time": request.time,
         "build": explanation.build.map(|build| build.to_string()),
         "apart": explanation.apart.as_ref().map(|mark| json!({ "why": mark.why, "since": mark.time })),

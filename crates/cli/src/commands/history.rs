@@ -101,7 +101,7 @@ fn row(request: &RequestRecord) -> Value {
     json!({
         "derivation": request.drv_path.to_string(),
         "rung": request.rung.map(Rung::name),
-        "reason": request.reason,
+        "reason": request.reason.as_str(),
         "build": request.build.map(|build| build.to_string()),
         "time": request.time,
         "wall_ms": request.wall_ms,

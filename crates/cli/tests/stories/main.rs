@@ -38,6 +38,7 @@ mod told_of_caches;
 mod transfers;
 mod trusted_accounts;
 mod trusted_keys;
+mod unbounded_text;
 
 use std::path::Path;
 use std::process::{Child, Stdio};

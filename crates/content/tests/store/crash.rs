@@ -37,7 +37,7 @@ async fn staging_of_the_dead_is_swept_and_of_the_living_kept() {
     assert_eq!(staged(dir.path()).len(), 1);
     store.publish([alive]).await.unwrap();
     assert_eq!(second.list().count(), 1);
-    store.sync().await.unwrap();
+    store.sync([]).await.unwrap();
     drop((store, second));
     let left = std::fs::read_dir(dir.path().join("staging")).unwrap().count();
     assert_eq!(left, 0, "closed stores leave no session");
@@ -48,7 +48,7 @@ async fn unsynced_trees_are_checked_after_a_crash() {
     let dir = Scratch::new();
     let store = ContentStore::open(dir.path()).unwrap();
     let synced = add(&store, &Tree::file(b"synced").nar()).await;
-    store.sync().await.unwrap();
+    store.sync([]).await.unwrap();
     let good = add(&store, &sample().nar()).await;
     let torn = add(&store, &Tree::directory([("f", Tree::file(b"contents"))]).nar()).await;
     let tree = store.tree(&torn);

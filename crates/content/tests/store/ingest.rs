@@ -57,7 +57,7 @@ async fn what_comes_in_comes_out() {
         let hash = staged.hash();
         assert!(!store.contains(&hash));
         store.publish([staged]).await.unwrap();
-        store.sync().await.unwrap();
+        store.sync([]).await.unwrap();
         assert!(store.contains(&hash));
         assert_canonical(&store.tree(&hash));
         assert!(nar_of(&store, &hash).await == nar);
@@ -219,7 +219,7 @@ async fn twenty_at_once_are_one_tree() {
         let (store, nar) = (store.clone(), Arc::clone(&nar));
         tasks.spawn(async move {
             let hash = add(&store, &nar).await;
-            store.sync().await.unwrap();
+            store.sync([]).await.unwrap();
             assert_canonical(&store.tree(&hash));
             hash
         });
@@ -277,7 +277,7 @@ async fn many_syncs_at_once_all_return() {
         let store = store.clone();
         tasks.spawn(async move {
             add(&store, &Tree::file(&n.to_le_bytes()).nar()).await;
-            store.sync().await.unwrap();
+            store.sync([]).await.unwrap();
         });
     }
     tasks.join_all().await;

@@ -143,12 +143,14 @@ CREATE INDEX told_other ON told (other) WHERE other <> 0;
 CREATE TABLE open_signature (
     id         BIGINT           PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     key_name   TEXT COLLATE "C" NOT NULL,
+    account    BIGINT           NOT NULL,              -- who brought it first; 0 when that account was removed
     object     BIGINT           NOT NULL REFERENCES object (id),
     signature  TEXT COLLATE "C" NOT NULL,
     registered BIGINT           NOT NULL,
     UNIQUE (object, key_name, signature)
 );
-CREATE INDEX open_signature_name ON open_signature (key_name, id);
+CREATE INDEX open_signature_name ON open_signature (key_name, account, id);
+CREATE INDEX open_signature_account ON open_signature (account);
 
 -- Which path an output got that is known only after a build, in the words of an account.
 CREATE TABLE realisation (

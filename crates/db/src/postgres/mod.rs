@@ -6,13 +6,14 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use firn_service::Turns;
 use firn_service::ports::DatabaseError;
 use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, PgConnection, PgPool};
 
-use crate::driver::{Driver, Repository, Work};
+use crate::driver::{Driver, InTurn, Repository, Work};
 use crate::error::backend;
 use crate::occupant::Occupant;
 use hold::{Hold, Taken};
@@ -36,6 +37,7 @@ pub struct Postgres {
     pool: PgPool,
     /// Where it is a server's.
     hold: Option<Hold>,
+    turns: Turns,
 }
 
 /// The metadata ports on PostgreSQL.
@@ -55,7 +57,11 @@ impl PostgresDatabase {
         MIGRATIONS.run(&pool).await.map_err(backend)?;
         let hold = None;
         Ok(Self {
-            driver: Postgres { pool, hold },
+            driver: Postgres {
+                pool,
+                hold,
+                turns: turns(connections),
+            },
         })
     }
 
@@ -90,7 +96,11 @@ impl PostgresDatabase {
         MIGRATIONS.run(&pool).await.map_err(backend)?;
         let hold = Some(taken.keep(pool.clone(), holder).await?);
         Ok(Self {
-            driver: Postgres { pool, hold },
+            driver: Postgres {
+                pool,
+                hold,
+                turns: turns(connections),
+            },
         })
     }
 
@@ -119,6 +129,11 @@ fn options(url: &str) -> Result<PgConnectOptions, DatabaseError> {
         .disable_statement_logging())
 }
 
+/// As many as there are connections: who waits for one waits fairly.
+fn turns(connections: u32) -> Turns {
+    Turns::new(usize::try_from(connections.max(1)).unwrap_or(usize::MAX))
+}
+
 fn pool(connections: u32) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(connections.max(1))
@@ -140,6 +155,7 @@ impl Postgres {
         work: Work<PgConnection, T>,
     ) -> Result<T, DatabaseError> {
         self.wait().await?;
+        let _turn = self.turns.turn().await;
         let mut transaction = self.pool.begin_with(begin).await.map_err(backend)?;
         let answer = work(&mut transaction).await?;
         if let Some(hold) = &self.hold {
@@ -152,7 +168,7 @@ impl Postgres {
 
 impl Driver for Postgres {
     type Connection = PgConnection;
-    type Reader = PoolConnection<sqlx::Postgres>;
+    type Reader = InTurn<PoolConnection<sqlx::Postgres>>;
 
     fn alone(&self) -> bool {
         false
@@ -160,7 +176,9 @@ impl Driver for Postgres {
 
     async fn reader(&self) -> Result<Self::Reader, DatabaseError> {
         self.wait().await?;
-        self.pool.acquire().await.map_err(backend)
+        let turn = self.turns.turn().await;
+        let connection = self.pool.acquire().await.map_err(backend)?;
+        Ok(InTurn::new(connection, turn))
     }
 
     async fn write<T: Send + 'static>(&self, work: Work<PgConnection, T>) -> Result<T, DatabaseError> {

@@ -8,6 +8,7 @@ mod writer;
 use std::path::Path;
 use std::time::Duration;
 
+use firn_service::Turns;
 use firn_service::ports::DatabaseError;
 use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnection;
@@ -16,7 +17,7 @@ use sqlx::{ConnectOptions as _, SqliteConnection, SqlitePool};
 
 use crate::decode::Fields;
 use crate::dialect::Connection as _;
-use crate::driver::{Driver, Repository, Work};
+use crate::driver::{Driver, InTurn, Repository, Work};
 use crate::error::{OpenError, backend};
 use crate::query::Query;
 use writer::{Durability, Writer};
@@ -29,11 +30,15 @@ const BUSY: Duration = Duration::from_secs(30);
 const ACQUIRE: Duration = Duration::from_secs(30);
 /// Each is a thread and a cache.
 const READERS: u32 = 4;
+/// Writes that wait for a commit in the order in which they came: one commit's, and those that come while it is made.
+const WRITES: usize = 128;
 
 /// Connections to a SQLite file.
 #[derive(Clone, Debug)]
 pub struct Sqlite {
     readers: SqlitePool,
+    reading: Turns,
+    writing: Turns,
     writer: Writer,
     /// Holds the lock of the file.
     alone: bool,
@@ -93,6 +98,8 @@ impl SqliteDatabase {
         Ok(Self {
             driver: Sqlite {
                 readers,
+                reading: Turns::new(READERS as usize),
+                writing: Turns::new(WRITES),
                 writer,
                 alone,
             },
@@ -152,7 +159,7 @@ async fn version(connection: &mut SqliteConnection) -> Result<i64, DatabaseError
 
 impl Driver for Sqlite {
     type Connection = SqliteConnection;
-    type Reader = PoolConnection<sqlx::Sqlite>;
+    type Reader = InTurn<PoolConnection<sqlx::Sqlite>>;
 
     /// A server is; an administrator's command that is attached beside it writes no evidence.
     fn alone(&self) -> bool {
@@ -160,10 +167,13 @@ impl Driver for Sqlite {
     }
 
     async fn reader(&self) -> Result<Self::Reader, DatabaseError> {
-        self.readers.acquire().await.map_err(backend)
+        let turn = self.reading.turn().await;
+        let connection = self.readers.acquire().await.map_err(backend)?;
+        Ok(InTurn::new(connection, turn))
     }
 
     async fn write<T: Send + 'static>(&self, work: Work<SqliteConnection, T>) -> Result<T, DatabaseError> {
+        let _turn = self.writing.turn().await;
         self.writer.write(Durability::Now, work).await
     }
 

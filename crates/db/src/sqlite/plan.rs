@@ -110,7 +110,7 @@ async fn hot_queries_use_indices() {
             public_keys::named::<SqliteConnection>(list()),
             vec!["SEARCH public_key USING INDEX public_key_name (name=?)"],
         ),
-        (public_keys::open_signatures("x", 1, 1), vec![object]),
+        (public_keys::open_signatures("x", account, 1, 1), vec![object]),
         (
             results::result_query(&BuildKey([0; 32]), account, true),
             vec![build],

@@ -164,7 +164,7 @@ pub async fn any_words_are_stored<D: Database>(Bench { db, .. }: Bench<D>) {
     key.comment = words.to_owned();
     db.add_key(alice, &key).await.unwrap();
     let mut asked = request(alice, 1, 1);
-    asked.reason = words.to_owned();
+    asked.reason = words.into();
     db.record_request(&asked).await.unwrap();
     let mut signed = claim(1, 1);
     signed.signatures = [words.to_owned()].into();

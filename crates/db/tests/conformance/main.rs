@@ -71,7 +71,8 @@ conformance! {
         forgetting_takes_what_was_ones_own, removal_leaves_what_was_shared, in_the_order_of_becoming_visible,
         others_see_when_sharers_had_it,
         two_signatures_of_one_key, signatures_are_compared_whole, a_claim_that_becomes_shareable_shares,
-        open_signatures_are_proven_later, newer_keys_are_noticed, many_signatures;
+        open_signatures_are_proven_later, open_signatures_are_their_bringers,
+        a_claim_has_room_for_so_many_signatures, newer_keys_are_noticed, many_signatures;
     realisations: round_trip, the_latest_stands_and_signatures_unite, who_sees_what, signatures_are_limited, what_is_too_large_is_refused,
         bad_rows_of_others_are_left_out;
     sharing: own_before_shared, giving_can_be_taken_back, removal_leaves_shared_results;

@@ -152,7 +152,7 @@ pub fn request(account: AccountId, n: u32, time: u64) -> RequestRecord {
         account,
         drv_path: named_path(n, "thing.drv"),
         rung: Some(Rung::Shared),
-        reason: format!("reason {n}"),
+        reason: format!("reason {n}").into(),
         build: Some(BuildId([7; 16])),
         time,
         wall_ms: 12,

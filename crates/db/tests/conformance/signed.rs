@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use firn_core::{KeyId, Origin, Trust, Witness};
-use firn_service::ports::{Database, DatabaseError, KeyFor};
+use firn_core::{AccountId, Claim, KeyId, Origin, Trust, Witness};
+use firn_service::ports::{Database, DatabaseError, KeyFor, MAX_SIGNATURES, OpenSignature, Proof};
 
 use crate::backend::Bench;
 use crate::sample::{
@@ -484,18 +484,7 @@ pub async fn open_signatures_are_proven_later<D: Database>(Bench { db, .. }: Ben
         .await
         .unwrap()
         .0;
-    let mut open = Vec::new();
-    loop {
-        let after = open
-            .last()
-            .map_or(0, |o: &firn_service::ports::OpenSignature| o.id);
-        let some = db.open_signatures("k", after, 7).await.unwrap();
-        if some.is_empty() {
-            break;
-        }
-        assert!(some.len() <= 7);
-        open.extend(some);
-    }
+    let open = still_open(&db, "k").await;
     assert!(open.is_sorted_by_key(|o| o.id));
     let expected: Vec<_> = claims
         .iter()
@@ -529,18 +518,93 @@ pub async fn open_signatures_are_proven_later<D: Database>(Bench { db, .. }: Ben
     assert_eq!(db.seen(&bobs, &path(29)).await, []);
     assert_eq!(db.seen(&bobs, &path(50)).await, []);
     assert_eq!(db.seen(&policy(carol, &[key], &[]), &path(50)).await.len(), 2);
-    let left = db.open_signatures("k", 0, 100).await.unwrap();
+    let left = still_open(&db, "k").await;
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].object.path, path(29));
     // A signature of another name is not the key's, whatever is said.
-    let other = &db.open_signatures("kk", 0, 100).await.unwrap()[0];
+    let other = &still_open(&db, "kk").await[0];
     db.prove(key, &[(other.id, other.object_id)]).await.unwrap();
     assert_eq!(db.seen(&bobs, &path(51)).await, []);
     // What nobody has any more is not open.
     db.remove_account(&name("alice")).await.unwrap();
     for name in ["k", "kk"] {
-        assert!(db.open_signatures(name, 0, 100).await.unwrap().is_empty());
+        assert!(still_open(&db, name).await.is_empty());
     }
+}
+
+/// All open signatures of a name, account by account.
+async fn still_open<D: Database>(db: &D, name: &str) -> Vec<OpenSignature> {
+    let mut open = Vec::new();
+    for account in db.open_signers(name).await.unwrap() {
+        let mut after = 0;
+        loop {
+            let some = db.open_signatures(name, account, after, 7).await.unwrap();
+            assert!(some.len() <= 7);
+            let Some(last) = some.last() else { break };
+            after = last.id;
+            open.extend(some);
+        }
+    }
+    open
+}
+
+pub async fn open_signatures_are_their_bringers<D: Database>(Bench { db, .. }: Bench<D>) {
+    let (alice, bob) = (account(&db, "alice").await, account(&db, "bob").await);
+    let claims: Vec<_> = (0..10).map(|n| signed_claim(n, n, &format!("k:{n}"))).collect();
+    let proofs: Vec<_> = (0..10).map(|n| proof(n, &claims[n], None)).collect();
+    db.record_claims(alice, &claims[..5], &proofs[..5], KeyId(0))
+        .await
+        .unwrap();
+    // What alice had before is hers, bob's are the others.
+    db.record_claims(bob, &claims, &proofs, KeyId(0)).await.unwrap();
+    assert_eq!(db.open_signers("k").await.unwrap(), [alice, bob]);
+    assert!(db.open_signers("j").await.unwrap().is_empty());
+    for (account, expected) in [(alice, &claims[..5]), (bob, &claims[5..])] {
+        let open = db.open_signatures("k", account, 0, 100).await.unwrap();
+        let objects: Vec<_> = open.iter().map(|o| &o.object).collect();
+        assert_eq!(objects, expected.iter().map(|c| &c.object).collect::<Vec<_>>());
+    }
+    // What bob has, too, stays without alice.
+    db.remove_account(&name("alice")).await.unwrap();
+    assert_eq!(db.open_signers("k").await.unwrap(), [AccountId(0), bob]);
+    assert_eq!(still_open(&db, "k").await.len(), 10);
+}
+
+pub async fn a_claim_has_room_for_so_many_signatures<D: Database>(Bench { db, .. }: Bench<D>) {
+    let alice = account(&db, "alice").await;
+    let signed = |from: usize| {
+        let mut claim = signed_claim(1, 1, "k:first");
+        claim
+            .signatures
+            .extend((from..from + 50).map(|n| format!("k:{n:04}")));
+        claim
+    };
+    let proofs = |claim: &Claim| -> Vec<Proof> {
+        let signatures = claim.signatures.iter();
+        let proofs = signatures.map(|signature| Proof {
+            claim: 0,
+            signature: signature.clone(),
+            key_name: "k".to_owned(),
+            key: None,
+        });
+        proofs.collect()
+    };
+    for round in 0..5 {
+        let claim = signed(round * 50);
+        let proofs = proofs(&claim);
+        db.record_claims(alice, &[claim], &proofs, KeyId(0))
+            .await
+            .unwrap();
+    }
+    let seen = db.evidence(&policy(alice, &[], &[]), &[path(1)]).await.unwrap();
+    let kept = &seen[0].claim.signatures;
+    assert_eq!(kept.len(), MAX_SIGNATURES);
+    assert!(signed(0).signatures.is_subset(kept), "those that were there stay");
+    assert_eq!(
+        still_open(&db, "k").await.len(),
+        MAX_SIGNATURES,
+        "what is dropped is not open"
+    );
 }
 
 pub async fn newer_keys_are_noticed<D: Database>(Bench { db, .. }: Bench<D>) {

@@ -11,7 +11,7 @@ use super::{
     BasicDerivation, Derivation, DerivationOutput, MAX_INPUTS, MAX_OUTPUTS, MAX_STRINGS, OutputFieldsError,
 };
 use crate::path::is_valid_name;
-use crate::{PathError, StorePath};
+use crate::{PathError, StorePath, excerpt};
 
 /// Largest text that is read, in bytes.
 pub const MAX_ATERM: usize = 64 << 20;
@@ -404,7 +404,7 @@ impl<'a> Parser<'a> {
         let bad = |bytes: &[u8], field| AtermError::Path {
             offset,
             field,
-            source: PathError::OutputName(bytes.escape_ascii().to_string()),
+            source: PathError::OutputName(excerpt(bytes).to_string()),
         };
         if !is_valid_name(&bytes) {
             return Err(bad(&bytes, self.field));
@@ -455,7 +455,7 @@ impl<'a> Parser<'a> {
         Err(AtermError::Duplicate {
             offset,
             field: self.field,
-            key: key.escape_ascii().to_string(),
+            key: excerpt(key).to_string(),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::OptionsError;
+use super::{MAX_STRINGS, OptionsError};
 use crate::json::Json;
 
 /// Where a derivation's attributes are: in variables, as text; or in `__json`, with types.
@@ -27,9 +27,13 @@ impl Attributes<'_> {
     /// A set of words; as text separated by blanks.
     pub(super) fn words(&self, name: &str) -> Result<Option<BTreeSet<Vec<u8>>>, OptionsError> {
         match self {
-            Self::Plain(env) => Ok(env
-                .get(name.as_bytes())
-                .map(|text| tokens(text).map(<[u8]>::to_vec).collect())),
+            Self::Plain(env) => match env.get(name.as_bytes()) {
+                // A word takes many times the memory of its text.
+                Some(text) if tokens(text).nth(MAX_STRINGS).is_some() => {
+                    Err(wrong(name, "a list of at most 65536 words"))
+                }
+                text => Ok(text.map(|text| tokens(text).map(<[u8]>::to_vec).collect())),
+            },
             Self::Structured(members) => match members.get(name) {
                 None => Ok(None),
                 Some(Json::Array(items)) => items

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{BasicDerivation, DerivationOutput};
 use crate::path::{is_valid_name, output_path_name};
-use crate::{PathError, StorePath};
+use crate::{PathError, StorePath, excerpt};
 
 /// Most outputs of one derivation.
 pub const MAX_OUTPUTS: usize = 1 << 10;
@@ -12,6 +12,10 @@ pub const MAX_OUTPUTS: usize = 1 << 10;
 pub const MAX_INPUTS: usize = 1 << 20;
 /// Most arguments, and most environment variables.
 pub const MAX_STRINGS: usize = 1 << 16;
+/// Most bytes of a platform: it is a name that a machine has.
+pub const MAX_PLATFORM: usize = 256;
+/// Most bytes of a builder: it is a path, or the name of a builtin.
+pub const MAX_BUILDER: usize = 4096;
 /// Most bytes in builder, platform, arguments and environment together.
 pub const MAX_STRING_BYTES: usize = 64 << 20;
 
@@ -142,13 +146,13 @@ impl BasicDerivation {
         };
         for (name, output) in outputs {
             if output.kind() != first.kind() || algo(output) != algo(first) {
-                return Err(InvalidDerivation::MixedOutputs(name.clone()));
+                return Err(InvalidDerivation::MixedOutputs(excerpt(name).to_string()));
             }
         }
         if first.kind() == DerivationKind::Fixed
             && let Some(wrong) = self.outputs.keys().find(|name| *name != "out")
         {
-            return Err(InvalidDerivation::FixedOutput(wrong.clone()));
+            return Err(InvalidDerivation::FixedOutput(excerpt(wrong).to_string()));
         }
         Ok(first.kind())
     }
@@ -164,7 +168,7 @@ impl BasicDerivation {
         };
         self.check_limits()?;
         if let Some(name) = self.outputs.keys().find(|n| !is_valid_name(n.as_bytes())) {
-            return Err(InvalidDerivation::OutputName(name.escape_debug().to_string()));
+            return Err(InvalidDerivation::OutputName(excerpt(name).to_string()));
         }
         let kind = self.kind()?;
         // Two outputs never share a path: their paths' names differ.
@@ -227,6 +231,8 @@ impl BasicDerivation {
             ("inputs", self.input_srcs.len(), MAX_INPUTS),
             ("arguments", self.args.len(), MAX_STRINGS),
             ("environment variables", self.env.len(), MAX_STRINGS),
+            ("bytes of platform", self.platform.len(), MAX_PLATFORM),
+            ("bytes of builder", self.builder.len(), MAX_BUILDER),
             ("bytes of strings", bytes, MAX_STRING_BYTES),
         ] {
             if count > limit {

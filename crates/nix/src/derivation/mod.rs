@@ -17,7 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{CaMethod, ContentAddress, HashAlgo, StorePath};
 
 pub use aterm::{AtermError, MAX_ATERM};
-pub use check::{DerivationKind, InvalidDerivation, MAX_INPUTS, MAX_OUTPUTS, MAX_STRING_BYTES, MAX_STRINGS};
+pub use check::{
+    DerivationKind, InvalidDerivation, MAX_BUILDER, MAX_INPUTS, MAX_OUTPUTS, MAX_PLATFORM, MAX_STRING_BYTES,
+    MAX_STRINGS,
+};
 pub use modulo::{DrvHash, Modulo, ModuloError};
 pub use options::{DerivationOptions, OptionsError, OutputChecks, OutputReference, pass_as_file_name};
 pub use output::OutputFieldsError;

@@ -8,7 +8,7 @@ use super::attribute::{Attributes, tokens};
 use super::{BasicDerivation, DerivationKind};
 use crate::json::{Json, JsonError};
 use crate::path::is_valid_name;
-use crate::{Hash, PathError, StorePath};
+use crate::{Hash, PathError, StorePath, excerpt};
 
 /// Why the attributes cannot be followed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -160,7 +160,7 @@ impl DerivationOptions {
             .output_checks
             .iter()
             .filter(|(output, _)| drv.outputs.contains_key(*output))
-            .map(|(output, checks)| (format!("outputChecks.{output}."), checks));
+            .map(|(output, checks)| (format!("outputChecks.{}.", excerpt(output)), checks));
         for (prefix, checks) in per_output.chain([(String::new(), &self.checks)]) {
             for (name, references) in [
                 ("allowedReferences", checks.allowed_references.as_ref()),
@@ -174,7 +174,7 @@ impl DerivationOptions {
                     {
                         return Err(OptionsError::Reference {
                             attribute: format!("{prefix}{name}"),
-                            value: output.clone(),
+                            value: excerpt(output).to_string(),
                         });
                     }
                 }
@@ -217,7 +217,7 @@ impl DerivationOptions {
             let name = std::str::from_utf8(file)
                 .ok()
                 .filter(|name| is_graph_name(name))
-                .ok_or_else(|| OptionsError::GraphName(file.escape_ascii().to_string()))?;
+                .ok_or_else(|| OptionsError::GraphName(excerpt(file).to_string()))?;
             let roots = BTreeSet::from([store_path("exportReferencesGraph", path)?]);
             // Of two equal names the last counts, as its file is written over the first.
             self.export_references_graph.insert(name.to_owned(), roots);
@@ -237,14 +237,18 @@ impl DerivationOptions {
                     self.unsafe_discard_references.insert(output.clone());
                 }
                 Json::Bool(false) => {}
-                _ => return Err(wrong(&format!("{attribute}.{output}"), "a Boolean")),
+                _ => return Err(wrong(&format!("{attribute}.{}", excerpt(output)), "a Boolean")),
             }
         }
         // Nix ignores any other type here.
         if let Some(Json::Object(graphs)) = members.get("exportReferencesGraph") {
             for (key, paths) in graphs {
                 let mut roots = BTreeSet::new();
-                flatten(&format!("exportReferencesGraph.{key}"), paths, &mut roots)?;
+                flatten(
+                    &format!("exportReferencesGraph.{}", excerpt(key)),
+                    paths,
+                    &mut roots,
+                )?;
                 self.export_references_graph.insert(key.clone(), roots);
             }
         }
@@ -259,8 +263,8 @@ pub fn pass_as_file_name(variable: &[u8]) -> String {
 }
 
 fn structured_checks(output: &str, checks: &Json) -> Result<OutputChecks, OptionsError> {
-    let at = |name: &str| format!("outputChecks.{output}.{name}");
-    let checks = object(Some(checks), &format!("outputChecks.{output}"))?;
+    let at = |name: &str| format!("outputChecks.{}.{name}", excerpt(output));
+    let checks = object(Some(checks), &format!("outputChecks.{}", excerpt(output)))?;
     let find = |name: &str| checks.clone().find(|(key, _)| *key == name).map(|(_, v)| v);
     let size = |name: &str| match find(name) {
         None => Ok(None),
@@ -335,7 +339,7 @@ fn reference(attribute: &str, word: &[u8]) -> Result<OutputReference, OptionsErr
         Ok(name) if is_valid_name(name.as_bytes()) => Ok(OutputReference::Output(name.to_owned())),
         _ => Err(OptionsError::Reference {
             attribute: attribute.to_owned(),
-            value: word.escape_ascii().to_string(),
+            value: excerpt(word).to_string(),
         }),
     }
 }

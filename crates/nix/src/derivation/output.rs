@@ -2,7 +2,7 @@
 
 use crate::{
     CaMethod, ContentAddress, ContentAddressError, DerivationOutput, Hash, HashAlgo, HashError, PathError,
-    StorePath,
+    StorePath, excerpt,
 };
 
 /// Why three fields are not an output.
@@ -50,7 +50,7 @@ impl DerivationOutput {
             (hash, path) => {
                 let text = std::str::from_utf8(hash).map_err(|_| HashError::Digest {
                     algo,
-                    text: hash.escape_ascii().to_string(),
+                    text: excerpt(hash).to_string(),
                 })?;
                 let hash = Hash::parse_digest(algo, text)?;
                 Ok(Self::Fixed {
@@ -77,6 +77,6 @@ impl DerivationOutput {
 
 fn parse_method_algo(bytes: &[u8]) -> Result<(CaMethod, HashAlgo), ContentAddressError> {
     std::str::from_utf8(bytes)
-        .map_err(|_| ContentAddressError::Form(bytes.escape_ascii().to_string()))
+        .map_err(|_| ContentAddressError::Form(excerpt(bytes).to_string()))
         .and_then(CaMethod::parse_with_algo)
 }

@@ -7,6 +7,9 @@ use super::Json;
 /// Deepest nesting that is read.
 pub const MAX_DEPTH: usize = 256;
 
+/// Most values of one text. A value takes up to a hundred times the memory of its text.
+pub const MAX_VALUES: usize = 1 << 18;
+
 /// Why bytes are not JSON. Offsets count bytes from the start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
@@ -24,6 +27,9 @@ pub enum JsonError {
     /// More than [`MAX_DEPTH`] levels.
     #[error("JSON, byte {0}: nested deeper than {MAX_DEPTH} levels")]
     Depth(usize),
+    /// More than [`MAX_VALUES`].
+    #[error("JSON, byte {0}: more than {MAX_VALUES} values")]
+    Values(usize),
 }
 
 impl Json {
@@ -36,7 +42,11 @@ impl Json {
             offset: e.valid_up_to(),
             expected: "UTF-8",
         })?;
-        let mut parser = Parser { text, at: 0 };
+        let mut parser = Parser {
+            text,
+            at: 0,
+            values: 0,
+        };
         let value = parser.value(0)?;
         parser.blanks();
         if parser.peek().is_some() {
@@ -49,12 +59,17 @@ impl Json {
 struct Parser<'a> {
     text: &'a str,
     at: usize,
+    values: usize,
 }
 
 impl<'a> Parser<'a> {
     fn value(&mut self, depth: usize) -> Result<Json, JsonError> {
         if depth > MAX_DEPTH {
             return Err(JsonError::Depth(self.at));
+        }
+        self.values += 1;
+        if self.values > MAX_VALUES {
+            return Err(JsonError::Values(self.at));
         }
         self.blanks();
         match self.peek() {

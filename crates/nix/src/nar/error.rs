@@ -1,5 +1,7 @@
 use std::fmt;
 
+use crate::excerpt;
+
 /// Why reading a NAR ended early.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NarError<E> {
@@ -26,7 +28,7 @@ impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "bad NAR at byte {}", self.offset)?;
         if !self.path.is_empty() {
-            write!(f, " in '{}'", self.path.escape_ascii())?;
+            write!(f, " in '{}'", excerpt(&self.path))?;
         }
         write!(f, ": {}", self.problem)
     }
@@ -38,7 +40,7 @@ impl std::error::Error for Malformed {}
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// Another token than the grammar allows here.
-    #[error("expected {expected}, found '{}'", found.escape_ascii())]
+    #[error("expected {expected}, found '{}'", excerpt(found))]
     Token {
         /// The token or tokens allowed, in words.
         expected: &'static str,
@@ -59,10 +61,10 @@ pub enum Problem {
     #[error("padding is not zero")]
     Padding,
     /// `""`, `"."`, `".."`, or a name with a slash or NUL in it.
-    #[error("'{}' cannot be a file name", .0.escape_ascii())]
+    #[error("'{}' cannot be a file name", excerpt(.0))]
     Name(Vec<u8>),
     /// Entries not in strictly ascending byte order.
-    #[error("entry '{}' after '{}'", name.escape_ascii(), previous.escape_ascii())]
+    #[error("entry '{}' after '{}'", excerpt(name), excerpt(previous))]
     Order {
         /// The entry before.
         previous: Vec<u8>,
@@ -70,7 +72,7 @@ pub enum Problem {
         name: Vec<u8>,
     },
     /// An empty symlink target, or one with NUL in it.
-    #[error("'{}' cannot be the target of a symbolic link", .0.escape_ascii())]
+    #[error("'{}' cannot be the target of a symbolic link", excerpt(.0))]
     Target(Vec<u8>),
     /// More nested directories than [`NarLimits::depth`](super::NarLimits::depth) allows.
     #[error("nested deeper than {0}")]

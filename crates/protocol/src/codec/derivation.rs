@@ -45,8 +45,8 @@ impl<B: AsyncBufRead + Unpin + Send> Decoder<'_, B> {
             outputs.insert(name, output);
         }
         let input_srcs = self.paths("inputSrcs").await?;
-        let platform = self.bytes("platform").await?;
-        let builder = self.bytes("builder").await?;
+        let platform = self.short("platform").await?;
+        let builder = self.short("builder").await?;
         let mut args = Vec::new();
         for _ in 0..self.count(most, "args").await? {
             args.push(self.bytes("args").await?);

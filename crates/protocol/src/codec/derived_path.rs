@@ -1,6 +1,7 @@
 //! `DerivedPath`: `path`, `drv!*`, `drv!out,dev`.
 
 use firn_nix::StorePath;
+use firn_nix::derivation::MAX_OUTPUTS;
 
 use crate::wire::WireError;
 use crate::{DerivedPath, OutputsSpec};
@@ -41,6 +42,10 @@ pub fn parse_derived_path(raw: &[u8], legacy: bool) -> Result<DerivedPath, WireE
     }
     let outputs = match outputs {
         "*" => OutputsSpec::All,
+        names if names.split(',').nth(MAX_OUTPUTS).is_some() => {
+            let reason = format!("more than {MAX_OUTPUTS} outputs");
+            return Err(WireError::invalid(FIELD, reason));
+        }
         names => OutputsSpec::Names(names.split(',').map(str::to_owned).collect()),
     };
     if matches!(&outputs, OutputsSpec::Names(names) if names.contains("")) {

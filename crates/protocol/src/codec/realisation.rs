@@ -92,7 +92,7 @@ impl<B: AsyncBufRead + Unpin + Send> Decoder<'_, B> {
         let with_paths = form == RealisationForm::Fields;
         let id = self.drv_output(with_paths).await?;
         if !with_paths {
-            let path = self.bytes("outPath").await?;
+            let path = self.short("outPath").await?;
             let path = StorePath::from_base_name(&path).map_err(|e| WireError::invalid("outPath", e))?;
             return Ok(Realisation::unsigned(id, path));
         }

@@ -42,7 +42,7 @@ where
             let mut nar = self.told(spooled.map_err(|e| {
                 StoreError::new(format!("an archive of the export stream cannot be kept: {e}"))
             }))?;
-            let mut d = Decoder::new(&mut self.reader, limits);
+            let mut d = Decoder::new(&mut self.reader, limits).holding(&mut self.held);
             let (path, references, deriver) = trailer(&mut d).await.map_err(wire)?;
             let added = upload.add_unsized(path, references, deriver, &mut nar).await;
             self.told(added)?;
@@ -63,7 +63,7 @@ async fn trailer<B: tokio::io::AsyncBufRead + Unpin + Send>(
     let deriver = d.optional_path("deriver").await?;
     // A signature in a form that Nix itself has not read since 2.0.
     if d.bool("has signature").await? {
-        d.bytes("signature").await?;
+        d.short("signature").await?;
     }
     Ok((path, references, deriver))
 }

@@ -11,8 +11,8 @@ use super::{CLIENT_MAGIC, Command, Request, SERVER_MAGIC, ServeBuildOptions, Ver
 use crate::drive::{logged, receive_nar, send_nar, watched};
 use crate::wire::{Decoder, Encoder, WireError, WireReader, WireWriter};
 use crate::{
-    BuildMode, BuildResult, BuildStatus, LogEvent, LogSink, SessionError, SessionOptions, Store, StoreError,
-    Upload as _,
+    BuildMode, BuildResult, BuildStatus, Held, LogEvent, LogSink, SessionError, SessionOptions, Store,
+    StoreError, Upload as _,
 };
 
 const HANDSHAKE: &str = "the handshake";
@@ -26,6 +26,8 @@ pub(super) struct Session<'a, S, R, W, E> {
     stderr: WireWriter<E>,
     version: Version,
     pub(super) during: &'static str,
+    /// Memory of the request that is answered.
+    pub(super) held: Held,
 }
 
 /// Serves one client until it closes the connection. Build logs and errors go to `stderr` as text.
@@ -53,6 +55,7 @@ where
         options,
         version: Version::NEWEST,
         during: HANDSHAKE,
+        held: options.memory.hold(options.account),
     };
     let result = session.run().await;
     let text = match &result {
@@ -94,6 +97,7 @@ where
             let request = self.request().await?;
             tracing::trace!(command = self.during, "request");
             self.answer(request).await?;
+            self.held.give_back();
             self.writer.flush().await.map_err(|e| self.io(e))?;
         }
     }
@@ -125,7 +129,7 @@ where
     }
 
     async fn request(&mut self) -> Result<Request, SessionError> {
-        let mut d = Decoder::new(&mut self.reader, &self.options.limits);
+        let mut d = Decoder::new(&mut self.reader, &self.options.limits).holding(&mut self.held);
         let number = d
             .u64("command")
             .await

@@ -3,10 +3,20 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use firn_nix::StorePath;
+use firn_nix::{StorePath, Words, excerpt};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
 use super::WireLimits;
+use crate::{Busy, Held};
+
+/// Bytes of the longest [`WireError::Invalid::reason`].
+const MAX_REASON: usize = 4 << 10;
+
+/// Bytes that an item of a list takes besides its own.
+const ITEM: u64 = 64;
+
+/// Most bytes that are laid out before they come.
+const PIECE: usize = 64 << 10;
 
 /// Why a value could not be read. `field` is the protocol documentation's name for it.
 #[derive(Debug, thiserror::Error)]
@@ -28,13 +38,16 @@ pub enum WireError {
     /// The transport failed or stalled.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// There is no memory for the value now.
+    #[error(transparent)]
+    Busy(#[from] Busy),
 }
 
 impl WireError {
     pub(crate) fn invalid(field: &'static str, reason: impl ToString) -> Self {
         Self::Invalid {
             field,
-            reason: reason.to_string(),
+            reason: Words::<MAX_REASON>::new(reason.to_string()).into_string(),
         }
     }
 }
@@ -45,6 +58,7 @@ pub struct Decoder<'a, B> {
     source: &'a mut B,
     limits: &'a WireLimits,
     left: u64,
+    held: Option<&'a mut Held>,
 }
 
 impl<'a, B: AsyncBufRead + Unpin + Send> Decoder<'a, B> {
@@ -54,6 +68,21 @@ impl<'a, B: AsyncBufRead + Unpin + Send> Decoder<'a, B> {
             source,
             limits,
             left: limits.request_bytes,
+            held: None,
+        }
+    }
+
+    /// Counts what it reads.
+    #[must_use]
+    pub fn holding(mut self, held: &'a mut Held) -> Self {
+        self.held = Some(held);
+        self
+    }
+
+    async fn hold(&mut self, bytes: u64) -> Result<(), WireError> {
+        match &mut self.held {
+            Some(held) => Ok(held.use_more(bytes).await?),
+            None => Ok(()),
         }
     }
 
@@ -100,12 +129,24 @@ impl<'a, B: AsyncBufRead + Unpin + Send> Decoder<'a, B> {
         }
     }
 
-    /// A padded string.
+    /// A padded string that may be long.
     ///
     /// # Errors
     /// [`WireError`]
     pub async fn bytes(&mut self, field: &'static str) -> Result<Vec<u8>, WireError> {
-        let most = self.limits.string_bytes.min(self.left);
+        self.string(self.limits.string_bytes, field).await
+    }
+
+    /// A padded string of at most [`WireLimits::short_bytes`].
+    ///
+    /// # Errors
+    /// [`WireError`]
+    pub async fn short(&mut self, field: &'static str) -> Result<Vec<u8>, WireError> {
+        self.string(self.limits.short_bytes, field).await
+    }
+
+    async fn string(&mut self, most: u64, field: &'static str) -> Result<Vec<u8>, WireError> {
+        let most = most.min(self.left);
         let len = self.u64(field).await?;
         let reason = || format!("{len} bytes, at most {most} are accepted");
         let len = usize::try_from(len)
@@ -113,13 +154,16 @@ impl<'a, B: AsyncBufRead + Unpin + Send> Decoder<'a, B> {
             .filter(|_| len <= most)
             .ok_or_else(|| WireError::invalid(field, reason()))?;
         // The stated length is only a claim: memory follows the bytes that come.
-        let mut out = Vec::with_capacity(len.min(64 << 10));
+        self.hold(ITEM).await?;
+        let mut out = Vec::with_capacity(len.min(PIECE));
         while out.len() < len {
-            let chunk = self.source.fill_buf().await?;
-            let n = chunk.len().min(len - out.len());
-            if n == 0 {
+            let come = self.source.fill_buf().await?.len().min(len - out.len());
+            if come == 0 {
                 return Err(WireError::Ended { field });
             }
+            self.hold(come as u64).await?;
+            let chunk = self.source.fill_buf().await?;
+            let n = chunk.len().min(come);
             out.extend_from_slice(chunk.get(..n).unwrap_or(&[]));
             self.source.consume(n);
         }
@@ -143,12 +187,12 @@ impl<'a, B: AsyncBufRead + Unpin + Send> Decoder<'a, B> {
         }
     }
 
-    /// A padded string that must be UTF-8.
+    /// A short padded string that must be UTF-8.
     ///
     /// # Errors
     /// [`WireError`]
     pub async fn text(&mut self, field: &'static str) -> Result<String, WireError> {
-        String::from_utf8(self.bytes(field).await?).map_err(|_| WireError::invalid(field, "not UTF-8"))
+        String::from_utf8(self.short(field).await?).map_err(|_| WireError::invalid(field, "not UTF-8"))
     }
 
     /// A full store path.
@@ -156,7 +200,7 @@ impl<'a, B: AsyncBufRead + Unpin + Send> Decoder<'a, B> {
     /// # Errors
     /// [`WireError`]
     pub async fn path(&mut self, field: &'static str) -> Result<StorePath, WireError> {
-        parse_path(&self.bytes(field).await?, field)
+        parse_path(&self.short(field).await?, field)
     }
 
     /// A full store path, or the empty string.
@@ -164,7 +208,7 @@ impl<'a, B: AsyncBufRead + Unpin + Send> Decoder<'a, B> {
     /// # Errors
     /// [`WireError`]
     pub async fn optional_path(&mut self, field: &'static str) -> Result<Option<StorePath>, WireError> {
-        let raw = self.bytes(field).await?;
+        let raw = self.short(field).await?;
         (!raw.is_empty()).then(|| parse_path(&raw, field)).transpose()
     }
 
@@ -197,11 +241,11 @@ impl<'a, B: AsyncBufRead + Unpin + Send> Decoder<'a, B> {
     /// # Errors
     /// [`WireError`]
     pub async fn word(&mut self, expected: &str, field: &'static str) -> Result<(), WireError> {
-        let raw = self.bytes(field).await?;
+        let raw = self.short(field).await?;
         if raw == expected.as_bytes() {
             return Ok(());
         }
-        let shown = raw.get(..raw.len().min(40)).unwrap_or(&raw).escape_ascii();
+        let shown = excerpt(&raw);
         Err(WireError::invalid(
             field,
             format!("expected '{expected}', found '{shown}'"),

@@ -9,7 +9,7 @@ use super::answer::{Failure, flatten};
 use super::session::Session;
 use crate::codec::format_derived_path;
 use crate::drive::logged;
-use crate::{BuildMode, BuildResult, DerivedPath, LogSink, Store, StoreError};
+use crate::{BuildMode, BuildResult, DerivedPath, LogSink, MAX_WORDS, Store, StoreError};
 
 impl<S, R, W> Session<'_, S, R, W>
 where
@@ -40,16 +40,12 @@ where
         let results = self
             .run(|log| store.build_paths(targets, mode, options, log))
             .await?;
-        let failures: Vec<&[u8]> = results
-            .iter()
-            .filter(|result| !result.status.is_success())
-            .map(|result| result.error_msg.as_slice())
-            .collect();
-        if failures.is_empty() {
+        if results.iter().all(|result| result.status.is_success()) {
             self.reply().u64(1);
             return Ok(());
         }
-        Err(Failure::refused(shown(&failures.join(&b'\n'))))
+        let failures = results.iter().filter(|result| !result.status.is_success());
+        Err(Failure::refused(told(failures)))
     }
 
     pub(super) async fn build_paths_with_results(
@@ -86,7 +82,28 @@ where
     }
 }
 
+/// The first of these failures, as many as an error has room for, and how many there are besides.
+fn told<'r>(failures: impl Iterator<Item = &'r BuildResult>) -> String {
+    let mut text = String::new();
+    let mut more = 0_u64;
+    for failure in failures {
+        let failure = shown(&failure.error_msg);
+        if !text.is_empty() && text.len() + failure.len() > MAX_WORDS - 64 {
+            more += 1;
+            continue;
+        }
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&failure);
+    }
+    if more > 0 {
+        text.push_str(&format!("\nand {more} more failures"));
+    }
+    text
+}
+
 #[expect(clippy::disallowed_methods, reason = "an error message for a person")]
-fn shown(text: &[u8]) -> String {
-    String::from_utf8_lossy(text).into_owned()
+fn shown(text: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(text)
 }

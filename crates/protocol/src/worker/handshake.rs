@@ -4,8 +4,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::version::REALISATION_WITH_PATH;
 use super::{CLIENT_MAGIC, SERVER_MAGIC, StderrMessage, Version};
-use crate::wire::{Decoder, WireError, WireReader, WireWriter};
-use crate::{SessionError, SessionOptions};
+use crate::wire::{Decoder, WireError, WireLimits, WireReader, WireWriter};
+use crate::{FREE, SessionError, SessionOptions};
 
 pub(super) const HANDSHAKE: &str = "the handshake";
 /// Build hooks send inputs as they are, signed or not, and the derivation with the paths that it claims.
@@ -24,7 +24,11 @@ where
 {
     let wire = |e| SessionError::from_wire(HANDSHAKE, e);
     let io = |e| SessionError::from_io(HANDSHAKE, e);
-    let mut d = Decoder::new(reader, &options.limits);
+    let limits = WireLimits {
+        request_bytes: FREE,
+        ..options.limits.clone()
+    };
+    let mut d = Decoder::new(reader, &limits);
     if d.u64("magic").await.map_err(wire)? != CLIENT_MAGIC {
         return Err(wire(WireError::invalid("magic", "not a Nix client")));
     }

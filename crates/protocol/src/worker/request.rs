@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use firn_nix::realisation::{DrvOutput, Realisation};
-use firn_nix::{BasicDerivation, CaMethod, HashAlgo, PathInfo, StorePath};
+use firn_nix::{BasicDerivation, CaMethod, HashAlgo, PathInfo, StorePath, excerpt};
 use tokio::io::AsyncBufRead;
 
 use super::{Op, Version};
@@ -103,7 +103,7 @@ impl Request {
             Op::BuildPaths => Self::BuildPaths(derived_paths(d, version).await?, mode(d).await?),
             Op::EnsurePath => Self::EnsurePath(d.path("path").await?),
             Op::AddTempRoot => Self::AddTempRoot(d.path("path").await?),
-            Op::AddIndirectRoot => Self::AddIndirectRoot(d.bytes("path").await?),
+            Op::AddIndirectRoot => Self::AddIndirectRoot(d.short("path").await?),
             Op::SyncWithGC => Self::SyncWithGC,
             Op::FindRoots => Self::FindRoots,
             Op::QueryDeriver => Self::QueryDeriver(d.path("path").await?),
@@ -171,7 +171,7 @@ impl Request {
                 Self::AddMultipleToStore
             }
             Op::AddBuildLog => {
-                let base = d.bytes("path").await?;
+                let base = d.short("path").await?;
                 let path = StorePath::from_base_name(&base).map_err(|e| WireError::invalid("path", e))?;
                 Self::AddBuildLog(path)
             }
@@ -180,7 +180,7 @@ impl Request {
             }
             Op::AddPermRoot => {
                 d.path("path").await?;
-                d.bytes("gcRoot").await?;
+                d.short("gcRoot").await?;
                 Self::AddPermRoot
             }
         })
@@ -201,7 +201,7 @@ async fn add_to_store<B: AsyncBufRead + Unpin + Send>(
         };
         let (method, algo) = CaMethod::parse_with_algo(rest).map_err(|e| WireError::invalid(FIELD, e))?;
         if fixed == (method == CaMethod::Text) {
-            let reason = format!("'{}' is none", text.escape_debug());
+            let reason = format!("'{}' is none", excerpt(&text));
             return Err(WireError::invalid(FIELD, reason));
         }
         let references = d.paths("references").await?;
@@ -230,6 +230,9 @@ async fn add_to_store<B: AsyncBufRead + Unpin + Send>(
     })
 }
 
+/// Bytes of the longest override that is of interest, name or value: those are numbers.
+const MAX_OVERRIDE: usize = 64;
+
 async fn set_options<B: AsyncBufRead + Unpin + Send>(
     d: &mut Decoder<'_, B>,
 ) -> Result<ClientOptions, WireError> {
@@ -255,7 +258,10 @@ async fn set_options<B: AsyncBufRead + Unpin + Send>(
     }
     let mut overrides = BTreeMap::new();
     for _ in 0..d.count(d.limits().list_items, "overrides").await? {
-        overrides.insert(d.bytes("override name").await?, d.bytes("override value").await?);
+        let (name, value) = (d.short("override name").await?, d.bytes("override value").await?);
+        if name.len().max(value.len()) <= MAX_OVERRIDE {
+            overrides.insert(name, value);
+        }
     }
     let number = |names: &[&str]| -> Option<u64> {
         let value = names.iter().find_map(|name| overrides.get(name.as_bytes()))?;

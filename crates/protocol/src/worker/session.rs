@@ -12,7 +12,7 @@ use super::handshake::{HANDSHAKE, shake_hands};
 use super::{Op, Request, StderrMessage, Version};
 use crate::drive::watched;
 use crate::wire::{Decoder, Encoder, WireReader, WireWriter};
-use crate::{BuildOptions, SessionError, SessionOptions, Store, StoreError};
+use crate::{BuildOptions, Held, SessionError, SessionOptions, Store, StoreError};
 
 const IDLE: &str = "the wait for a request";
 
@@ -24,6 +24,8 @@ pub(super) struct Session<'a, S, R, W> {
     pub(super) version: Version,
     pub(super) activities: Activities,
     pub(super) build_options: BuildOptions,
+    /// Memory of the request that is answered.
+    pub(super) held: Held,
     /// The operation, for errors.
     pub(super) during: &'static str,
 }
@@ -58,6 +60,7 @@ where
         version,
         activities: Activities::new(version, options.activity_base),
         build_options: BuildOptions::default(),
+        held: options.memory.hold(options.account),
         during: IDLE,
     };
     while session.next().await? {}
@@ -93,14 +96,20 @@ where
             Ok(()) | Err(Failure::Told) => {}
             Err(Failure::Refused(error)) => self.tell(&error.message),
             Err(Failure::Fatal(error)) => {
-                if let SessionError::Protocol { .. } = &error {
-                    self.tell(&error.to_string());
+                let told = match &error {
+                    SessionError::Protocol { .. } => Some(error.to_string()),
+                    SessionError::Refused(text) => Some(text.clone()),
+                    _ => None,
+                };
+                if let Some(text) = told {
+                    self.tell(&text);
                     // The session is over; that the client does not hear why changes nothing.
                     let _ = self.writer.flush().await;
                 }
                 return Err(error);
             }
         }
+        self.held.give_back();
         self.writer
             .flush()
             .await
@@ -109,7 +118,7 @@ where
     }
 
     async fn request(&mut self) -> Result<Request, SessionError> {
-        let mut d = Decoder::new(&mut self.reader, &self.options.limits);
+        let mut d = Decoder::new(&mut self.reader, &self.options.limits).holding(&mut self.held);
         let number = d
             .u64("operation")
             .await

@@ -11,7 +11,7 @@ use super::session::Session;
 use super::{AddToStore, StderrMessage, Version};
 use crate::drive::receive_nar;
 use crate::wire::{Decoder, Framed, WireError, WireWriter};
-use crate::{SessionError, SessionOptions, Store, Upload as _};
+use crate::{Held, SessionError, SessionOptions, Store, Upload as _};
 
 impl<S, R, W> Session<'_, S, R, W>
 where
@@ -90,7 +90,7 @@ where
 
     pub(super) async fn add_multiple(&mut self) -> Result<(), Failure> {
         let mut body = Framed::new(&mut self.reader, &self.options.limits);
-        let received = receive_all(self.store, &mut body, self.options).await;
+        let received = receive_all(self.store, &mut body, self.options, &mut self.held).await;
         let upload = match received {
             Ok(upload) => upload,
             Err(e) => return Err(settle(body, &mut self.writer, self.version, self.during, e).await),
@@ -119,6 +119,7 @@ async fn receive_all<S: Store, R: AsyncRead + Unpin + Send>(
     store: &S,
     body: &mut Framed<'_, R>,
     options: &SessionOptions,
+    held: &mut Held,
 ) -> Result<Option<S::Upload>, BodyError> {
     let limits = &options.limits;
     let count = Decoder::new(body, limits)
@@ -132,10 +133,12 @@ async fn receive_all<S: Store, R: AsyncRead + Unpin + Send>(
             none => none.insert(store.begin_upload().await?),
         };
         if bytes >= options.checkpoint_bytes || since.elapsed() >= options.checkpoint_time {
-            upload.checkpoint().await?;
+            if upload.checkpoint().await? {
+                held.give_back();
+            }
             (bytes, since) = (0, Instant::now());
         }
-        let info = Decoder::new(body, limits).path_info().await?;
+        let info = Decoder::new(body, limits).holding(held).path_info().await?;
         bytes = bytes.saturating_add(info.nar_size);
         receive_nar(upload, body, info).await?;
     }

@@ -459,11 +459,11 @@ impl Upload for MemoryUpload {
         Ok(())
     }
 
-    async fn checkpoint(&mut self) -> Result<(), StoreError> {
+    async fn checkpoint(&mut self) -> Result<bool, StoreError> {
         for entry in self.entries.drain(..) {
             self.store.insert(entry);
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn commit(self) -> Result<(), StoreError> {

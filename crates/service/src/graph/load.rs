@@ -181,7 +181,7 @@ impl<P: Ports> AccountStore<P> {
         let view = self.house.closure(&terms, roots).await?;
         let (house, wanted) = (Arc::clone(&self.house), roots.clone());
         // Each is work for a processor, and memory.
-        let turn = self.house.reading.acquire().await;
+        let turn = self.house.reading.turn().await;
         let stop = StopOnDrop(Arc::default());
         let stopped = Arc::clone(&stop.0);
         let read = tokio::task::spawn_blocking(move || {

@@ -14,8 +14,8 @@ mod take;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firn_nix::StorePath;
 use firn_nix::realisation::DrvOutput;
+use firn_nix::{StorePath, excerpt};
 use firn_protocol::{
     BuildMode, BuildOptions, BuildResult, BuildStatus, BuiltOutput, DerivedPath, LogSink, Missing,
     OutputsSpec, Store as _, StoreError,
@@ -234,7 +234,7 @@ fn numbers<'t>(node: &Node, outputs: &'t OutputsSpec) -> Result<Vec<usize>, &'t 
 }
 
 fn no_output(drv_path: &StorePath, name: &str) -> String {
-    format!("derivation '{drv_path}' has no output '{}'", name.escape_debug())
+    format!("derivation '{drv_path}' has no output '{}'", excerpt(name))
 }
 
 fn want(graph: &Graph, plan: &mut Plan, target: &DerivedPath) {

@@ -7,7 +7,8 @@ use firn_nix::derivation::{AtermError, DerivationKind, DrvHash, InvalidDerivatio
 use firn_nix::realisation::{DrvId, DrvOutput};
 use firn_nix::rewrite::placeholder;
 use firn_nix::{
-    CaMethod, ContentAddress, Derivation, DerivationOutput, Hash, PathError, StorePath, output_path_name,
+    CaMethod, ContentAddress, Derivation, DerivationOutput, Hash, PathError, StorePath, excerpt,
+    output_path_name,
 };
 
 /// What planning needs of a derivation. Everything follows from its path: the text hashes to it, and its outputs' paths follow from the
@@ -277,7 +278,7 @@ fn agrees(
     Err(NodeError::Environment {
         path: path.clone(),
         output: name.to_owned(),
-        stated: value.escape_ascii().take(300).map(char::from).collect(),
+        stated: excerpt(value).to_string(),
         expected,
     })
 }

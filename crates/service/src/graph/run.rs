@@ -1,6 +1,7 @@
 //! Taking the steps of a plan, as many at a time as is useful, the most urgent first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::Future;
 
 use firn_protocol::{BuildMode, BuildResult, BuildStatus, LogEvent, StoreError};
 use tokio::task::JoinSet;
@@ -10,9 +11,9 @@ use super::load::Graph;
 use super::plan::{Plan, Step};
 use super::ran::Ran;
 use super::step::{Build, Ended, Wishes};
-use crate::AccountStore;
 use crate::findings::Findings;
 use crate::ports::Ports;
+use crate::{AccountStore, on_behalf_of};
 
 /// Steps of one request that are under way at once, beyond what can run: what is reused waits for the disk, not for a slot.
 const AHEAD: usize = 24;
@@ -111,7 +112,7 @@ impl<'r, P: Ports> Run<'r, P> {
         let store = self.store.clone();
         if self.plan.step(number) == Step::Fetch {
             let wanted = self.plan.wanted_paths(self.graph, number).unwrap_or_default();
-            self.running.spawn(async move {
+            self.spawn(async move {
                 let findings = Findings::default();
                 let fetched = store.substitute(wanted.into_iter().collect(), &findings).await;
                 (number, fetched.map(|_| Ended::Fetched))
@@ -125,8 +126,11 @@ impl<'r, P: Ports> Run<'r, P> {
         if !self.decider.is_forced(number) {
             wishes.mode = BuildMode::Normal;
         }
-        self.running
-            .spawn(async move { (number, store.take_step(build, wishes).await) });
+        self.spawn(async move { (number, store.take_step(build, wishes).await) });
+    }
+
+    fn spawn(&mut self, step: impl Future<Output = (usize, Result<Ended, StoreError>)> + Send + 'static) {
+        self.running.spawn(on_behalf_of(self.store.account.id, step));
     }
 
     /// Whether it ended well, or goes on in another way.

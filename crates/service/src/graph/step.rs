@@ -10,9 +10,9 @@ use firn_protocol::{BuildMode, BuildOptions, BuildResult, BuildStatus, LogSink, 
 use super::load::Graph;
 use super::node::{Node, parse};
 use super::plan::Plan;
-use crate::AccountStore;
 use crate::ports::Ports;
 use crate::realise::Request;
+use crate::{AccountStore, large};
 
 /// What the client asked for besides its targets.
 #[derive(Clone)]
@@ -109,13 +109,15 @@ impl<P: Ports> AccountStore<P> {
         inputs: &Inputs,
     ) -> Result<Result<Resolved, String>, StoreError> {
         // Again what its path says: the account may have put another text in its place since the graph was read.
-        let drv = match parse(drv_path, &self.derivation_text(drv_path).await?) {
-            Ok(drv) => drv,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
+        let (turn, text) = self.derivation_text(drv_path).await?;
         let path = |drv: &StorePath, output: &str| inputs.get(&(drv.clone(), output.to_owned())).cloned();
-        let resolved = drv.resolve(drv_path, &path);
-        Ok(resolved.map_err(|e| format!("cannot build '{drv_path}': {e}")))
+        let resolved = large::read(text.len(), || {
+            let drv = parse(drv_path, &text).map_err(|error| error.to_string())?;
+            let resolved = drv.resolve(drv_path, &path);
+            resolved.map_err(|e| format!("cannot build '{drv_path}': {e}"))
+        });
+        drop(turn);
+        Ok(resolved)
     }
 
     /// Remembers, by the derivation as it stands in the graph, where outputs are whose paths did not follow from it. So it need not be

@@ -343,7 +343,7 @@ impl<P: Ports> Decider<'_, P> {
                 account: self.store.account.id,
                 drv_path: node.path.clone(),
                 rung: Some(Rung::Grounded),
-                reason: reason(&node.path),
+                reason: reason(&node.path).into(),
                 build: paths.iter().find_map(|path| builds.get(path).copied()),
                 time: self.store.house.now(),
                 wall_ms: 0,

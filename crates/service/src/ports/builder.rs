@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use firn_core::{BuildId, EnvironmentClass, InputMapping, Isolation, Object};
-use firn_nix::{BasicDerivation, StorePath};
+use firn_nix::{BasicDerivation, StorePath, Words};
+use firn_protocol::MAX_WORDS;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -117,6 +118,24 @@ pub enum RunFailure {
     /// The machine: no disk, no namespaces, a lost helper. Never the builder's doing.
     #[error("{0}")]
     Infrastructure(String),
+}
+
+impl RunFailure {
+    /// With words that can be kept and told, whatever the build put into them.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        let cut = |words| Words::<MAX_WORDS>::new(words).into_string();
+        match self {
+            Self::Builder(words) => Self::Builder(cut(words)),
+            Self::OutputRejected(words) => Self::OutputRejected(cut(words)),
+            Self::InputRejected(words) => Self::InputRejected(cut(words)),
+            Self::TimedOut(words) => Self::TimedOut(cut(words)),
+            Self::LogLimit(words) => Self::LogLimit(cut(words)),
+            Self::Exhausted(words) => Self::Exhausted(cut(words)),
+            Self::Cancelled => Self::Cancelled,
+            Self::Infrastructure(words) => Self::Infrastructure(cut(words)),
+        }
+    }
 }
 
 /// How a run ended.

@@ -5,7 +5,7 @@ use std::future::Future;
 
 use firn_core::schedule::Past;
 use firn_core::{AccountId, BuildId, BuildKey, Object, ObjectId, Rung};
-use firn_nix::StorePath;
+use firn_nix::{StorePath, Words};
 
 use super::{DatabaseError, RunFailure};
 
@@ -99,6 +99,9 @@ pub struct PastRun {
     pub outputs: BTreeMap<String, (ObjectId, Object)>,
 }
 
+/// Why a request was answered as it was; many are read back at once.
+pub type Reason = Words<2048>;
+
 /// How one request of one account was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestRecord {
@@ -109,7 +112,7 @@ pub struct RequestRecord {
     /// Which rung answered; `None` when the build was run and failed.
     pub rung: Option<Rung>,
     /// The reason in words, as the client was told.
-    pub reason: String,
+    pub reason: Reason,
     /// The run behind the answer, when there is one.
     pub build: Option<BuildId>,
     /// When.

@@ -14,16 +14,16 @@ mod views;
 pub use accounts::{Account, Accounts, SshKey};
 pub use builder::{Builder, BuiltFile, Job, JobLimits, Outcome, RunFailure, RunReport};
 pub use builds::{
-    BuildRecord, Builds, DerivationDigest, FailureRecord, MAX_MARKS, Mark, OutputRecord, PastRun,
+    BuildRecord, Builds, DerivationDigest, FailureRecord, MAX_MARKS, Mark, OutputRecord, PastRun, Reason,
     RequestRecord, RunRecord, RungUsage, Usage,
 };
 pub use caches::{AccountCaches, CacheError, CacheInfo, Caches, Login, Trouble};
 pub use grounds::{GroundedOutput, Grounds};
 pub use policies::{
-    AccountChange, Changed, Gives, KeyFor, MAX_KNOWN_KEYS, MAX_LOGINS, MAX_SESSION_KEYS, MAX_SIGNING_KEYS,
-    MAX_TRUSTED, NewSigningKey, Policies, Relation, SigningKey, Stored,
+    AccountChange, Changed, Gives, KeyFor, MAX_KNOWN_KEYS, MAX_LOGINS, MAX_OPEN_SIGNATURES, MAX_SESSION_KEYS,
+    MAX_SIGNING_KEYS, MAX_TRUSTED, NewSigningKey, Policies, Relation, SigningKey, Stored,
 };
-pub use views::{OpenSignature, Proof, Views};
+pub use views::{MAX_SIGNATURES, OpenSignature, Proof, Views};
 
 /// Why the database could not do it.
 #[derive(Debug, thiserror::Error)]

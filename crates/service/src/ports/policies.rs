@@ -33,6 +33,15 @@ pub enum KeyFor {
 }
 
 impl KeyFor {
+    /// The account.
+    #[must_use]
+    pub const fn account(self) -> Option<AccountId> {
+        match self {
+            Self::Operator => None,
+            Self::Account(account) | Self::Session(account) => Some(account),
+        }
+    }
+
     /// The account, and how many keys it may have made known when this one is.
     #[must_use]
     pub const fn most(self) -> Option<(AccountId, u32)> {
@@ -43,6 +52,10 @@ impl KeyFor {
         }
     }
 }
+
+/// Signatures by unknown keys that one account may have kept for the day when the key becomes known. What it brings beyond is its own
+/// paths' and proves nothing to others, until it is brought again.
+pub const MAX_OPEN_SIGNATURES: u32 = 1 << 16;
 
 /// What was set for an account, and for one of its SSH keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -275,10 +288,17 @@ pub trait Policies: Send + Sync + 'static {
         key: &PublicKey,
     ) -> impl Future<Output = Result<(KeyId, bool), DatabaseError>> + Send;
 
-    /// Up to `limit` signatures by a key of that name that no key is known for, with numbers above `after`, ascending.
+    /// Who brought the signatures by a key of that name that no key is known for; 0 stands for accounts that are gone.
+    fn open_signers(
+        &self,
+        key_name: &str,
+    ) -> impl Future<Output = Result<Vec<AccountId>, DatabaseError>> + Send;
+
+    /// Up to `limit` of those that one of them brought first, with numbers above `after`, ascending.
     fn open_signatures(
         &self,
         key_name: &str,
+        account: AccountId,
         after: i64,
         limit: u32,
     ) -> impl Future<Output = Result<Vec<OpenSignature>, DatabaseError>> + Send;

@@ -11,6 +11,10 @@ use firn_nix::{NarHash, StorePath};
 
 use super::DatabaseError;
 
+/// Most signatures of one claim, or of one realisation in the words of one account. Those that are known stay, and new ones beyond are
+/// dropped.
+pub const MAX_SIGNATURES: usize = 64;
+
 /// A signature that came with a claim, and what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {

@@ -211,7 +211,7 @@ impl Play {
         };
         let staged = self.world.content.ingest(&mut nar, options, None).await.unwrap();
         self.world.content.publish([staged]).await.unwrap();
-        self.world.content.sync().await.unwrap();
+        self.world.content.sync([]).await.unwrap();
     }
 }
 

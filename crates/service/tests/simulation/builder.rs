@@ -114,6 +114,7 @@ impl House {
             },
             finish_left_builds: Duration::ZERO,
             max_nar_size: 1 << 20,
+            request_memory: 512 << 20,
             builtins: BTreeMap::new(),
             sandboxes: vec![(Isolation::Namespaces, Ok("dictated-1".into()))],
             extra: BTreeMap::new(),

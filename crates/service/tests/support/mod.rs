@@ -96,6 +96,7 @@ impl World {
             },
             finish_left_builds: Duration::from_secs(900),
             max_nar_size: 1 << 20,
+            request_memory: 512 << 20,
             builtins: BTreeMap::new(),
             sandboxes: vec![(Isolation::Namespaces, Ok("stub-1".into()))],
             extra: BTreeMap::new(),

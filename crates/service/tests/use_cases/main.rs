@@ -10,6 +10,7 @@
 mod defaults;
 mod explain;
 mod graphs;
+mod junk_signatures;
 mod ladder;
 mod ledger;
 mod lists;

@@ -22,6 +22,8 @@ use firn_service::ports::{
     SigningKey, SshKey,
 };
 
+use tokio::sync::Semaphore;
+
 use signatures::SignatureRow;
 use told::ToldRow;
 
@@ -39,6 +41,10 @@ pub struct MemoryDatabase {
 struct State {
     /// Methods that fail, with the calls that go well before.
     broken: BTreeMap<&'static str, usize>,
+    /// Methods that wait, with the calls that go on before and what they wait for.
+    held_up: BTreeMap<&'static str, (usize, Arc<Semaphore>)>,
+    /// Methods that somebody had to wait for.
+    waits: BTreeSet<&'static str>,
     /// Somebody writes past the service.
     others_write: bool,
     /// Number of the last thing that happened: what is older has the smaller number.
@@ -143,6 +149,32 @@ impl MemoryDatabase {
     /// From now on this method works so many times and then fails.
     pub fn break_down_after(&self, method: &'static str, calls: usize) {
         self.lock().broken = BTreeMap::from([(method, calls)]);
+    }
+
+    /// From now on this method works so many times and then waits for a permit of what is returned, which has none.
+    pub fn hold_up(&self, method: &'static str, calls: usize) -> Arc<Semaphore> {
+        let permits = Arc::new(Semaphore::new(0));
+        let held_up = (calls, Arc::clone(&permits));
+        self.lock().held_up.insert(method, held_up);
+        permits
+    }
+
+    /// Whether somebody waits there, or is about to.
+    pub fn is_held_up(&self, method: &str) -> bool {
+        self.lock().waits.contains(method)
+    }
+
+    async fn pass(&self, method: &'static str) {
+        let permits = match self.lock().held_up.get_mut(method) {
+            Some((0, permits)) => Arc::clone(permits),
+            Some((left, _)) => {
+                *left -= 1;
+                return;
+            }
+            None => return,
+        };
+        self.lock().waits.insert(method);
+        permits.acquire().await.unwrap().forget();
     }
 
     /// All claims of all accounts, the oldest first.

@@ -203,15 +203,28 @@ impl Policies for MemoryDatabase {
         Ok((state.newest_key(), false))
     }
 
+    async fn open_signers(&self, key_name: &str) -> Result<Vec<AccountId>, DatabaseError> {
+        let state = self.open("open_signers")?;
+        let open = state.signatures.iter().filter(|row| row.key.is_none());
+        let signers: BTreeSet<AccountId> = open
+            .filter(|row| row.key_name == key_name)
+            .map(|row| row.brought)
+            .collect();
+        Ok(signers.into_iter().collect())
+    }
+
     async fn open_signatures(
         &self,
         key_name: &str,
+        account: AccountId,
         after: i64,
         limit: u32,
     ) -> Result<Vec<OpenSignature>, DatabaseError> {
+        self.pass("open_signatures").await;
         let state = self.open("open_signatures")?;
         let open = state.signatures.iter().filter(|row| row.key.is_none());
-        let named = open.filter(|row| row.key_name == key_name && row.number > after);
+        let theirs = open.filter(|row| row.key_name == key_name && row.brought == account);
+        let named = theirs.filter(|row| row.number > after);
         let found = named.take(limit as usize).map(|row| OpenSignature {
             id: row.number,
             object_id: row.id,

@@ -9,6 +9,8 @@ use super::{ClaimRow, State};
 /// A signature over an object, whoever brought it.
 pub struct SignatureRow {
     pub number: i64,
+    /// Who brought it first; 0 when that account is gone.
+    pub brought: AccountId,
     pub id: ObjectId,
     pub text: String,
     pub key_name: String,
@@ -88,6 +90,9 @@ impl State {
             .collect();
         for place in stay {
             self.signatures[place].for_good = true;
+        }
+        for row in self.signatures.iter_mut().filter(|row| row.brought == account) {
+            row.brought = AccountId(0);
         }
     }
 

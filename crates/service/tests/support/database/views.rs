@@ -8,13 +8,10 @@ use firn_core::{
 };
 use firn_nix::realisation::{DrvOutput, MAX_REALISATION, RealisationError};
 use firn_nix::{NarHash, StorePath};
-use firn_service::ports::{DatabaseError, Proof, Views};
+use firn_service::ports::{DatabaseError, MAX_SIGNATURES, Proof, Views};
 
 use super::signatures::SignatureRow;
 use super::{ClaimRow, MemoryDatabase, State};
-
-/// Most signatures of a realisation, as in the real databases: those known stay, and new ones beyond are dropped.
-const MAX_SIGNATURES: usize = 64;
 
 impl State {
     fn lets_see(policy: &Policy, row: &ClaimRow) -> bool {
@@ -81,7 +78,11 @@ impl State {
         let id = self.object_id(&claim.object);
         let same = |row: &&mut ClaimRow| (row.owner, row.id, row.claim.origin) == (account, id, claim.origin);
         if let Some(row) = self.claims.iter_mut().find(same) {
-            row.claim.signatures.extend(claim.signatures.iter().cloned());
+            for signature in &claim.signatures {
+                if row.claim.signatures.len() < MAX_SIGNATURES {
+                    row.claim.signatures.insert(signature.clone());
+                }
+            }
             row.claim.shareable |= claim.shareable;
         } else {
             let seq = self.tick();
@@ -95,7 +96,7 @@ impl State {
         id
     }
 
-    fn note(&mut self, id: ObjectId, proof: &Proof) {
+    fn note(&mut self, account: AccountId, id: ObjectId, proof: &Proof) {
         let same = |row: &&mut SignatureRow| row.id == id && row.text == proof.signature;
         if let Some(row) = self.signatures.iter_mut().find(same) {
             row.key = row.key.or(proof.key);
@@ -104,6 +105,7 @@ impl State {
         let number = self.tick() as i64;
         self.signatures.push(SignatureRow {
             number,
+            brought: account,
             id,
             text: proof.signature.clone(),
             key_name: proof.key_name.clone(),
@@ -189,7 +191,7 @@ impl Views for MemoryDatabase {
             ids.insert(number, state.record(account, claim));
         }
         for proof in proofs {
-            state.note(ids[&proof.claim], proof);
+            state.note(account, ids[&proof.claim], proof);
         }
         state.settle();
         Ok(())
