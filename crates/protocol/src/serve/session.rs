@@ -57,7 +57,9 @@ where
     let result = session.run().await;
     let text = match &result {
         Err(SessionError::Refused(text)) => Some(text.clone()),
-        Err(e @ (SessionError::Protocol { .. } | SessionError::Archive { .. })) => Some(e.to_string()),
+        Err(
+            e @ (SessionError::Protocol { .. } | SessionError::OtherStore(_) | SessionError::Archive { .. }),
+        ) => Some(e.to_string()),
         _ => None,
     };
     if let Some(text) = text {

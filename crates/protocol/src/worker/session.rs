@@ -93,7 +93,7 @@ where
             Ok(()) | Err(Failure::Told) => {}
             Err(Failure::Refused(error)) => self.tell(&error.message),
             Err(Failure::Fatal(error)) => {
-                if let SessionError::Protocol { .. } = &error {
+                if let SessionError::Protocol { .. } | SessionError::OtherStore(_) = &error {
                     self.tell(&error.to_string());
                     // The session is over; that the client does not hear why changes nothing.
                     let _ = self.writer.flush().await;
