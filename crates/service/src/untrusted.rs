@@ -25,8 +25,8 @@ pub(crate) fn admit(settings: &Effective, info: &PathInfo) -> Result<(), StoreEr
         return Ok(());
     }
     Err(StoreError::new(format!(
-        "cannot add '{}': it is input-addressed and has no signature by a key that the account trusts, and the account's setting 'trusted' \
-         is false; send its derivation and have it built here, or sign it",
+        "cannot add path '{}' because it lacks a signature by a trusted key: it is input-addressed, and the account's setting 'trusted' is \
+         false; send its derivation and have it built here, or sign it",
         info.path
     )))
 }
@@ -37,8 +37,8 @@ pub(crate) fn register(settings: &Effective, realisation: &Realisation) -> Resul
         return Ok(());
     }
     Err(StoreError::new(format!(
-        "cannot register '{}': it has no signature by a key that the account trusts, and the account's setting 'trusted' is false; have it \
-         built here, or sign it",
+        "cannot register realisation '{}' because it lacks a signature by a trusted key, and the account's setting 'trusted' is false; have \
+         it built here, or sign it",
         realisation.id
     )))
 }
