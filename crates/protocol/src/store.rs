@@ -9,7 +9,7 @@ use firn_nix::{BasicDerivation, CaMethod, HashAlgo, PathInfo, StorePath};
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 
-use crate::{BuildMode, BuildResult, DerivedPath};
+use crate::{Addressing, BuildMode, BuildResult, DerivedPath};
 
 /// A byte stream with an end.
 pub type ByteStream = Box<dyn AsyncRead + Send + Unpin>;
@@ -131,6 +131,11 @@ pub struct Missing {
 pub trait Store: Send + Sync + 'static {
     /// An upload in progress.
     type Upload: Upload;
+
+    /// The client has said, or shown, which content addresses it computes. Where that may differ, it is to be built and told what fits.
+    fn meet(&self, addressing: Addressing) {
+        let _ = addressing;
+    }
 
     /// Those of `paths` that are valid. With `substitute`, missing ones are fetched from the account's caches first.
     fn query_valid_paths(

@@ -50,6 +50,7 @@ where
         .await
         .map_err(|_| SessionError::Stalled { during: HANDSHAKE })??;
     tracing::debug!(%version, "worker session");
+    store.meet(version.addressing());
     let mut session = Session {
         store,
         reader,

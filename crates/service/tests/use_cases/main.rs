@@ -17,6 +17,7 @@ mod queue;
 mod realisations;
 mod results;
 mod runs;
+mod self_references;
 mod settings;
 mod signatures;
 mod substitution;
