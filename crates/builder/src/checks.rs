@@ -125,6 +125,7 @@ mod tests {
             nar_size: 100,
             references: references.iter().map(|name| path(name)).collect(),
             ca: None,
+            self_references: None,
         }
     }
 

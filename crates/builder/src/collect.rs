@@ -267,6 +267,7 @@ impl Collection<'_> {
             nar_size: tree.size(),
             references,
             ca: expected.copied(),
+            self_references: None,
         })
     }
 

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use firn_content::{Observer, Staged};
 use firn_core::Object;
-use firn_nix::rewrite::{HashModuloSelf, HashRewriter};
-use firn_nix::{CaMethod, ContentAddress, DerivationOutput, Hash, HashAlgo, StorePath, output_path_name};
+use firn_nix::rewrite::{HashModuloSelf, HashRewriter, HashesModuloSelf};
+use firn_nix::{CaMethod, ContentAddress, DerivationOutput, HashAlgo, StorePath, output_path_name};
 use firn_service::ports::RunFailure;
 
 use crate::collect::Collection;
@@ -126,9 +126,11 @@ impl Collection<'_> {
                 hash = fresh;
             }
         }
+        let hashes = self.finish(scratch, hash)?;
+        let form = self.job.self_references;
         let ca = ContentAddress {
             method: how.method,
-            hash: self.finish(scratch, hash)?,
+            hash: hashes.of(form),
         };
         let mut references: BTreeSet<StorePath> = if self.discards(name) {
             BTreeSet::new()
@@ -153,6 +155,7 @@ impl Collection<'_> {
             nar_size: tree.size(),
             references,
             ca: Some(ca),
+            self_references: hashes.mentions_itself().then_some(form),
         };
         Ok((object, tree))
     }
@@ -205,7 +208,7 @@ impl Collection<'_> {
             .map_err(|e| self.not_ingested(name, scratch, e))
     }
 
-    fn finish(&self, scratch: &StorePath, hash: SelfHash) -> Result<Hash, RunFailure> {
+    fn finish(&self, scratch: &StorePath, hash: SelfHash) -> Result<HashesModuloSelf, RunFailure> {
         if hash.flat.as_ref().is_some_and(|flat| !flat.is_flat()) {
             return Err(RunFailure::OutputRejected(format!(
                 "output path '{scratch}' should be a non-executable regular file since recursive hashing is not enabled \

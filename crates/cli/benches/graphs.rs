@@ -314,6 +314,7 @@ impl Builder for NoBuilder {
             nar_size: self.nar_size,
             references: BTreeSet::new(),
             ca: None,
+            self_references: None,
         };
         let outputs = job.drv.outputs.iter();
         let outputs: HashMap<String, Object> = outputs

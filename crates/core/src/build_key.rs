@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use firn_nix::rewrite::SelfReferences;
 use firn_nix::{BasicDerivation, DerivationOutput, NarHash, StorePath};
 use sha2::{Digest as _, Sha256};
 
@@ -14,6 +15,9 @@ use crate::Object;
 
 /// Changes whenever the encoding does.
 const FORMAT: &[u8] = b"firn-build-key-1";
+
+/// Begins the keys of builds with [`SelfReferences::Unplaced`].
+const UNPLACED_FORMAT: &[u8] = b"firn-build-key-1-unplaced";
 
 /// Changes whenever the encoding of derivations alone does.
 const DERIVATION_FORMAT: &[u8] = b"firn-derivation-1";
@@ -116,6 +120,21 @@ impl BuildKey {
             e.bytes(object.ca.map(|ca| ca.to_string()).unwrap_or_default().as_bytes());
         }
         Self(e.digest())
+    }
+
+    /// The key of the same build where the paths of its outputs follow from hashes in that form. Only for floating outputs: no other
+    /// paths depend on it.
+    #[must_use]
+    pub fn in_form(self, form: SelfReferences) -> Self {
+        match form {
+            SelfReferences::Placed => self,
+            SelfReferences::Unplaced => {
+                let mut e = Encoder::default();
+                e.bytes(UNPLACED_FORMAT);
+                e.bytes(&self.0);
+                Self(e.digest())
+            }
+        }
     }
 }
 

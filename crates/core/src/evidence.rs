@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use firn_nix::rewrite::SelfReferences;
 use firn_nix::{ContentAddress, HashAlgo, NarHash, StorePath};
 
 use crate::AccountId;
@@ -19,14 +20,29 @@ pub struct Object {
     pub references: BTreeSet<StorePath>,
     /// What the path commits to, when it is content-addressed and was checked.
     pub ca: Option<ContentAddress>,
+    /// In which form `ca` is the hash of the bytes, where they mention its own path; `None` where there is one form.
+    pub self_references: Option<SelfReferences>,
 }
 
 impl Object {
+    /// Whether its path commits to its bytes. One whose self-references have no place in the hash does not: some of them may be NULs in
+    /// another content with the same path and the same hash.
+    #[must_use]
+    pub fn is_addressed(&self) -> bool {
+        self.ca.is_some() && self.self_references != Some(SelfReferences::Unplaced)
+    }
+
     /// Whether its path commits to its bytes, by a hash for which nobody can find two contents: MD5 and SHA-1 are no such.
     #[must_use]
     pub fn is_pinned(&self) -> bool {
         let algorithm = self.ca.as_ref().map(|ca| ca.hash.algo());
-        algorithm.is_some_and(HashAlgo::is_collision_resistant)
+        self.is_addressed() && algorithm.is_some_and(HashAlgo::is_collision_resistant)
+    }
+
+    /// Whether a client that computes content addresses in that form finds this one right.
+    #[must_use]
+    pub fn is_right_in(&self, form: SelfReferences) -> bool {
+        self.self_references.is_none_or(|own| own == form)
     }
 
     /// What signatures of it are made over.

@@ -1,6 +1,7 @@
 //! Which path an output got, where that follows only from a build: as evidence of accounts and keys, like contents of paths.
 
 use firn_nix::realisation::Realisation;
+use firn_nix::rewrite::SelfReferences;
 use firn_nix::signature::PublicKey;
 
 use crate::{AccountId, Origin, Policy, Why};
@@ -14,6 +15,16 @@ pub struct RealisationClaim {
     pub origin: Origin,
     /// Seconds since 1970 of the claim.
     pub registered: u64,
+    /// In which form clients must compute content addresses to be told; `None` where either may.
+    pub form: Option<SelfReferences>,
+}
+
+impl RealisationClaim {
+    /// Whether it is for clients that compute content addresses in that form; everything is for one whose form is not known.
+    #[must_use]
+    pub fn is_for(&self, form: Option<SelfReferences>) -> bool {
+        self.form.is_none() || form.is_none() || self.form == form
+    }
 }
 
 /// A claim that a policy may let its account see.

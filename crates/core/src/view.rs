@@ -50,7 +50,7 @@ fn rank(policy: &Policy, evidence: &Evidence) -> Option<(Why, Rank)> {
             Origin::Built => (Why::Built, (2, 0, 0, seq)),
             Origin::Uploaded => (Why::Uploaded, (4, 0, 0, seq)),
             // A cache's word alone: only the content address below can save it.
-            Origin::Substituted if claim.object.ca.is_some() => (Why::ContentAddressed, (0, 0, 0, seq)),
+            Origin::Substituted if claim.object.is_addressed() => (Why::ContentAddressed, (0, 0, 0, seq)),
             Origin::Substituted => return None,
         },
         Witness::Account(account) => {
@@ -63,9 +63,9 @@ fn rank(policy: &Policy, evidence: &Evidence) -> Option<(Why, Rank)> {
             }
         }
     };
-    Some(match claim.object.ca {
-        Some(_) => (Why::ContentAddressed, (0, u32::from(rank.0), rank.2, seq)),
-        None => (why, rank),
+    Some(match claim.object.is_addressed() {
+        true => (Why::ContentAddressed, (0, u32::from(rank.0), rank.2, seq)),
+        false => (why, rank),
     })
 }
 

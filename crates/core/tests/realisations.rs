@@ -34,6 +34,7 @@ fn said(account: AccountId, origin: Origin, path: u8, signed: &[u8]) -> Realisat
             realisation,
             origin,
             registered: 0,
+            form: None,
         },
         kept: account == ME,
     }

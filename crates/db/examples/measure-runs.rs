@@ -176,6 +176,7 @@ fn build(n: u64) -> Result<BuildRecord, Failure> {
         nar_size: n,
         references: BTreeSet::new(),
         ca: None,
+        self_references: None,
     };
     Ok(BuildRecord {
         run: RunRecord {

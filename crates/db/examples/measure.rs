@@ -49,6 +49,7 @@ fn claims(range: std::ops::Range<u64>) -> Result<Vec<Claim>, Failure> {
                     nar_size: n,
                     references: references?,
                     ca: None,
+                    self_references: None,
                 },
                 origin: Origin::Uploaded,
                 deriver: Some(path(n + 1)?),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use firn_core::{AccountId, AccountName, Object, Origin, Trust};
+use firn_nix::rewrite::SelfReferences;
 use firn_nix::{ContentAddress, NarHash, StorePath};
 use firn_service::ports::{Account, DatabaseError};
 
@@ -151,6 +152,16 @@ impl<'r, R: Row> Fields<'r, R> {
         Origin::parse(text).ok_or_else(|| self.bad(column, format_args!("'{}'", text.escape_debug())))
     }
 
+    /// A form of content addresses; empty when there is none.
+    pub fn self_references(&mut self, column: &str) -> Result<Option<SelfReferences>, DatabaseError> {
+        let text = self.text(column)?;
+        let form = SelfReferences::parse(text);
+        match text.is_empty() || form.is_some() {
+            true => Ok(form),
+            false => Err(self.bad(column, format_args!("'{}'", text.escape_debug()))),
+        }
+    }
+
     /// A level of trust or null.
     pub fn opt_trust(&mut self, column: &str) -> Result<Option<Trust>, DatabaseError> {
         let Some(text) = self.opt_text(column)? else {
@@ -194,7 +205,8 @@ pub fn account(row: &impl Row) -> Result<Account, DatabaseError> {
 }
 
 /// What [`object`] reads.
-pub const OBJECT: &str = "object.path, object.content, object.nar_size, object.refs, object.ca";
+pub const OBJECT: &str =
+    "object.path, object.content, object.nar_size, object.refs, object.ca, object.self_refs";
 
 /// An object; `None` when its path is null, as an outer join says "none".
 pub fn object<R: Row>(fields: &mut Fields<'_, R>) -> Result<Option<Object>, DatabaseError> {
@@ -211,11 +223,13 @@ pub fn object<R: Row>(fields: &mut Fields<'_, R>) -> Result<Option<Object>, Data
         "" => None,
         text => Some(ContentAddress::parse(text).map_err(|e| fields.bad("ca", e))?),
     };
+    let self_references = fields.self_references("self_refs")?;
     Ok(Some(Object {
         path,
         content,
         nar_size,
         references,
         ca,
+        self_references,
     }))
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use firn_core::{Object, ObjectId};
 use firn_nix::StorePath;
+use firn_nix::rewrite::SelfReferences;
 use firn_service::ports::DatabaseError;
 use sha2::{Digest as _, Sha256};
 
@@ -28,6 +29,7 @@ pub struct Stored {
     nar_size: i64,
     refs: String,
     ca: String,
+    self_refs: &'static str,
 }
 
 impl Stored {
@@ -37,6 +39,7 @@ impl Stored {
         let names: Vec<&str> = object.references.iter().map(StorePath::base_name).collect();
         let refs = names.join(" ");
         let ca = object.ca.map(|ca| ca.to_string()).unwrap_or_default();
+        let self_refs = self_references(object.self_references);
         let mut digest = Sha256::new_with_prefix(FORMAT);
         let size = object.nar_size.to_le_bytes();
         for part in [
@@ -45,6 +48,7 @@ impl Stored {
             size.as_slice(),
             refs.as_bytes(),
             ca.as_bytes(),
+            self_refs.as_bytes(),
         ] {
             digest.update((part.len() as u64).to_le_bytes());
             digest.update(part);
@@ -56,8 +60,14 @@ impl Stored {
             nar_size: stored(object.nar_size)?,
             refs,
             ca,
+            self_refs,
         })
     }
+}
+
+/// How a form of content addresses is stored.
+pub fn self_references(form: Option<SelfReferences>) -> &'static str {
+    form.map(SelfReferences::name).unwrap_or_default()
 }
 
 /// Row numbers by identity, and which of them were there before.
@@ -77,7 +87,7 @@ pub async fn intern<C: Connection>(
 ) -> Result<Interned, DatabaseError> {
     let mut interned = Interned::default();
     find(connection, &mut interned.ids, objects.keys()).await?;
-    let rows: Vec<[Value; 6]> = objects
+    let rows: Vec<[Value; 7]> = objects
         .iter()
         .filter(|(digest, _)| !interned.ids.contains_key(*digest))
         .map(|(digest, o)| {
@@ -88,11 +98,12 @@ pub async fn intern<C: Connection>(
                 Value::Int(o.nar_size),
                 Value::Text(o.refs.clone()),
                 Value::Text(o.ca.clone()),
+                Value::Text(o.self_refs.to_owned()),
             ]
         })
         .collect();
     for query in insert_rows::<C, _>(
-        "INSERT INTO object (digest, path, content, nar_size, refs, ca)",
+        "INSERT INTO object (digest, path, content, nar_size, refs, ca, self_refs)",
         rows,
         "ON CONFLICT (digest) DO NOTHING RETURNING id, digest",
     ) {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use firn_core::{AccountId, Policy, RealisationClaim, RealisationEvidence};
 use firn_nix::realisation::{DrvOutput, MAX_REALISATION, Realisation, RealisationError};
+use firn_nix::rewrite::SelfReferences;
 use firn_nix::signature::Signature;
 use firn_service::ports::{DatabaseError, MAX_SIGNATURES};
 
@@ -12,6 +13,7 @@ use crate::decode::Fields;
 use crate::dialect::{Connection, Row};
 use crate::error::{backend, stored};
 use crate::evidence::bind_policy;
+use crate::objects::self_references;
 use crate::query::{Query, Value, insert_rows};
 use crate::told;
 
@@ -19,8 +21,8 @@ use crate::told;
 /// covers, and, when the policy has keys, everything signed that its account shares.
 pub fn of_outputs<C: Connection>(policy: &Policy, drvs: Vec<String>, outputs: Vec<String>) -> Query {
     let sql = format!(
-        "SELECT realisation.drv, realisation.output, realisation.account, realisation.origin, realisation.registered, realisation.text,
-                CAST(CASE WHEN realisation.account = $1 THEN 1 ELSE 0 END AS BIGINT)
+        "SELECT realisation.drv, realisation.output, realisation.account, realisation.origin, realisation.registered, realisation.form,
+                realisation.text, CAST(CASE WHEN realisation.account = $1 THEN 1 ELSE 0 END AS BIGINT)
          FROM realisation JOIN account ON account.id = realisation.account
          WHERE realisation.drv {drvs} AND realisation.output {outputs} AND (
            realisation.account = $1
@@ -28,7 +30,7 @@ pub fn of_outputs<C: Connection>(policy: &Policy, drvs: Vec<String>, outputs: Ve
                OR (realisation.origin = 'uploaded' AND realisation.account {uploads})))
            OR ($5 = 1 AND realisation.signed = 1 AND realisation.origin = 'uploaded' AND account.gives_evidence = 1))
          UNION ALL
-         SELECT told.drv, told.output, told.other, told.origin, told.registered, told.text, 1
+         SELECT told.drv, told.output, told.other, told.origin, told.registered, told.form, told.text, 1
          FROM told_realisation AS told
          WHERE told.account = $1 AND told.drv {drvs} AND told.output {outputs} AND ({told_by} OR ($5 = 1 AND told.signed = 1))",
         trusted = C::in_ints(2),
@@ -78,6 +80,7 @@ pub async fn fetch<C: Connection>(
 fn claim<R: Row>(mut fields: Fields<'_, R>, output: &str) -> Result<(RealisationClaim, bool), DatabaseError> {
     let origin = fields.origin("origin")?;
     let registered = fields.unsigned("registered")?;
+    let form = fields.self_references("form")?;
     let text = fields.text("text")?;
     let realisation = Realisation::parse(text.as_bytes()).map_err(|e| fields.bad("text", e))?;
     if realisation.id.drv.to_string() != fields.label || realisation.id.output != output {
@@ -87,6 +90,7 @@ fn claim<R: Row>(mut fields: Fields<'_, R>, output: &str) -> Result<(Realisation
         realisation,
         origin,
         registered,
+        form,
     };
     Ok((claim, fields.bool("kept")?))
 }
@@ -100,8 +104,8 @@ pub async fn record<C: Connection>(
     claim_batch::lock(connection, account).await?;
     let ids: Vec<DrvOutput> = claims.iter().map(|c| c.realisation.id.clone()).collect();
     let own = fetch(connection, &Policy::alone(account), &ids).await?;
-    let place = |claim: &RealisationClaim| (claim.realisation.id.clone(), claim.origin.name());
-    let mut merged: BTreeMap<(DrvOutput, &'static str), RealisationClaim> =
+    let place = |claim: &RealisationClaim| (claim.realisation.id.clone(), claim.origin.name(), claim.form);
+    let mut merged: BTreeMap<(DrvOutput, &'static str, Option<SelfReferences>), RealisationClaim> =
         own.into_iter().map(|e| (place(&e.claim), e.claim)).collect();
     let mut changed = BTreeSet::new();
     for mut claim in claims {
@@ -121,9 +125,9 @@ pub async fn record<C: Connection>(
     merged.retain(|place, _| changed.contains(place));
     let rows = merged.into_values().map(|claim| row(account, &claim));
     for query in insert_rows::<C, _>(
-        "INSERT INTO realisation (account, drv, output, origin, signed, registered, text)",
+        "INSERT INTO realisation (account, drv, output, origin, form, signed, registered, text)",
         rows.collect::<Result<Vec<_>, _>>()?,
-        "ON CONFLICT (account, drv, output, origin)
+        "ON CONFLICT (account, drv, output, origin, form)
          DO UPDATE SET signed = excluded.signed, registered = excluded.registered, text = excluded.text",
     ) {
         connection.fetch(query).await.map_err(backend)?;
@@ -140,7 +144,7 @@ pub async fn tell<C: Connection>(
     claim_batch::lock(connection, account).await?;
     let rows = told.into_iter().map(|evidence| {
         let path = evidence.claim.realisation.out_path.base_name().to_owned();
-        let [_, drv, output, origin, signed, registered, text] = row(account, &evidence.claim)?;
+        let [_, drv, output, origin, form, signed, registered, text] = row(account, &evidence.claim)?;
         let (account, other) = (Value::Int(account.0), Value::Int(evidence.account.0));
         Ok([
             account,
@@ -149,15 +153,16 @@ pub async fn tell<C: Connection>(
             other,
             origin,
             Value::Text(path),
+            form,
             signed,
             registered,
             text,
         ])
     });
     for query in insert_rows::<C, _>(
-        "INSERT INTO told_realisation (account, drv, output, other, origin, path, signed, registered, text)",
+        "INSERT INTO told_realisation (account, drv, output, other, origin, path, form, signed, registered, text)",
         rows.collect::<Result<Vec<_>, DatabaseError>>()?,
-        "ON CONFLICT (account, drv, output, other, origin, path) DO NOTHING",
+        "ON CONFLICT (account, drv, output, other, origin, path, form) DO NOTHING",
     ) {
         connection.fetch(query).await.map_err(backend)?;
     }
@@ -174,11 +179,12 @@ fn add(known: &mut BTreeSet<Signature>, brought: BTreeSet<Signature>) {
 }
 
 /// Refuses what could not be read again.
-fn row(account: AccountId, claim: &RealisationClaim) -> Result<[Value; 7], DatabaseError> {
+fn row(account: AccountId, claim: &RealisationClaim) -> Result<[Value; 8], DatabaseError> {
     let RealisationClaim {
         realisation,
         origin,
         registered,
+        form,
     } = claim;
     let text = realisation.to_json();
     if text.len() > MAX_REALISATION {
@@ -189,6 +195,7 @@ fn row(account: AccountId, claim: &RealisationClaim) -> Result<[Value; 7], Datab
         Value::Text(realisation.id.drv.to_string()),
         Value::Text(realisation.id.output.clone()),
         Value::Text(origin.name().to_owned()),
+        Value::Text(self_references(*form).to_owned()),
         Value::Int(i64::from(!realisation.signatures.is_empty())),
         Value::Int(stored(*registered)?),
         Value::Text(text),

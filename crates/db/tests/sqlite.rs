@@ -32,6 +32,7 @@ fn claim(n: u64) -> Claim {
             nar_size: n,
             references: [].into(),
             ca: None,
+            self_references: None,
         },
         origin: Origin::Uploaded,
         deriver: None,

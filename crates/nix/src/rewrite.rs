@@ -4,7 +4,10 @@
 
 use memchr::memmem;
 
-pub use crate::rewrite_stream::{HashModuloSelf, HashRewriter, MAX_SELF_REFERENCES, TooManySelfReferences};
+pub use crate::rewrite_stream::{
+    HashModuloSelf, HashRewriter, HashesModuloSelf, MAX_SELF_REFERENCES, SelfReferences,
+    TooManySelfReferences,
+};
 
 use crate::path::output_path_name;
 use crate::{Hash, PathError, StorePath, base32};

@@ -110,22 +110,93 @@ impl HashRewriter {
 #[error("it refers to itself more than {MAX_SELF_REFERENCES} times")]
 pub struct TooManySelfReferences;
 
-/// Nix's hash of content that mentions its own store path: the path's hash part counts as NULs, and `|<offset>` is hashed behind the
-/// content for each place where it stood. Thus the hash does not depend on the path, and the path can follow from the hash.
+/// How what an object says of its own path counts in the hash that its path follows from. Nix has computed both; a client believes only
+/// the one that it computes itself.
+///
+/// <https://github.com/NixOS/nix/issues/15837>
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SelfReferences {
+    /// The path's hash part counts as NULs, and `|<offset>` is hashed behind the content for each place where it stood: Nix up to 2.16,
+    /// and from 2.35 on. A path commits to its bytes.
+    Placed,
+    /// It counts as NULs, and nothing is hashed behind: Nix 2.17 to 2.34, and Lix. A path commits to its bytes but for which of their
+    /// NULs are self-references, so that two contents can have one path.
+    Unplaced,
+}
+
+impl SelfReferences {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Placed, Self::Unplaced];
+
+    /// One word, as stored.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Placed => "placed",
+            Self::Unplaced => "unplaced",
+        }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|form| form.name() == name)
+    }
+
+    /// The other one.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Placed => Self::Unplaced,
+            Self::Unplaced => Self::Placed,
+        }
+    }
+}
+
+/// Nix's hash of content that mentions its own store path, modulo these mentions: the hash does not depend on the path, and the path can
+/// follow from the hash.
 ///
 /// ```
-/// use firn_nix::{Hash, HashAlgo, StorePath, rewrite::HashModuloSelf};
+/// use firn_nix::rewrite::{HashModuloSelf, SelfReferences};
+/// use firn_nix::{Hash, HashAlgo, StorePath};
 /// let path = StorePath::from_base_name(b"11111111111111111111111111111111-x")?;
 /// let mut hash = HashModuloSelf::new(HashAlgo::Sha256, &path);
 /// hash.push(b"see 11111111111111111111111111111111");
-/// let zeroed = [b"see ".as_slice(), &[0; 32], b"|4"].concat();
-/// assert_eq!(hash.finish(), Ok(Hash::sha256(&zeroed)));
-/// # Ok::<(), firn_nix::PathError>(())
+/// let hashes = hash.finish()?;
+/// let zeroed = [b"see ".as_slice(), &[0; 32]].concat();
+/// assert_eq!(hashes.of(SelfReferences::Unplaced), Hash::sha256(&zeroed));
+/// assert_eq!(hashes.of(SelfReferences::Placed), Hash::sha256(&[&zeroed[..], b"|4"].concat()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct HashModuloSelf {
     rewriter: HashRewriter,
     hasher: Hasher,
     buffer: Vec<u8>,
+}
+
+/// Both hashes of one content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HashesModuloSelf {
+    placed: Hash,
+    unplaced: Hash,
+    mentions: u64,
+}
+
+impl HashesModuloSelf {
+    /// The hash in that form.
+    #[must_use]
+    pub const fn of(&self, form: SelfReferences) -> Hash {
+        match form {
+            SelfReferences::Placed => self.placed,
+            SelfReferences::Unplaced => self.unplaced,
+        }
+    }
+
+    /// Whether the content mentions its path. Otherwise there is one hash.
+    #[must_use]
+    pub const fn mentions_itself(&self) -> bool {
+        self.mentions > 0
+    }
 }
 
 impl HashModuloSelf {
@@ -149,21 +220,26 @@ impl HashModuloSelf {
         self.buffer.clear();
     }
 
-    /// The hash of all that was taken.
+    /// The hashes of all that was taken.
     ///
     /// # Errors
     /// [`TooManySelfReferences`].
-    pub fn finish(mut self) -> Result<Hash, TooManySelfReferences> {
+    pub fn finish(mut self) -> Result<HashesModuloSelf, TooManySelfReferences> {
         let places = self.rewriter.places.take().unwrap_or_default();
         self.rewriter.finish(&mut self.buffer);
         self.hasher.update(&self.buffer);
         if places.count > MAX_SELF_REFERENCES {
             return Err(TooManySelfReferences);
         }
+        let unplaced = self.hasher.clone().finish();
         for place in places.iter() {
             self.hasher.update(format!("|{place}").as_bytes());
         }
-        Ok(self.hasher.finish())
+        Ok(HashesModuloSelf {
+            placed: self.hasher.finish(),
+            unplaced,
+            mentions: places.count,
+        })
     }
 }
 

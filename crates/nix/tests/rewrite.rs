@@ -36,7 +36,7 @@ fn rewrites_every_occurrence_in_order() {
 }
 
 mod streams {
-    use firn_nix::rewrite::{HashModuloSelf, HashRewriter};
+    use firn_nix::rewrite::{HashModuloSelf, HashRewriter, SelfReferences};
     use firn_nix::{Hash, HashAlgo, StorePath};
     use proptest::prelude::*;
 
@@ -89,10 +89,13 @@ mod streams {
             rewriter.finish(&mut out);
             prop_assert_eq!(out, model(&text, &[(b'1', b'3'), (b'2', b'1')]).0);
             let (mut zeroed, places) = model(&text, &[(b'1', 0)]);
+            let hashes = hash.finish().unwrap();
+            prop_assert_eq!(hashes.of(SelfReferences::Unplaced), Hash::sha256(&zeroed));
+            prop_assert_eq!(hashes.mentions_itself(), !places.is_empty());
             for place in places {
                 zeroed.extend(format!("|{place}").bytes());
             }
-            prop_assert_eq!(hash.finish().unwrap(), Hash::sha256(&zeroed));
+            prop_assert_eq!(hashes.of(SelfReferences::Placed), Hash::sha256(&zeroed));
         }
     }
 

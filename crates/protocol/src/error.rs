@@ -29,6 +29,9 @@ pub enum SessionError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The client's store directory is another one; the sentence names a path of its.
+    #[error("{0}")]
+    OtherStore(String),
     /// The session was refused, and the client told so: by [`SessionOptions::refusal`](crate::SessionOptions::refusal), or by an
     /// error in the serve protocol, which knows no other way to report one, or because there is no memory for a request.
     #[error("refused: {0}")]
@@ -60,6 +63,7 @@ impl SessionError {
                 field,
                 reason,
             },
+            error @ WireError::OtherStore(_) => Self::OtherStore(error.to_string()),
             WireError::Io(source) => Self::from_io(during, source),
             WireError::Busy(busy) => Self::Refused(busy.to_string()),
         }

@@ -15,6 +15,7 @@
 //! }
 //! ```
 
+mod addressing;
 mod build;
 pub mod codec;
 mod drive;
@@ -26,6 +27,7 @@ mod store;
 pub mod wire;
 pub mod worker;
 
+pub use addressing::Addressing;
 pub use build::{BuildMode, BuildResult, BuildStatus, BuiltOutput, DerivedPath, OutputsSpec};
 pub use error::SessionError;
 pub use memory::{Busy, FREE, Held, Memory};

@@ -9,7 +9,7 @@ use firn_nix::{BasicDerivation, CaMethod, HashAlgo, PathInfo, StorePath, Words};
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 
-use crate::{BuildMode, BuildResult, DerivedPath};
+use crate::{Addressing, BuildMode, BuildResult, DerivedPath};
 
 /// Bytes of the longest error that a client is shown: ten log lines of a failed build have room.
 pub const MAX_WORDS: usize = 64 << 10;
@@ -135,6 +135,11 @@ pub struct Missing {
 pub trait Store: Send + Sync + 'static {
     /// An upload in progress.
     type Upload: Upload;
+
+    /// The client has said, or shown, which content addresses it computes. Where that may differ, it is to be built and told what fits.
+    fn meet(&self, addressing: Addressing) {
+        let _ = addressing;
+    }
 
     /// Those of `paths` that are valid. With `substitute`, missing ones are fetched from the account's caches first.
     fn query_valid_paths(

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
+use firn_nix::rewrite::SelfReferences;
 use firn_protocol::serve::{self, Request, ServeBuildOptions, Version};
 use firn_protocol::wire::{Decoder, Encoder, WireLimits, WireReader};
 use firn_protocol::{BuildStatus, DerivedPath, OutputsSpec, SessionError, SessionOptions};
@@ -77,6 +78,30 @@ impl Client {
 
 fn build(env: &[(&str, &str)], options: ServeBuildOptions) -> Request {
     Request::BuildDerivation(path("x.drv"), derivation(env), options)
+}
+
+/// Most versions of Nix speak 2.7, and compute either kind of content addresses. Up to 2.12 they show it when they ask for a build.
+#[tokio::test]
+async fn a_build_may_tell_which_content_addresses_a_client_computes() {
+    let met = async |version, enforce_determinism| {
+        let store = MemoryStore::default();
+        let mut client = Client::connect(&store, version).await;
+        let options = ServeBuildOptions {
+            enforce_determinism,
+            ..ServeBuildOptions::default()
+        };
+        client.request(&build(&[], options), b"").await;
+        let format = client.version.result_format();
+        client.decoder().build_result(format).await.unwrap();
+        client.close().await.0.unwrap();
+        let met = store.state().met.unwrap();
+        (met.form, met.certain)
+    };
+    use SelfReferences::{Placed, Unplaced};
+    assert_eq!(met(Version::new(5), true).await, (Placed, true));
+    assert_eq!(met(Version::new(7), true).await, (Placed, true));
+    assert_eq!(met(Version::new(7), false).await, (Unplaced, false));
+    assert_eq!(met(Version::new(8), false).await, (Placed, true));
 }
 
 #[tokio::test]

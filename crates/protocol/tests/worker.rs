@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use firn_nix::realisation::{DrvOutput, Realisation};
+use firn_nix::rewrite::SelfReferences;
 use firn_nix::signature::SecretKey;
 use firn_nix::{CaMethod, HashAlgo};
 use firn_protocol::codec::RealisationForm;
@@ -29,6 +30,25 @@ async fn every_version_agrees_and_answers() {
         assert!(!client.is_valid(&path("b")).await, "1.{minor}");
         client.close().await.unwrap();
     }
+}
+
+/// Nix 2.17 to 2.34 and Lix compute other content addresses of what refers to itself than all others do.
+#[tokio::test]
+async fn the_version_tells_which_content_addresses_a_client_computes() {
+    let placed = |minor| minor < 35;
+    for minor in 18..=38 {
+        let store = MemoryStore::default();
+        let client = Client::connect(&store, Version::new(minor)).await;
+        client.close().await.unwrap();
+        let met = store.state().met.unwrap();
+        assert_eq!(met.form == SelfReferences::Placed, placed(minor), "1.{minor}");
+        assert_eq!(met.certain, minor != 35, "1.{minor}");
+    }
+    let store = MemoryStore::default();
+    let version = Version::new(38).with_realisation_paths();
+    Client::connect(&store, version).await.close().await.unwrap();
+    let met = store.state().met.unwrap();
+    assert!(met.certain && met.form == SelfReferences::Placed);
 }
 
 #[tokio::test]

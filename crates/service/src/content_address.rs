@@ -3,18 +3,30 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use firn_content::Staged;
-use firn_nix::rewrite::HashModuloSelf;
-use firn_nix::{CaMethod, Hash, HashAlgo, PathInfo, StorePath};
+use firn_nix::rewrite::{HashModuloSelf, HashesModuloSelf, SelfReferences};
+use firn_nix::{CaMethod, HashAlgo, PathInfo, StorePath};
 use firn_protocol::StoreError;
 
-/// Checks the content address that an uploaded path claims: its hash against the bytes, and the path against the hash.
-pub(crate) fn check(info: &PathInfo, staged: &Staged) -> Result<(), StoreError> {
-    let Some(ca) = info.ca else { return Ok(()) };
+/// Checks the content address that an uploaded path claims: its hash against the bytes, and the path against the hash. The form in which
+/// it is right, where the bytes have more than one.
+pub(crate) fn check(info: &PathInfo, staged: &Staged) -> Result<Option<SelfReferences>, StoreError> {
+    let Some(ca) = info.ca else { return Ok(None) };
     check_path(info)?;
     let got = match ca.method {
+        CaMethod::Nar if staged.hash().to_hash() == ca.hash => {
+            // What is said to refer to itself and has no self-reference: another content may have them where this one has NULs.
+            let to_itself = info.references.contains(&info.path);
+            return Ok(to_itself.then_some(SelfReferences::Unplaced));
+        }
         // What mentions its own path, which follows from this hash, has it only modulo itself.
-        CaMethod::Nar if staged.hash().to_hash() == ca.hash => ca.hash,
-        CaMethod::Nar => modulo_itself(info, ca.hash.algo(), staged)?,
+        CaMethod::Nar => {
+            let hashes = modulo_itself(info, ca.hash.algo(), staged)?;
+            let right = |form: &SelfReferences| hashes.of(*form) == ca.hash;
+            match SelfReferences::ALL.into_iter().find(right) {
+                Some(form) => return Ok(hashes.mentions_itself().then_some(form)),
+                None => hashes.of(SelfReferences::Placed),
+            }
+        }
         CaMethod::Text | CaMethod::Flat => tokio::task::block_in_place(|| staged.hash_file(ca.hash.algo()))
             .map_err(|_| {
             refused(
@@ -38,11 +50,11 @@ pub(crate) fn check(info: &PathInfo, staged: &Staged) -> Result<(), StoreError> 
             &format!("its content address says {}, its bytes hash to {got}", ca.hash),
         ));
     }
-    Ok(())
+    Ok(None)
 }
 
-/// The hash of a NAR in which the path's own hash part counts as nothing.
-fn modulo_itself(info: &PathInfo, algo: HashAlgo, staged: &Staged) -> Result<Hash, StoreError> {
+/// The hashes of a NAR in which the path's own hash part counts as nothing.
+fn modulo_itself(info: &PathInfo, algo: HashAlgo, staged: &Staged) -> Result<HashesModuloSelf, StoreError> {
     let hash = Arc::new(Mutex::new(HashModuloSelf::new(algo, &info.path)));
     let seen = Arc::clone(&hash);
     let observer = Box::new(move |bytes: &[u8]| {

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use firn_content::ContentStore;
 use firn_core::{AccountName, Effective, EnvironmentClass, Isolation};
 use firn_nix::NarHash;
+use firn_nix::rewrite::SelfReferences;
 use firn_protocol::Memory;
 
 use crate::cache_states::CacheStates;
@@ -96,7 +97,8 @@ pub struct House<P: Ports> {
     pub(crate) closed: ClosedObjects,
     pub(crate) choices: Choices,
     pub(crate) policy_numbers: PolicyNumbers,
-    pub(crate) fetching: SingleFlight,
+    /// Each finds in which form the content address is right, where there is more than one.
+    pub(crate) fetching: SingleFlight<Option<SelfReferences>>,
     pub(crate) cache_states: CacheStates,
     pub(crate) grounds: KnownGrounds,
     /// Derivations that graphs were made of.

@@ -10,6 +10,7 @@
 mod brought_logs;
 mod build_logs;
 mod cache_states;
+mod client_form;
 mod compare_contents;
 mod content_address;
 mod desk;

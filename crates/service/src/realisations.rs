@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use firn_core::{Origin, RealisationClaim, RealisationEvidence, realisations_believed};
 use firn_nix::derivation::{DerivationKind, ModuloError};
 use firn_nix::realisation::{DrvId, DrvOutput, Realisation};
-use firn_nix::rewrite::placeholder;
+use firn_nix::rewrite::{SelfReferences, placeholder};
 use firn_nix::signature::SecretKey;
 use firn_nix::{BasicDerivation, Derivation, StorePath, excerpt, output_path_name};
 use firn_protocol::{BuiltOutput, StoreError};
 
-use crate::ports::{Ports, Views as _};
+use crate::ports::{BuildRecord, Ports, Views as _};
 use crate::resolve::failed;
 use crate::{AccountStore, signatures, signing, untrusted};
 
@@ -51,7 +51,8 @@ impl<P: Ports> AccountStore<P> {
             .realisations(&terms.policy, ids)
             .await
             .map_err(failed)?;
-        evidence.retain(|e| fits(&e.claim.realisation));
+        let form = self.session.client.get();
+        evidence.retain(|e| e.claim.is_for(form) && fits(&e.claim.realisation));
         if evidence.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -62,7 +63,8 @@ impl<P: Ports> AccountStore<P> {
         let view = self.house.view(&terms, &paths).await?;
         let mut best = BTreeMap::new();
         for (evidence, _) in ranked {
-            if view.get(&evidence.claim.realisation.out_path).is_some() {
+            let found = view.get(&evidence.claim.realisation.out_path);
+            if found.is_some_and(|choice| form.is_none_or(|form| choice.object().is_right_in(form))) {
                 let id = evidence.claim.realisation.id.clone();
                 best.entry(id).or_insert(evidence);
             }
@@ -80,20 +82,21 @@ impl<P: Ports> AccountStore<P> {
             .collect())
     }
 
-    /// Notes what Firn's own builds, or reused ones, gave for this account.
+    /// Notes what Firn's own builds, or reused ones, gave for this account. `form`: for clients with such content addresses only.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn record_realisations(
         &self,
         built: &BTreeMap<DrvOutput, StorePath>,
+        form: Option<SelfReferences>,
     ) -> Result<(), StoreError> {
         let key = signing::active_key(&self.house.db, self.account.id)
             .await
             .map_err(failed)?;
         let claims: Vec<_> = built
             .iter()
-            .map(|(id, path)| self.claim(signed(key.as_ref(), id, path), Origin::Built))
+            .map(|(id, path)| self.claim(signed(key.as_ref(), id, path), Origin::Built, form))
             .collect();
         self.house
             .db
@@ -134,7 +137,7 @@ impl<P: Ports> AccountStore<P> {
                 "cannot register '{id}': its path '{path}' is not valid"
             )));
         }
-        let claim = self.claim(realisation, Origin::Uploaded);
+        let claim = self.claim(realisation, Origin::Uploaded, self.session.client.get());
         self.house
             .db
             .record_realisations(self.account.id, &[claim])
@@ -142,11 +145,17 @@ impl<P: Ports> AccountStore<P> {
             .map_err(failed)
     }
 
-    fn claim(&self, realisation: Realisation, origin: Origin) -> RealisationClaim {
+    fn claim(
+        &self,
+        realisation: Realisation,
+        origin: Origin,
+        form: Option<SelfReferences>,
+    ) -> RealisationClaim {
         RealisationClaim {
             realisation,
             origin,
             registered: self.house.now(),
+            form,
         }
     }
 
@@ -190,10 +199,14 @@ impl<P: Ports> AccountStore<P> {
     pub(crate) async fn record_outputs(
         &self,
         outputs: &FloatingOutputs,
-        built: &BTreeMap<String, StorePath>,
+        record: &BuildRecord,
     ) -> Result<BTreeMap<String, BuiltOutput>, StoreError> {
+        let built = record.outputs.iter();
+        let built: BTreeMap<&String, &StorePath> =
+            built.map(|(name, output)| (name, &output.object.path)).collect();
         let mut ids = BTreeMap::new();
-        for (name, path) in built {
+        for (name, path) in &built {
+            let (name, path) = (*name, *path);
             if let Some(of_output) = outputs.ids.get(name) {
                 ids.insert(of_output.path.clone(), path.clone());
                 if outputs.hash_counts {
@@ -201,7 +214,7 @@ impl<P: Ports> AccountStore<P> {
                 }
             }
         }
-        self.record_realisations(&ids).await?;
+        self.record_realisations(&ids, record.form()).await?;
         let key = signing::active_key(&self.house.db, self.account.id)
             .await
             .map_err(failed)?;
@@ -213,7 +226,7 @@ impl<P: Ports> AccountStore<P> {
             .ids
             .iter()
             .filter_map(|(name, ids)| {
-                let out_path = built.get(name)?.clone();
+                let out_path = StorePath::clone(built.get(name)?);
                 let output = BuiltOutput {
                     drv_hash: ids.drv_hash(),
                     signatures: texts(&ids.hash, &out_path),

@@ -194,6 +194,9 @@ impl<P: Ports> AccountStore<P> {
             BuildKey::new(shown(&request.drv_path), &drv, &mapping, &class)
         });
         drop(turn);
+        let form = self.session.client.to_build();
+        let key_in = |form| floating.as_ref().map_or(key, |_| key.in_form(form));
+        let (key, other_key) = (key_in(form), key_in(form.other()));
         let asked = Asked {
             key,
             inputs: inputs.choices().map(|(_, choice)| choice.candidate.id).collect(),
@@ -208,6 +211,7 @@ impl<P: Ports> AccountStore<P> {
             id: new_build_id(),
             drv_path: request.drv_path.clone(),
             drv,
+            self_references: form,
             inputs: mapping,
             isolation,
             class,
@@ -216,12 +220,17 @@ impl<P: Ports> AccountStore<P> {
         if run_asked {
             return self.check(request, asked, job, &known.paths, &valid).await;
         }
-        if let Some(record) = self
+        let mut stored = self
             .house
             .stored_result(&key, asked.sharing)
             .await
-            .map_err(failed)?
-        {
+            .map_err(failed)?;
+        if stored.is_none() && other_key != key {
+            let other = self.house.stored_result(&other_key, asked.sharing).await;
+            // What does not refer to itself would come out the same.
+            stored = other.map_err(failed)?.filter(|record| record.form().is_none());
+        }
+        if let Some(record) = stored {
             return self.succeed(request, &asked, Rung::Shared, &record).await;
         }
         if let Some(answer) = self.failed_before(request, &asked, &settings).await? {
@@ -539,11 +548,7 @@ impl<P: Ports> AccountStore<P> {
         self.keep_built(outputs.map(|output| (&output.object, Some(request.drv_path.clone()))))
             .await?;
         let told = match &asked.floating {
-            Some(floating) => {
-                let outputs = record.outputs.iter();
-                let built = outputs.map(|(name, output)| (name.clone(), output.object.path.clone()));
-                self.record_outputs(floating, &built.collect()).await?
-            }
+            Some(floating) => self.record_outputs(floating, record).await?,
             None => BTreeMap::new(),
         };
         let name = shown(&request.drv_path);

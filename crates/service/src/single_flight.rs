@@ -15,20 +15,30 @@ pub(crate) type Flight = (String, Option<crate::ports::Login>, String);
 /// Longest wait for somebody else's fetch.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Fetches that are under way.
-#[derive(Debug, Default)]
-pub(crate) struct SingleFlight {
-    flights: StdMutex<HashMap<Flight, Arc<Mutex<bool>>>>,
+/// Fetches that are under way, and what was found of the bytes of those that have succeeded.
+#[derive(Debug)]
+pub(crate) struct SingleFlight<T> {
+    flights: StdMutex<HashMap<Flight, Place<T>>>,
 }
 
-impl SingleFlight {
+type Place<T> = Arc<Mutex<Option<T>>>;
+
+impl<T> Default for SingleFlight<T> {
+    fn default() -> Self {
+        Self {
+            flights: StdMutex::default(),
+        }
+    }
+}
+
+impl<T: Copy> SingleFlight<T> {
     /// Runs `fetch`, unless it has just succeeded for somebody else. One that fails or is given up is tried again by the next who waits; and
     /// nobody waits long, for the other one's connections may be slow or taken up by other things.
     pub(crate) async fn run<E>(
         &self,
         flight: Flight,
-        fetch: impl Future<Output = Result<(), E>>,
-    ) -> Result<(), E> {
+        fetch: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let place = {
             let mut flights = self.lock();
             Arc::clone(flights.entry(flight.clone()).or_default())
@@ -41,26 +51,27 @@ impl SingleFlight {
         let Ok(mut landed) = timeout(PATIENCE, landing.place.lock()).await else {
             return fetch.await;
         };
-        if !*landed {
-            fetch.await?;
-            *landed = true;
+        if let Some(found) = *landed {
+            return Ok(found);
         }
-        Ok(())
+        Ok(*landed.insert(fetch.await?))
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Flight, Arc<Mutex<bool>>>> {
+impl<T> SingleFlight<T> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Flight, Place<T>>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Takes the flight off the board when the last one who waits is gone.
-struct Landing<'a> {
-    all: &'a SingleFlight,
+struct Landing<'a, T> {
+    all: &'a SingleFlight<T>,
     flight: Flight,
-    place: Arc<Mutex<bool>>,
+    place: Place<T>,
 }
 
-impl Drop for Landing<'_> {
+impl<T> Drop for Landing<'_, T> {
     fn drop(&mut self) {
         let mut flights = self.all.lock();
         // The board's and this one's.

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use firn_content::{FlatOptions, IngestOptions};
 use firn_core::{Choice, Claim, Effective, Object, Origin, View, Witness};
+use firn_nix::derivation::DerivationKind;
 use firn_nix::realisation::{DrvOutput, Realisation};
+use firn_nix::rewrite::SelfReferences;
 use firn_nix::{
     BasicDerivation, CaMethod, ContentAddress, Derivation, DerivationOutput, HashAlgo, PathInfo, StorePath,
     excerpt,
 };
 use firn_protocol::{
-    BuildMode, BuildOptions, BuildResult, ByteStream, DerivedPath, LogSink, Missing, Store, StoreError,
-    Upload as _,
+    Addressing, BuildMode, BuildOptions, BuildResult, ByteStream, DerivedPath, LogSink, Missing, Store,
+    StoreError, Upload as _,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
@@ -151,6 +153,10 @@ impl<P: Ports> AccountStore<P> {
 impl<P: Ports> Store for AccountStore<P> {
     type Upload = AccountUpload<P>;
 
+    fn meet(&self, addressing: Addressing) {
+        self.session.client.meet(addressing);
+    }
+
     async fn query_valid_paths(
         &self,
         paths: BTreeSet<StorePath>,
@@ -164,11 +170,9 @@ impl<P: Ports> Store for AccountStore<P> {
 
     async fn query_path_infos(&self, paths: Vec<StorePath>) -> Result<Vec<PathInfo>, StoreError> {
         let valid = self.view(&paths).await?;
-        Ok(paths
-            .iter()
-            .filter_map(|path| valid.get(path))
-            .map(info)
-            .collect())
+        let form = self.session.client.certain();
+        let choices = paths.iter().filter_map(|path| valid.get(path));
+        Ok(choices.map(|choice| info(choice, form)).collect())
     }
 
     async fn query_path_from_hash_part(&self, hash_part: String) -> Result<Option<StorePath>, StoreError> {
@@ -354,7 +358,7 @@ impl<P: Ports> Store for AccountStore<P> {
             signatures: BTreeSet::new(),
             ca: Some(ca),
         };
-        upload.push(staged, info.clone());
+        upload.push(staged, info.clone(), None);
         upload.commit().await?;
         Ok(info)
     }
@@ -420,6 +424,7 @@ impl<P: Ports> Store for AccountStore<P> {
         log: LogSink,
     ) -> Result<BuildResult, StoreError> {
         untrusted::build(&self.terms().await?.settings, &drv_path, &drv)?;
+        self.learn_form(&drv).await?;
         let drv = with_known_paths(&drv_path, drv);
         self.realise(Request {
             drv_path,
@@ -457,6 +462,22 @@ impl<P: Ports> Store for AccountStore<P> {
     }
 }
 
+impl<P: Ports> AccountStore<P> {
+    /// Where the protocol leaves open which content addresses the client computes: what the client has of the inputs may show it.
+    async fn learn_form(&self, drv: &BasicDerivation) -> Result<(), StoreError> {
+        let client = &self.session.client;
+        if !client.is_open() || !matches!(drv.kind(), Ok(DerivationKind::Floating)) {
+            return Ok(());
+        }
+        let terms = self.terms().await?;
+        // Inputs that are not there are told of later.
+        if let Ok(inputs) = self.house.closure(&terms, &drv.input_srcs).await {
+            client.learn_from(&inputs);
+        }
+        Ok(())
+    }
+}
+
 /// States the path of a fixed output that the client left out: it follows from hash and name, the build sees it, and so it belongs into
 /// the build key.
 fn with_known_paths(drv_path: &StorePath, mut drv: BasicDerivation) -> BasicDerivation {
@@ -474,9 +495,11 @@ fn with_known_paths(drv_path: &StorePath, mut drv: BasicDerivation) -> BasicDeri
     drv
 }
 
-fn info(choice: &Choice) -> PathInfo {
+/// What a client is told that computes content addresses in that form. One of the other form it would refuse; a signature it takes.
+fn info(choice: &Choice, form: Option<SelfReferences>) -> PathInfo {
     let candidate = &choice.candidate;
     let object = Object::clone(&candidate.object);
+    let right = form.is_none_or(|form| object.is_right_in(form));
     PathInfo {
         path: object.path,
         deriver: candidate.deriver.clone(),
@@ -486,6 +509,6 @@ fn info(choice: &Choice) -> PathInfo {
         nar_size: object.nar_size,
         ultimate: false,
         signatures: candidate.signatures.iter().cloned().collect(),
-        ca: object.ca,
+        ca: object.ca.filter(|_| right),
     }
 }

@@ -95,7 +95,7 @@ impl<P: Ports> AccountStore<P> {
         let mut behind = sources.iter().skip_while(|s| s.cache != first).skip(1);
         let mut next = Some(offer);
         while let Some(offer) = next {
-            match self.fetch(&offer).await {
+            match self.fetch(terms, &offer).await {
                 Ok(claim) => return Some(claim),
                 Err(why) => {
                     let refusal = Refusal::Failed(why);
@@ -119,7 +119,7 @@ impl<P: Ports> AccountStore<P> {
 
     /// Fetches, checks and publishes one content; the claim is not recorded yet. Errors are the rest of a sentence that begins with the
     /// cache.
-    async fn fetch(&self, offer: &Offer) -> Result<Claim, String> {
+    async fn fetch(&self, terms: &Terms, offer: &Offer) -> Result<Claim, String> {
         let Offer { source, info } = offer;
         let unsigned = NarInfo {
             signatures: BTreeSet::new(),
@@ -149,21 +149,32 @@ impl<P: Ports> AccountStore<P> {
                 Ok(_) => return Err(wrong("bytes follow the end of the NAR".to_owned())),
                 Err(e) => return Err(sent(&e).unwrap_or_else(|| wrong(e.to_string()))),
             }
-            check(&path_info, &staged).map_err(|e| wrong(e.to_string()))?;
+            let form = check(&path_info, &staged).map_err(|e| wrong(e.to_string()))?;
             content.publish([staged]).await.map_err(|error| {
                 tracing::error!(%error, path = %info.path, "cannot keep what was fetched");
                 format!("has {}, which cannot be kept here: internal error", info.path)
-            })
+            })?;
+            Ok(form)
         };
-        self.house.fetching.run(flight, fetch).await?;
+        let form = self.house.fetching.run(flight, fetch).await?;
+        let object = Object {
+            path: path_info.path.clone(),
+            content: path_info.nar_hash,
+            nar_size: path_info.nar_size,
+            references: path_info.references.clone(),
+            ca: path_info.ca,
+            self_references: form,
+        };
+        let trusted = &terms.settings.trusted_public_keys;
+        if object.ca.is_some() && !object.is_addressed() && info.signed_by(trusted).is_none() {
+            return Err(format!(
+                "has {}, which refers to itself and is not signed by a key that you trust; its content address, as Nix 2.17 to 2.34 computes \
+                 it, does not prove such a content",
+                info.path
+            ));
+        }
         Ok(Claim {
-            object: Object {
-                path: path_info.path.clone(),
-                content: path_info.nar_hash,
-                nar_size: path_info.nar_size,
-                references: path_info.references.clone(),
-                ca: path_info.ca,
-            },
+            object,
             origin: Origin::Substituted,
             deriver: path_info.deriver.clone(),
             signatures: path_info.signatures.clone(),

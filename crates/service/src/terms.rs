@@ -7,6 +7,7 @@ use std::time::Duration;
 use firn_core::{AccountId, Effective, KeyId, Layer, Level, Policy, layered};
 use firn_nix::signature::PublicKey;
 
+use crate::client_form::ClientForm;
 use crate::policy_numbers::PolicyNumber;
 use crate::ports::{DatabaseError, KeyFor, Policies, Ports, Stored};
 use crate::{House, StoreError};
@@ -22,6 +23,7 @@ pub(crate) struct Session {
     /// For how long the client lets be remembered that caches have no such path, where it has said so.
     misses: Mutex<Option<Duration>>,
     news: Mutex<News>,
+    pub(crate) client: ClientForm,
 }
 
 /// What a session was told of its caches, and what waits to be told.
@@ -42,6 +44,7 @@ impl Session {
             latest: Mutex::default(),
             misses: Mutex::default(),
             news: Mutex::default(),
+            client: ClientForm::default(),
         }
     }
 

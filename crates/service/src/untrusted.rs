@@ -8,27 +8,38 @@ use firn_protocol::StoreError;
 
 /// Refuses a path whose content nothing but the client's word vouches for. Its bytes are compared with what it says anyway.
 pub(crate) fn admit(settings: &Effective, info: &PathInfo) -> Result<(), StoreError> {
-    if settings.trusted || info.ca.is_some() {
+    if settings.trusted || info.ca.is_some() || is_vouched_for(settings, info) {
         return Ok(());
     }
+    Err(StoreError::new(format!(
+        "cannot add path '{}' because it lacks a signature by a trusted key: it is input-addressed, and the account's setting 'trusted' is \
+         false; send its derivation and have it built here, or sign it",
+        info.path
+    )))
+}
+
+/// Refuses a path whose content address is right in the form that leaves open which of the NULs in it are self-references, unless it is
+/// vouched for.
+pub(crate) fn admit_unplaced(settings: &Effective, info: &PathInfo) -> Result<(), StoreError> {
+    if settings.trusted || is_vouched_for(settings, info) {
+        return Ok(());
+    }
+    Err(StoreError::new(format!(
+        "cannot add path '{}' because it lacks a signature by a trusted key: it refers to itself, which its content address, as Nix 2.17 to \
+         2.34 computes it, leaves open, and the account's setting 'trusted' is false; have it built here, or sign it",
+        info.path
+    )))
+}
+
+/// Whether a key that the account trusts has signed it.
+fn is_vouched_for(settings: &Effective, info: &PathInfo) -> bool {
     let message = firn_nix::fingerprint(&info.path, info.nar_hash, info.nar_size, &info.references);
     let vouches = |signature: Signature| {
         let mut keys = settings.trusted_public_keys.iter();
         keys.any(|key| key.verify(message.as_bytes(), &signature))
     };
-    if info
-        .signatures
-        .iter()
-        .filter_map(|text| text.parse().ok())
-        .any(vouches)
-    {
-        return Ok(());
-    }
-    Err(StoreError::new(format!(
-        "cannot add '{}': it is input-addressed and has no signature by a key that the account trusts, and the account's setting 'trusted' \
-         is false; send its derivation and have it built here, or sign it",
-        info.path
-    )))
+    let mut signatures = info.signatures.iter().filter_map(|text| text.parse().ok());
+    signatures.any(vouches)
 }
 
 /// Refuses a realisation that nothing but the client's word vouches for.
@@ -37,8 +48,8 @@ pub(crate) fn register(settings: &Effective, realisation: &Realisation) -> Resul
         return Ok(());
     }
     Err(StoreError::new(format!(
-        "cannot register '{}': it has no signature by a key that the account trusts, and the account's setting 'trusted' is false; have it \
-         built here, or sign it",
+        "cannot register realisation '{}' because it lacks a signature by a trusted key, and the account's setting 'trusted' is false; have \
+         it built here, or sign it",
         realisation.id
     )))
 }

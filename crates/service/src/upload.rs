@@ -2,6 +2,7 @@
 
 use firn_content::{Arriving, IngestOptions, Staged};
 use firn_core::{Claim, Object, Origin};
+use firn_nix::rewrite::SelfReferences;
 use firn_nix::{PathInfo, StorePath};
 use firn_protocol::{StoreError, Upload};
 use std::collections::{BTreeSet, VecDeque};
@@ -41,14 +42,15 @@ impl<P: Ports> AccountUpload<P> {
         }
     }
 
-    /// Notes a staged content; it becomes valid with the rest.
-    pub(crate) fn push(&mut self, staged: Staged, info: PathInfo) {
+    /// Notes a staged content; it becomes valid with the rest. `form`: that of its content address, where there is more than one.
+    pub(crate) fn push(&mut self, staged: Staged, info: PathInfo, form: Option<SelfReferences>) {
         let object = Object {
             path: info.path,
             content: staged.hash(),
             nar_size: staged.size(),
             references: info.references,
             ca: info.ca,
+            self_references: form,
         };
         self.claims.push(Claim {
             object,
@@ -69,8 +71,14 @@ impl<P: Ports> AccountUpload<P> {
                 break;
             };
             let staged = arriving.staged().await.map_err(|e| cannot_add(&info.path, &e))?;
-            check(&info, &staged)?;
-            self.push(staged, info);
+            let form = check(&info, &staged)?;
+            if form == Some(SelfReferences::Unplaced) {
+                untrusted::admit_unplaced(&self.store.terms().await?.settings, &info)?;
+            }
+            if let Some(form) = form {
+                self.store.session.client.learn(form);
+            }
+            self.push(staged, info, form);
         }
         Ok(())
     }
@@ -194,7 +202,7 @@ impl<P: Ports> Upload for AccountUpload<P> {
         };
         self.room(&info)?;
         untrusted::admit(&self.store.terms().await?.settings, &info)?;
-        self.push(staged, info);
+        self.push(staged, info, None);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use firn_builder::{Config, DEFAULT_FIRST_UID, FixedOutputs, LocalBuilder, Machines};
 use firn_content::{ContentStore, WalkLimits, WalkPolicy};
 use firn_core::{BuildId, EnvironmentClass, InputMapping, Isolation, Object};
+use firn_nix::rewrite::SelfReferences;
 use firn_nix::{Derivation, StorePath};
 use firn_sandbox::HelperCommand;
 use firn_service::ports::{Builder as _, Job, JobLimits, RunFailure, RunReport};
@@ -88,6 +89,7 @@ impl Firn {
             trees.push(tree);
             Object {
                 ca,
+                self_references: None,
                 path,
                 content,
                 nar_size,
@@ -106,6 +108,7 @@ impl Firn {
             id: BuildId(id),
             drv_path: path.clone(),
             drv: drv.basic.clone(),
+            self_references: SelfReferences::Placed,
             inputs,
             isolation: Isolation::Namespaces,
             class: EnvironmentClass {

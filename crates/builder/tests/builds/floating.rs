@@ -32,7 +32,8 @@ impl Pair {
         };
         let resolved = drv.resolve(&path, &known).unwrap();
         let basic = Derivation::from_basic(resolved.drv);
-        let job = self.firn.job(&resolved.drv_path, &basic, inputs);
+        let mut job = self.firn.job(&resolved.drv_path, &basic, inputs);
+        job.self_references = self.nix.self_references();
         (path, drv, job)
     }
 

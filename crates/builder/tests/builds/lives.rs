@@ -68,6 +68,7 @@ async fn firn_job(firn: &Firn, script: &str) -> Job {
         nar_size: tree.size(),
         references: BTreeSet::new(),
         ca: None,
+        self_references: None,
     };
     content.publish([tree]).await.unwrap();
     let (path, drv) = derivation(&script.replace("BB", "$bb/busybox"));

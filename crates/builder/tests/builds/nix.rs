@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use firn_nix::rewrite::SelfReferences;
 use firn_nix::{ContentAddress, Derivation, DerivationOutput, Hash, StorePath};
 use tempfile::TempDir;
 
@@ -107,6 +108,18 @@ impl Nix {
             .current_dir(dir)
             .output()
             .unwrap()
+    }
+
+    /// The form of this version's content addresses.
+    pub fn self_references(&self) -> SelfReferences {
+        let said = self.run("nix", &["--version"]).stdout;
+        let version = String::from_utf8(said).unwrap();
+        let mut parts = version.rsplit(' ').next().unwrap().trim().split('.');
+        let mut part = || parts.next().and_then(|part| part.parse().ok());
+        match (part(), part()) {
+            (Some(2), Some(17..=34)) => SelfReferences::Unplaced,
+            _ => SelfReferences::Placed,
+        }
     }
 
     /// Evaluates `let bb = …; in <expression>`, a derivation; `bb` is a directory of busybox applets.

@@ -219,7 +219,8 @@ fn comparison_text(compared: &Comparison, lines: &mut Vec<String>) {
         lines.push("It was the same build: the same derivation and the same inputs.".into());
     } else if compared.inputs.is_empty() && compared.inputs_of_others == 0 {
         lines.push(
-            "Its inputs were the same; the sandbox was not: another version of Firn, or other settings."
+            "Its inputs were the same; the sandbox was not (another version of Firn, or other settings), or the client's Nix computes other \
+             content addresses."
                 .into(),
         );
     } else {

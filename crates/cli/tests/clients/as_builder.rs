@@ -25,6 +25,11 @@ pub const ROWS: &[Row] = &[
     (GROUP, "import from derivation, built remotely", import),
     (GROUP, "a failed build: reason and log", failure),
     (GROUP, "an account with `trusted = false`", untrusted),
+    (
+        GROUP,
+        "`trusted = false`, an input that nothing vouches for: refused in Nix's words",
+        unvouched,
+    ),
     (GROUP, "`nix log DRV` afterwards (the client's copy)", log),
 ];
 
@@ -78,6 +83,25 @@ fn log(world: &World) -> Attempt {
         true => Ok(()),
         false => wrong(run.stdout),
     }
+}
+
+/// What the client has built itself, unsigned, as in Nix's own test of this.
+fn unvouched(world: &World) -> Attempt {
+    let low = derivation("unvouched-low", "echo low > $out");
+    let top = derivation("unvouched-top", "read x < ${low}; echo $x > $out");
+    let nix = &world.desktop.nix;
+    let here = nix.instantiate(&nix.expression(&low)?, &[])?;
+    world.build_here(&here)?;
+    let file = world.file(&format!("let low = {low}; in {top}"))?;
+    let set = |value| world.desktop.ssh(&["shell", "settings", "set", "trusted", value]);
+    set("false")?.success()?;
+    let said = world.fails(&left_to(&builders(NG), &["nix-build", "--no-out-link", &file]));
+    set("true")?.success()?;
+    let said = said?;
+    let words = |line: &str| {
+        line.contains("cannot add path '") && line.contains("' because it lacks a signature by a trusted key")
+    };
+    expect(said.lines().any(words), said)
 }
 
 /// The client sends the derivations of all inputs, and Firn follows them.

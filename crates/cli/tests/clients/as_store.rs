@@ -27,7 +27,28 @@ pub const ROWS: &[Row] = &[
         w.run(&["nix", "store", "optimise", "--store", NG]).map(drop)
     }),
     (GROUP, "`nix store delete`, `nix store gc`: refused", delete),
+    (
+        GROUP,
+        "another store directory than `/nix/store`: refused",
+        elsewhere,
+    ),
 ];
+
+/// Each operation that carries a path is in `crates/protocol/tests/other_store.rs`.
+fn elsewhere(world: &World) -> Attempt {
+    let path = format!("/gnu/store/{}-app", "g1w7hy3q".repeat(4));
+    for uri in [NG, OLD] {
+        let uri = format!("{uri}?store=/gnu/store");
+        for words in [
+            ["nix", "path-info", "--store", &uri, &path],
+            ["nix-store", "--check-validity", "--store", &uri, &path],
+        ] {
+            let said = world.fails(&words)?;
+            expect(said.contains("only /nix/store is served here"), said)?;
+        }
+    }
+    Ok(())
+}
 
 fn ping(world: &World) -> Attempt {
     let word = if world.since(2, 19) { "info" } else { "ping" };

@@ -11,6 +11,7 @@
 mod as_builder;
 mod as_store;
 mod queries;
+mod self_references;
 mod table;
 mod transfers;
 mod whole_graphs;
@@ -32,6 +33,7 @@ fn rows() -> Vec<Row> {
         transfers::ROWS,
         as_store::ROWS,
         queries::ROWS,
+        self_references::ROWS,
     ]
     .concat()
 }

@@ -60,7 +60,8 @@ pub fn expect(holds: bool, seen: impl std::fmt::Debug) -> Attempt {
 pub struct World {
     pub version: String,
     /// Runs as long as this value is there.
-    pub _server: Server,
+    server: Server,
+    root: Option<Root>,
     pub desktop: Client,
     pub laptop: Client,
     /// With which Firn signs for the account.
@@ -122,7 +123,8 @@ impl World {
         let mut world = Self {
             version,
             key: key.unwrap_or_default().to_owned(),
-            _server: server,
+            server,
+            root: root.cloned(),
             desktop,
             laptop,
             lib: String::new(),
@@ -143,6 +145,15 @@ impl World {
         let built = world.build_here(&drvs)?;
         (world.lib, world.app) = (built[0].clone(), built[1].clone());
         Ok(world)
+    }
+
+    /// One more machine of the account's, with an empty store.
+    pub fn another(&self, name: &str) -> anyhow::Result<Client> {
+        let mut client = self.server.another_client("alice", name)?;
+        if let Some(root) = &self.root {
+            client.nix.enter(root);
+        }
+        Ok(client)
     }
 
     /// Builds on the desktop itself.

@@ -1,6 +1,7 @@
 //! The fixed order, spelled out.
 
 use firn_core::{AccountId, Draft, Evidence, KeyId, Origin, Trust, Why, Witness};
+use firn_nix::rewrite::SelfReferences;
 
 use crate::support::{evidence, object, path, policy};
 
@@ -57,6 +58,26 @@ fn of_two_reasons_the_better_one_decides() {
                 assert_eq!(chosen(all), Some((id, *why)), "{better} before {worse}");
             }
         }
+    }
+}
+
+/// Another content can have the same path and the same hash: the address decides nothing.
+#[test]
+fn an_address_without_the_places_of_self_references_is_no_reason() {
+    for (place, (witness, origin, ..)) in ORDER.into_iter().enumerate().filter(|(_, row)| row.2) {
+        let unplaced = |ca| {
+            let mut evidence = piece(place);
+            evidence.claim.object.ca = evidence.claim.object.ca.filter(|_| ca);
+            evidence.claim.object.self_references = Some(SelfReferences::Unplaced);
+            chosen(vec![evidence])
+        };
+        assert_eq!(unplaced(true), unplaced(false), "{witness:?} {origin:?}");
+        let mut placed = piece(place);
+        placed.claim.object.self_references = Some(SelfReferences::Placed);
+        assert_eq!(
+            chosen(vec![placed]).map(|(_, why)| why),
+            Some(Why::ContentAddressed)
+        );
     }
 }
 

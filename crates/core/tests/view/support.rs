@@ -25,6 +25,7 @@ pub fn object(of_path: u8, content: u8, references: impl IntoIterator<Item = u8>
             method: CaMethod::Nar,
             hash: HashAlgo::Sha256.digest(&[of_path]),
         }),
+        self_references: None,
     }
 }
 

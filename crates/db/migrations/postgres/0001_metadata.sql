@@ -89,7 +89,8 @@ CREATE TABLE object (
     content  BYTEA            NOT NULL,        -- SHA-256 of the NAR
     nar_size BIGINT           NOT NULL,
     refs     TEXT             NOT NULL,        -- sorted, a space between two
-    ca       TEXT             NOT NULL         -- empty when there is none
+    ca       TEXT             NOT NULL,        -- empty when there is none
+    self_refs TEXT            NOT NULL         -- how self-references count in ca: placed, unplaced, or empty
 );
 
 -- Who has what, and from where.
@@ -158,10 +159,11 @@ CREATE TABLE realisation (
     drv        TEXT COLLATE "C" NOT NULL, -- sha256:<hex> of the derivation, or the base name of the resolved derivation
     output     TEXT COLLATE "C" NOT NULL,
     origin     TEXT             NOT NULL, -- built or uploaded
+    form       TEXT             NOT NULL, -- for clients that compute this form: placed, unplaced, or empty for all
     signed     BIGINT           NOT NULL, -- whether the text has signatures
     registered BIGINT           NOT NULL,
     text       TEXT             NOT NULL, -- Nix's JSON
-    PRIMARY KEY (account, drv, output, origin)
+    PRIMARY KEY (account, drv, output, origin, form)
 );
 CREATE INDEX realisation_drv ON realisation (drv, output);
 
@@ -173,10 +175,11 @@ CREATE TABLE told_realisation (
     other      BIGINT           NOT NULL, -- whose claim it was
     origin     TEXT             NOT NULL,
     path       TEXT COLLATE "C" NOT NULL, -- that of the output
+    form       TEXT             NOT NULL,
     signed     BIGINT           NOT NULL,
     registered BIGINT           NOT NULL,
     text       TEXT             NOT NULL,
-    PRIMARY KEY (account, drv, output, other, origin, path)
+    PRIMARY KEY (account, drv, output, other, origin, path, form)
 );
 CREATE INDEX told_realisation_path ON told_realisation (account, path);
 

@@ -89,7 +89,8 @@ CREATE TABLE object (
     content  BLOB    NOT NULL,                         -- SHA-256 of the NAR
     nar_size INTEGER NOT NULL,
     refs     TEXT    NOT NULL,                         -- sorted, a space between two
-    ca       TEXT    NOT NULL                          -- empty when there is none
+    ca       TEXT    NOT NULL,                         -- empty when there is none
+    self_refs TEXT   NOT NULL                          -- how self-references count in ca: placed, unplaced, or empty
 ) STRICT;
 
 -- Who has what, and from where. Clustered by what is looked up.
@@ -158,10 +159,11 @@ CREATE TABLE realisation (
     drv        TEXT    NOT NULL,                       -- sha256:<hex> of the derivation, or the base name of the resolved derivation
     output     TEXT    NOT NULL,
     origin     TEXT    NOT NULL,                       -- built or uploaded
+    form       TEXT    NOT NULL,                       -- for clients that compute this form: placed, unplaced, or empty for all
     signed     INTEGER NOT NULL,                       -- whether the text has signatures
     registered INTEGER NOT NULL,
     text       TEXT    NOT NULL,                       -- Nix's JSON
-    PRIMARY KEY (account, drv, output, origin)
+    PRIMARY KEY (account, drv, output, origin, form)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX realisation_drv ON realisation (drv, output);
 
@@ -173,10 +175,11 @@ CREATE TABLE told_realisation (
     other      INTEGER NOT NULL,                       -- whose claim it was
     origin     TEXT    NOT NULL,
     path       TEXT    NOT NULL,                       -- that of the output
+    form       TEXT    NOT NULL,
     signed     INTEGER NOT NULL,
     registered INTEGER NOT NULL,
     text       TEXT    NOT NULL,
-    PRIMARY KEY (account, drv, output, other, origin, path)
+    PRIMARY KEY (account, drv, output, other, origin, path, form)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX told_realisation_path ON told_realisation (account, path);
 

@@ -115,6 +115,8 @@ const CHANGES: [(&str, &str, &str); 40] = [
         "realisation",
         "rumour",
     ),
+    ("UPDATE realisation SET form = 'round'", "realisation", "round"),
+    ("UPDATE object SET self_refs = 'few'", "object", "self_refs of "),
     (
         "UPDATE realisation SET registered = -1",
         "realisation",

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use firn_core::{AccountId, KeyId, Origin, Policy, RealisationClaim, Trust};
 use firn_nix::realisation::{DrvOutput, Realisation};
+use firn_nix::rewrite::SelfReferences;
 use firn_nix::signature::SecretKey;
 use firn_service::ports::{Database, DatabaseError};
 
@@ -29,6 +30,7 @@ pub fn says(n: u32, output: &str, p: u32, origin: Origin, signers: &[u8]) -> Rea
         realisation,
         origin,
         registered: 7,
+        form: None,
     }
 }
 
@@ -47,7 +49,14 @@ async fn seen(
 
 pub async fn round_trip<D: Database>(Bench { db, .. }: Bench<D>) {
     let alice = account(&db, "alice").await;
+    let in_form = |p, form| RealisationClaim {
+        form: Some(form),
+        ..says(3, "out", p, Origin::Built, &[])
+    };
     let claims = [
+        in_form(1, SelfReferences::Placed),
+        in_form(2, SelfReferences::Unplaced),
+        says(3, "out", 3, Origin::Built, &[]),
         says(1, "out", 1, Origin::Built, &[1]),
         says(1, "dev", 2, Origin::Built, &[]),
         says(2, "out", 1, Origin::Uploaded, &[1, 2]),
@@ -60,6 +69,7 @@ pub async fn round_trip<D: Database>(Bench { db, .. }: Bench<D>) {
         id(1, "dev"),
         id(2, "out"),
         id(2, "dev"),
+        id(3, "out"),
         id(9, "out"),
     ];
     let mut found: Vec<_> = db
@@ -69,7 +79,7 @@ pub async fn round_trip<D: Database>(Bench { db, .. }: Bench<D>) {
         .into_iter()
         .map(|e| e.claim)
         .collect();
-    let order = |c: &RealisationClaim| (c.realisation.id.clone(), c.origin);
+    let order = |c: &RealisationClaim| (c.realisation.id.clone(), c.origin, c.form);
     found.sort_by_key(order);
     let mut expected = claims.to_vec();
     expected.sort_by_key(order);

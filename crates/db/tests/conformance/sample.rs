@@ -50,6 +50,7 @@ pub fn object(p: u32, c: u32) -> Object {
         nar_size: 1_000 + u64::from(c),
         references: (p..=p + 5).map(path).collect(),
         ca: None,
+        self_references: None,
     }
 }
 

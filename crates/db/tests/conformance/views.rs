@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use firn_core::{BuildId, Claim, Origin};
 use firn_nix::StorePath;
+use firn_nix::rewrite::SelfReferences;
 use firn_service::ports::{Database, DatabaseError};
 
 use crate::backend::Bench;
@@ -18,6 +19,7 @@ pub async fn claim_round_trip<D: Database>(Bench { db, .. }: Bench<D>) {
             nar_size: u64::try_from(i64::MAX).unwrap(),
             references: BTreeSet::new(),
             ca: Some(ca()),
+            self_references: None,
         },
         origin: Origin::Substituted,
         deriver: None,
@@ -66,6 +68,11 @@ pub async fn kinds_and_contents_are_separate<D: Database>(Bench { db, .. }: Benc
     other_references.object.references.clear();
     let mut checked = claim(1, 1);
     checked.object.ca = Some(ca());
+    let in_form = |form| {
+        let mut claim = claim(1, 1);
+        (claim.object.ca, claim.object.self_references) = (Some(ca()), Some(form));
+        claim
+    };
     let mut other_size = claim(1, 1);
     other_size.object.nar_size += 1;
     let mut fetched = claim(1, 1);
@@ -77,6 +84,8 @@ pub async fn kinds_and_contents_are_separate<D: Database>(Bench { db, .. }: Benc
         claim(1, 2),
         other_references,
         checked,
+        in_form(SelfReferences::Placed),
+        in_form(SelfReferences::Unplaced),
         other_size,
     ];
     for c in &claims {

@@ -58,6 +58,14 @@ impl Nix {
         Some(nix)
     }
 
+    /// Which 2.x this is.
+    pub fn minor_version(&self) -> u32 {
+        let output = self.command("nix").arg("--version").output().unwrap();
+        let version = String::from_utf8(output.stdout).unwrap();
+        let version = version.rsplit(' ').next().unwrap();
+        version.split('.').nth(1).unwrap().parse().unwrap()
+    }
+
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         let home = self.root.path().join("home");

@@ -1,9 +1,8 @@
 //! `DerivedPath`: `path`, `drv!*`, `drv!out,dev`.
 
-use firn_nix::StorePath;
 use firn_nix::derivation::MAX_OUTPUTS;
 
-use crate::wire::WireError;
+use crate::wire::{WireError, parse_path};
 use crate::{DerivedPath, OutputsSpec};
 
 const FIELD: &str = "derived path";
@@ -14,7 +13,7 @@ const FIELD: &str = "derived path";
 /// # Errors
 /// [`WireError::Invalid`]; also for outputs of derivations that are themselves built.
 pub fn parse_derived_path(raw: &[u8], legacy: bool) -> Result<DerivedPath, WireError> {
-    let path = |raw: &[u8]| StorePath::parse(raw).map_err(|e| WireError::invalid(FIELD, e));
+    let path = |raw: &[u8]| parse_path(raw, FIELD);
     let Some(bang) = raw.iter().position(|&b| b == b'!') else {
         let path = path(raw)?;
         return Ok(if legacy && path.is_derivation() {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 
 use firn_nix::StorePath;
+use firn_nix::rewrite::SelfReferences;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
@@ -11,8 +12,8 @@ use super::{CLIENT_MAGIC, Command, Request, SERVER_MAGIC, ServeBuildOptions, Ver
 use crate::drive::{logged, receive_nar, send_nar, watched};
 use crate::wire::{Decoder, Encoder, WireError, WireReader, WireWriter};
 use crate::{
-    BuildMode, BuildResult, BuildStatus, Held, LogEvent, LogSink, SessionError, SessionOptions, Store,
-    StoreError, Upload as _,
+    Addressing, BuildMode, BuildResult, BuildStatus, Held, LogEvent, LogSink, SessionError, SessionOptions,
+    Store, StoreError, Upload as _,
 };
 
 const HANDSHAKE: &str = "the handshake";
@@ -60,7 +61,9 @@ where
     let result = session.run().await;
     let text = match &result {
         Err(SessionError::Refused(text)) => Some(text.clone()),
-        Err(e @ (SessionError::Protocol { .. } | SessionError::Archive { .. })) => Some(e.to_string()),
+        Err(
+            e @ (SessionError::Protocol { .. } | SessionError::OtherStore(_) | SessionError::Archive { .. }),
+        ) => Some(e.to_string()),
         _ => None,
     };
     if let Some(text) = text {
@@ -83,6 +86,7 @@ where
             .await
             .map_err(|_| SessionError::Stalled { during: HANDSHAKE })??;
         tracing::debug!(version = %self.version, "serve session");
+        self.store.meet(self.version.addressing());
         loop {
             self.during = IDLE;
             let ready = match self.options.idle_timeout {
@@ -170,6 +174,7 @@ where
                 self.writer.out().u64(1);
             }
             Request::BuildPaths(targets, options) => {
+                self.meet(options);
                 let start = |log| store.build_paths(targets, BuildMode::Normal, options.limits, log);
                 let results = self.build(options, start).await?;
                 let failure = match results {
@@ -190,6 +195,7 @@ where
                 self.writer.out().paths(&closure);
             }
             Request::BuildDerivation(path, drv, options) => {
+                self.meet(options);
                 let start = |log| store.build_derivation(path, drv, BuildMode::Normal, options.limits, log);
                 let result = self.build(options, start).await?.unwrap_or_else(failed);
                 let format = self.version.result_format();
@@ -204,6 +210,13 @@ where
             }
         }
         Ok(())
+    }
+
+    /// By default Nix up to 2.12 asks that repeated builds be equal; later ones cannot repeat builds, and never ask.
+    fn meet(&self, options: ServeBuildOptions) {
+        if options.enforce_determinism {
+            self.store.meet(Addressing::certain(SelfReferences::Placed));
+        }
     }
 
     async fn build<T, F>(

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use firn_nix::rewrite::SelfReferences;
+
+use crate::Addressing;
 use crate::codec::{OutputsFormat, ResultFormat};
 
 /// A version of the serve protocol, `2.<minor>`: what client and server agreed on.
@@ -51,6 +54,15 @@ impl Version {
 
     pub(crate) const fn has_keep_failed(self) -> bool {
         self.minor >= 7
+    }
+
+    /// Which content addresses such a client computes. Nix 2.4 to 2.34 and Lix all speak 2.7.
+    #[must_use]
+    pub const fn addressing(self) -> Addressing {
+        match self.minor {
+            7 => Addressing::likely(SelfReferences::Unplaced),
+            _ => Addressing::certain(SelfReferences::Placed),
+        }
     }
 
     /// The form of build results.

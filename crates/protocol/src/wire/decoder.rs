@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use firn_nix::{StorePath, Words, excerpt};
+use firn_nix::{PathError, STORE_DIR, StorePath, Words, excerpt};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
 use super::WireLimits;
@@ -35,6 +35,9 @@ pub enum WireError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A store path of another store directory than the one that there is.
+    #[error("only {STORE_DIR} is served here, and '{0}' is not in it")]
+    OtherStore(String),
     /// The transport failed or stalled.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -282,5 +285,14 @@ impl<'a, B: AsyncBufRead + Unpin + Send> Decoder<'a, B> {
 }
 
 pub(crate) fn parse_path(raw: &[u8], field: &'static str) -> Result<StorePath, WireError> {
-    StorePath::parse(raw).map_err(|e| WireError::invalid(field, e))
+    StorePath::parse(raw).map_err(|error| match error {
+        PathError::NotInStore(shown) if is_elsewhere(raw) => WireError::OtherStore(shown),
+        error => WireError::invalid(field, error),
+    })
+}
+
+/// Whether it is a store path of some directory.
+fn is_elsewhere(raw: &[u8]) -> bool {
+    let base = raw.rsplit(|byte| *byte == b'/').next();
+    raw.starts_with(b"/") && base.is_some_and(|base| StorePath::from_base_name(base).is_ok())
 }

@@ -9,6 +9,7 @@ mod reader;
 mod stall;
 mod writer;
 
+pub(crate) use decoder::parse_path;
 pub use decoder::{Decoder, WireError};
 pub use encoder::Encoder;
 pub use framed::Framed;

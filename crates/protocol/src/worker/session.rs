@@ -52,6 +52,7 @@ where
         .await
         .map_err(|_| SessionError::Stalled { during: HANDSHAKE })??;
     tracing::debug!(%version, "worker session");
+    store.meet(version.addressing());
     let mut session = Session {
         store,
         reader,
@@ -97,7 +98,7 @@ where
             Err(Failure::Refused(error)) => self.tell(&error.message),
             Err(Failure::Fatal(error)) => {
                 let told = match &error {
-                    SessionError::Protocol { .. } => Some(error.to_string()),
+                    SessionError::Protocol { .. } | SessionError::OtherStore(_) => Some(error.to_string()),
                     SessionError::Refused(text) => Some(text.clone()),
                     _ => None,
                 };

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use firn_nix::rewrite::SelfReferences;
+
+use crate::Addressing;
 use crate::codec::{OutputsFormat, RealisationForm, ResultFormat};
 
 /// A version of the worker protocol, `1.<minor>`, and its features: what client and server agreed on.
@@ -118,6 +121,18 @@ impl Version {
 
     pub(crate) const fn has_features(self) -> bool {
         self.since(38)
+    }
+
+    /// Which content addresses such a client computes. Nix 2.15 and 2.16 speak 1.35 as well as 2.17 to 2.19 and every Lix; Nix 2.35 and
+    /// later are known by their feature.
+    #[must_use]
+    pub const fn addressing(self) -> Addressing {
+        match self.minor {
+            ..35 => Addressing::certain(SelfReferences::Placed),
+            35 => Addressing::likely(SelfReferences::Unplaced),
+            _ if self.realisation_paths => Addressing::certain(SelfReferences::Placed),
+            _ => Addressing::certain(SelfReferences::Unplaced),
+        }
     }
 
     /// The form of build results.

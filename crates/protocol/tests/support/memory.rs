@@ -12,8 +12,8 @@ use firn_nix::realisation::{DrvOutput, Realisation};
 use firn_nix::{BasicDerivation, CaMethod, ContentAddress, Hash, HashAlgo, NarHash, PathInfo, StorePath};
 use firn_protocol::wire::{Decoder, Encoder, WireLimits};
 use firn_protocol::{
-    BuildMode, BuildOptions, BuildResult, BuildStatus, ByteStream, DerivedPath, LogEvent, LogSink, Missing,
-    Store, StoreError, Upload,
+    Addressing, BuildMode, BuildOptions, BuildResult, BuildStatus, ByteStream, DerivedPath, LogEvent,
+    LogSink, Missing, Store, StoreError, Upload,
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -30,6 +30,7 @@ pub struct State {
     pub realisations: BTreeMap<DrvOutput, Realisation>,
     pub options: Option<BuildOptions>,
     pub misses: Option<std::time::Duration>,
+    pub met: Option<Addressing>,
     /// Uploads are refused that have this in the name.
     pub refuse: Option<String>,
     /// Where entries are kept for other processes.
@@ -141,6 +142,10 @@ async fn read(body: &mut (dyn AsyncRead + Send + Unpin)) -> Result<Vec<u8>, Stor
 
 impl Store for MemoryStore {
     type Upload = MemoryUpload;
+
+    fn meet(&self, addressing: Addressing) {
+        self.state().met = Some(addressing);
+    }
 
     async fn query_valid_paths(
         &self,

@@ -227,7 +227,7 @@ fn in_order(
         let Some(choice) = view.get(&path) else { continue };
         let references = || choice.object().references.iter().filter(|r| **r != path);
         if opened {
-            let checked = choice.object().ca.is_some();
+            let checked = choice.object().is_addressed();
             let sound =
                 choice.object().is_pinned() && references().all(|r| seen.get(r).copied().unwrap_or(false));
             seen.insert(path.clone(), sound);

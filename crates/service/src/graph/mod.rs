@@ -105,7 +105,7 @@ impl<P: Ports> AccountStore<P> {
             results.push(result);
         }
         let view = self.view(&[&checked[..], &wanted].concat()).await?;
-        let is_checked = |path: &StorePath| view.get(path).is_some_and(|c| c.object().ca.is_some());
+        let is_checked = |path: &StorePath| view.get(path).is_some_and(|c| c.object().is_addressed());
         let nothing = checked.iter().all(is_checked) && self.has_all(&view, &wanted);
         Ok(nothing.then_some(results))
     }

@@ -141,7 +141,9 @@ impl<P: Ports> AccountStore<P> {
         if !realised.is_empty() {
             let ids = realised.iter();
             let ids = ids.filter_map(|(name, path)| Some((node.id(name)?, path.clone())));
-            self.record_realisations(&ids.collect()).await?;
+            // What is below may be of one form, though nothing of this does refer to itself.
+            let form = self.session.client.to_build();
+            self.record_realisations(&ids.collect(), Some(form)).await?;
         }
         Ok(realised)
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use firn_core::{BuildId, EnvironmentClass, InputMapping, Isolation, Object};
+use firn_nix::rewrite::SelfReferences;
 use firn_nix::{BasicDerivation, StorePath, Words};
 use firn_protocol::MAX_WORDS;
 use tokio::sync::mpsc;
@@ -21,6 +22,8 @@ pub struct Job {
     pub drv_path: StorePath,
     /// What to run.
     pub drv: BasicDerivation,
+    /// The form of the hashes from which the paths of floating outputs follow.
+    pub self_references: SelfReferences,
     /// Exactly what the sandbox holds.
     pub inputs: InputMapping,
     /// What it must run in; never anything else.

@@ -5,6 +5,7 @@ use std::future::Future;
 
 use firn_core::schedule::Past;
 use firn_core::{AccountId, BuildId, BuildKey, Object, ObjectId, Rung};
+use firn_nix::rewrite::SelfReferences;
 use firn_nix::{StorePath, Words};
 
 use super::{DatabaseError, RunFailure};
@@ -58,6 +59,15 @@ pub struct BuildRecord {
     pub run: RunRecord,
     /// By output name.
     pub outputs: BTreeMap<String, OutputRecord>,
+}
+
+impl BuildRecord {
+    /// The form of content addresses that a client must compute to take these outputs; `None` where any client takes them.
+    #[must_use]
+    pub fn form(&self) -> Option<SelfReferences> {
+        let mut outputs = self.outputs.values();
+        outputs.find_map(|output| output.object.self_references)
+    }
 }
 
 /// A failed run whose failure is the builder's own doing, so that it would fail again.

@@ -113,7 +113,7 @@ pub trait Views: Send + Sync + 'static {
         ids: &[DrvOutput],
     ) -> impl Future<Output = Result<Vec<RealisationEvidence>, DatabaseError>> + Send;
 
-    /// Adds claims of an account in one transaction. One that says the same as an earlier one of that origin adds its signatures; one that
+    /// Adds claims of an account in one transaction. One that says the same as an earlier one of that origin and form adds its signatures; one that
     /// says something else takes its place.
     fn record_realisations(
         &self,

@@ -2,13 +2,14 @@
 
 use firn_core::Rung;
 use firn_nix::realisation::{DrvId, DrvOutput, Realisation};
+use firn_nix::rewrite::SelfReferences;
 use firn_nix::signature::SecretKey;
 use firn_nix::{Hash, HashAlgo};
 use firn_protocol::{BuildMode, BuildStatus, Store as _};
 
 use super::Stage;
 use crate::support::graphs::{Package, Packages, build_all, realise, send, source, told};
-use crate::support::{Client, FIXED, World, bytes, is_valid, item, objects_of_fixed, upload};
+use crate::support::{Client, FIXED, World, bytes, is_valid, item, objects_of_fixed, self_referring, upload};
 
 /// Bob knows the hash of what the service once fetched for Alice, and nothing else: neither her derivation nor its inputs.
 #[tokio::test(flavor = "multi_thread")]
@@ -410,4 +411,27 @@ async fn a_fixed_output_under_the_name_of_her_derivation() {
     build_all(&stage.alice, &[&fetched]).await;
     assert_ne!(stage.world.rungs("alice").await, [Some(Rung::Grounded)]);
     assert_eq!(stage.runs(), 2);
+}
+
+/// Two contents have one path: self-references of the one are NULs in the other, and the hash does not say where they stood.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leaf_whose_self_references_have_no_place() {
+    let world = World::new();
+    let (mallory, alice) = (world.account("mallory").await, world.account("alice").await);
+    let source = self_referring("source", "run @itself@", SelfReferences::Unplaced);
+    let path = &source.info.path;
+    let mut other = item(
+        path,
+        &format!("run /nix/store/{}-source", "\0".repeat(32)),
+        &[path],
+    );
+    other.info.ca = source.info.ca;
+    let mut packages = Packages::default();
+    let high = packages.add("high", &[], &[], &[path]);
+    for (account, leaf) in [(&mallory, &other), (&alice, &source)] {
+        upload(account, &[leaf]).await.unwrap();
+        send(account, &[&high]).await;
+        assert_eq!(build_all(account, &[&high]).await[0].status, BuildStatus::Built);
+    }
+    assert_eq!(world.rungs("alice").await, [Some(Rung::Built)]);
 }

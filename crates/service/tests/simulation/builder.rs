@@ -69,6 +69,7 @@ impl Builder for DictatedBuilder {
                     nar_size: item.info.nar_size,
                     references: item.info.references,
                     ca: item.info.ca,
+                    self_references: None,
                 };
                 Ok(BTreeMap::from([("out".to_owned(), object)]))
             }

@@ -21,7 +21,7 @@ use firn_service::ports::{Builder, Job, Outcome, RunFailure, RunReport};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::objects::nar_of_file;
+use super::objects::{ITSELF, nar_of_file, self_referring};
 
 /// What happened so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -235,7 +235,13 @@ impl StubBuilder {
             (None, Some(content)) => String::from_utf8(content.clone()).unwrap(),
             (None, None) => seen_by_sandbox(job, name, salt),
         };
-        let nar = nar_of_file(&text);
+        let own = text.contains(ITSELF).then(|| {
+            let name = output_path_name(drv_name, name).unwrap();
+            self_referring(&name, &text, job.self_references)
+        });
+        let nar = own
+            .as_ref()
+            .map_or_else(|| nar_of_file(&text), |own| own.nar.clone());
         let options = IngestOptions {
             expected_size: None,
             expected_hash: None,
@@ -244,6 +250,16 @@ impl StubBuilder {
         let staged = self.content.ingest(&mut &nar[..], options, None).await.unwrap();
         let (content, nar_size) = (staged.hash(), staged.size());
         self.content.publish([staged]).await.unwrap();
+        if let Some(own) = own {
+            return Ok(Object {
+                path: own.info.path,
+                content,
+                nar_size,
+                references: own.info.references,
+                ca: own.info.ca,
+                self_references: Some(job.self_references),
+            });
+        }
         if let DerivationOutput::Floating { method, .. } = *output {
             let hash = content.to_hash();
             ca = Some(ContentAddress { method, hash });
@@ -261,6 +277,7 @@ impl StubBuilder {
             nar_size,
             references,
             ca,
+            self_references: None,
         })
     }
 }

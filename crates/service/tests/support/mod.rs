@@ -29,7 +29,9 @@ pub use builder::{CHANCE, Lineage, StubBuilder, made_of};
 pub use caches::{Calls, MemoryCaches, Script, entry};
 pub use database::MemoryDatabase;
 pub use keys::key;
-pub use objects::{Drv, Item, fixed_without_path, item, objects_of_fixed, path, text_item};
+pub use objects::{
+    Drv, ITSELF, Item, fixed_without_path, item, objects_of_fixed, path, self_referring, text_item,
+};
 
 /// What the builder makes of a fixed output.
 pub const FIXED: &str = "fixed";

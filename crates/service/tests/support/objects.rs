@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use firn_nix::nar::{NarVisitor as _, NarWriter};
+use firn_nix::rewrite::{HashModuloSelf, SelfReferences};
 use firn_nix::{
     BasicDerivation, CaMethod, ContentAddress, DerivationOutput, Hash, HashAlgo, NarHash, PathInfo, StorePath,
 };
@@ -59,6 +60,25 @@ pub fn text_item(name: &str, text: &str, references: &[&StorePath]) -> Item {
     let set = references.iter().map(|r| (*r).clone()).collect();
     let path = StorePath::make_content_addressed(name, &ca, &set, false).unwrap();
     let mut item = item(&path, text, references);
+    item.info.ca = Some(ca);
+    item
+}
+
+/// Where a text says its own path.
+pub const ITSELF: &str = "@itself@";
+
+/// A file that says its own path, with a content address in that form.
+pub fn self_referring(name: &str, text: &str, form: SelfReferences) -> Item {
+    let scratch = path(name);
+    let at = |path: &StorePath| item(path, &text.replace(ITSELF, &path.to_string()), &[path]);
+    let mut hash = HashModuloSelf::new(HashAlgo::Sha256, &scratch);
+    hash.push(&at(&scratch).nar);
+    let ca = ContentAddress {
+        method: CaMethod::Nar,
+        hash: hash.finish().unwrap().of(form),
+    };
+    let path = StorePath::make_content_addressed(name, &ca, &BTreeSet::new(), true).unwrap();
+    let mut item = at(&path);
     item.info.ca = Some(ca);
     item
 }

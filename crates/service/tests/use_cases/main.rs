@@ -20,6 +20,7 @@ mod queue;
 mod realisations;
 mod results;
 mod runs;
+mod self_references;
 mod sessions;
 mod settings;
 mod signatures;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use firn_core::{Rung, Trust};
 use firn_nix::realisation::{DrvId, DrvOutput, Realisation};
+use firn_nix::rewrite::SelfReferences;
 use firn_nix::{CaMethod, Derivation, DerivationOutput, HashAlgo, StorePath};
 use firn_protocol::{BuildStatus, Store as _};
 use firn_service::ports::Policies as _;
@@ -352,7 +353,7 @@ async fn uploads_that_refer_to_themselves_are_checked() {
     hash.push(&nar(&scratch).nar);
     let ca = firn_nix::ContentAddress {
         method: CaMethod::Nar,
-        hash: hash.finish().unwrap(),
+        hash: hash.finish().unwrap().of(SelfReferences::Placed),
     };
     let out = StorePath::make_content_addressed("self", &ca, &BTreeSet::new(), true).unwrap();
     let mut good = nar(&out);

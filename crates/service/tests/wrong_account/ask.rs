@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 
 use firn_core::Trust;
+use firn_nix::rewrite::SelfReferences;
 use firn_nix::{CaMethod, HashAlgo};
-use firn_protocol::{BuildMode, BuildOptions, DerivedPath, OutputsSpec, Store as _, StoreError, Upload as _};
+use firn_protocol::{
+    Addressing, BuildMode, BuildOptions, DerivedPath, OutputsSpec, Store as _, StoreError, Upload as _,
+};
 use firn_service::{Desk, SigningKeyRow, Span};
 use tokio::sync::mpsc;
 
@@ -127,6 +130,12 @@ async fn of_store(method: &str, setting: &Setting) -> String {
                 let (log, _events) = mpsc::channel(1000);
                 let built = client.build_paths(vec![target], BuildMode::Normal, BuildOptions::default(), log);
                 answers.push(told(built.await));
+            }
+        }
+        "meet" => {
+            for form in SelfReferences::ALL {
+                client.meet(Addressing { form, certain: true });
+                answers.push(told(client.query_path_infos(names.paths()).await));
             }
         }
         "remember_misses" => {

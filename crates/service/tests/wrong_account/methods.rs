@@ -1,6 +1,7 @@
 //! The methods that there are, from the source text.
 
-pub const STORE: [&str; 20] = [
+pub const STORE: [&str; 21] = [
+    "meet",
     "query_valid_paths",
     "query_path_infos",
     "query_path_from_hash_part",

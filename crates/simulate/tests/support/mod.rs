@@ -53,6 +53,7 @@ impl<'w> Slow<'w> {
             nar_size: 1,
             references: self.world.references(drv).iter().copied().map(path).collect(),
             ca: None,
+            self_references: None,
         }
     }
 

@@ -42,6 +42,7 @@ impl Local {
             nar_size: staged.size(),
             references: BTreeSet::new(),
             ca: None,
+            self_references: None,
         };
         firn.content.publish([staged]).await.unwrap();
         Self {

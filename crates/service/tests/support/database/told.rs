@@ -170,6 +170,7 @@ impl MemoryDatabase {
                     e.claim.origin,
                     realisation.id.clone(),
                     realisation.out_path.clone(),
+                    e.claim.form,
                 )
             };
             let mut own = state

@@ -257,7 +257,10 @@ impl Views for MemoryDatabase {
         for claim in claims {
             let (id, origin) = (&claim.realisation.id, claim.origin);
             let same = |e: &RealisationEvidence| {
-                e.account == account && e.claim.realisation.id == *id && e.claim.origin == origin
+                e.account == account
+                    && e.claim.realisation.id == *id
+                    && e.claim.origin == origin
+                    && e.claim.form == claim.form
             };
             let mut claim = claim.clone();
             let brought = std::mem::take(&mut claim.realisation.signatures);
