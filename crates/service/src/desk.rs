@@ -171,8 +171,13 @@ impl<P: Ports> Desk<P> {
         if let Some(value) = value {
             one.set(level, definition.name, value)
                 .map_err(|e| refused(e.to_string()))?;
+            let set = layered(self.house.settings.defaults.clone(), [&one]);
+            let wanted = set.sandbox.filter(|_| definition.name == "sandbox");
+            if let Some(why) = wanted.and_then(|wanted| self.house.not_offered(wanted)) {
+                return Err(refused(why));
+            }
             // Signatures that came before the key must count when the setting holds.
-            for key in layered(self.house.settings.defaults.clone(), [&one]).trusted_public_keys {
+            for key in set.trusted_public_keys {
                 known_keys::register(&self.house.db, Some(self.account.id), &key)
                     .await
                     .map_err(told)?;
