@@ -29,5 +29,5 @@ pub use build::{BuildMode, BuildResult, BuildStatus, BuiltOutput, DerivedPath, O
 pub use error::SessionError;
 pub use options::SessionOptions;
 pub use store::{
-    BuildOptions, ByteStream, ClientOptions, LogEvent, LogSink, Missing, Store, StoreError, Upload,
+    BuildOptions, ByteStream, ClientOptions, Doing, LogEvent, LogSink, Missing, Store, StoreError, Upload,
 };

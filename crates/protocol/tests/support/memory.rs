@@ -12,8 +12,8 @@ use firn_nix::realisation::{DrvOutput, Realisation};
 use firn_nix::{BasicDerivation, CaMethod, ContentAddress, Hash, HashAlgo, NarHash, PathInfo, StorePath};
 use firn_protocol::wire::{Decoder, Encoder, WireLimits};
 use firn_protocol::{
-    BuildMode, BuildOptions, BuildResult, BuildStatus, ByteStream, DerivedPath, LogEvent, LogSink, Missing,
-    Store, StoreError, Upload,
+    BuildMode, BuildOptions, BuildResult, BuildStatus, ByteStream, DerivedPath, Doing, LogEvent, LogSink,
+    Missing, Store, StoreError, Upload,
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -332,6 +332,7 @@ impl Store for MemoryStore {
         send(LogEvent::BuildStarted {
             id,
             drv_path: drv_path.clone(),
+            doing: Doing::Building,
         })
         .await?;
         send(LogEvent::BuildPhase {
