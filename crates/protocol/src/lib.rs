@@ -33,5 +33,6 @@ pub use error::SessionError;
 pub use memory::{Busy, FREE, Held, Memory};
 pub use options::SessionOptions;
 pub use store::{
-    BuildOptions, ByteStream, ClientOptions, LogEvent, LogSink, MAX_WORDS, Missing, Store, StoreError, Upload,
+    BuildOptions, ByteStream, ClientOptions, Doing, LogEvent, LogSink, MAX_WORDS, Missing, Store, StoreError,
+    Upload,
 };

@@ -46,6 +46,8 @@ pub enum LogEvent {
         id: u64,
         /// What is built.
         drv_path: StorePath,
+        /// What is done for it.
+        doing: Doing,
     },
     /// A build waits before it can be run; what it waits for may be told again.
     Waiting {
@@ -89,6 +91,35 @@ pub enum LogEvent {
         /// Number of the build.
         id: u64,
     },
+}
+
+/// What a request for a build comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// It is run, or a run of it is joined.
+    Building,
+    /// A cache has its outputs.
+    Fetching,
+    /// Its outputs are valid.
+    Having,
+    /// An earlier run answers.
+    Reusing,
+    /// An earlier run answers, which failed.
+    Replaying,
+}
+
+impl Doing {
+    /// The activity in words.
+    #[must_use]
+    pub fn shown(self, drv_path: &StorePath) -> String {
+        match self {
+            Self::Building => format!("building '{drv_path}'"),
+            Self::Fetching => format!("fetching the outputs of '{drv_path}'"),
+            Self::Having => format!("checking the outputs of '{drv_path}', which are valid"),
+            Self::Reusing => format!("reusing a build of '{drv_path}'"),
+            Self::Replaying => format!("replaying the failed build of '{drv_path}'"),
+        }
+    }
 }
 
 /// Where a request's events go. Bounded: a client that does not read slows its own request down. Closed when the client is gone.

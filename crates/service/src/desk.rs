@@ -169,7 +169,12 @@ impl<P: Ports> Desk<P> {
                 trusted_public_keys: Vec::new(),
                 ..Effective::default()
             };
-            for key in layered(nothing, [&one]).trusted_public_keys {
+            let set = layered(nothing, [&one]);
+            let wanted = set.sandbox.filter(|_| definition.name == "sandbox");
+            if let Some(why) = wanted.and_then(|wanted| self.house.not_offered(wanted)) {
+                return Err(refused(why));
+            }
+            for key in set.trusted_public_keys {
                 self.make_known(&key).await?;
             }
         }

@@ -264,6 +264,19 @@ impl<P: Ports> House<P> {
         self.queue.counts()
     }
 
+    /// What is said to an account that wants builds in a sandbox that is not on offer.
+    pub(crate) fn not_offered(&self, required: Isolation) -> Option<String> {
+        let offered = || self.settings.sandboxes.iter().map(|(isolation, _)| *isolation);
+        if offered().any(|isolation| isolation == required) {
+            return None;
+        }
+        let names: Vec<&str> = offered().map(Isolation::name).collect();
+        Some(format!(
+            "'sandbox' cannot be '{required}': this service offers {}",
+            names.join(" and ")
+        ))
+    }
+
     /// Where a builtin builder runs and what it can see: nothing but its attributes and inputs. It is the service's own code, and
     /// so runs in namespaces whatever is required.
     pub(crate) fn builtin_class(&self, name: &str) -> (Isolation, EnvironmentClass) {

@@ -20,6 +20,7 @@ mod explain_build;
 mod findings;
 mod graph;
 mod ground;
+mod hint;
 mod house;
 mod keep;
 mod known_keys;

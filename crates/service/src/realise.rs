@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use firn_core::schedule::Ticket;
@@ -11,7 +12,7 @@ use firn_core::{
 };
 use firn_nix::{BasicDerivation, StorePath};
 use firn_protocol::{
-    BuildMode, BuildOptions, BuildResult, BuildStatus, BuiltOutput, LogEvent, LogSink, StoreError,
+    BuildMode, BuildOptions, BuildResult, BuildStatus, BuiltOutput, Doing, LogEvent, LogSink, StoreError,
 };
 
 use crate::findings::Findings;
@@ -28,7 +29,7 @@ use crate::run::{self, Asked, Queued, lead, lead_check};
 use crate::running::{Finished, InRun, Interest, Wanted};
 use crate::terms::Sharing;
 use crate::waiting::Waiting;
-use crate::{AccountStore, discard, large, refuse};
+use crate::{AccountStore, discard, hint, large, refuse};
 
 /// Most characters that are recorded of why caches did not answer.
 const MAX_WHY: usize = 1000;
@@ -47,6 +48,18 @@ pub(crate) struct Request {
     /// Whether the output paths follow from a graph that was checked down to content-addressed leaves, which the account has.
     pub(crate) sound: bool,
     pub(crate) log: LogSink,
+    /// Whether the client knows that it has begun.
+    pub(crate) begun: AtomicBool,
+}
+
+impl Request {
+    /// Tells the client what is done for it; the first time only.
+    async fn begin(&self, doing: Doing) {
+        if !self.begun.swap(true, Ordering::Relaxed) {
+            let (id, drv_path) = (self.number, self.drv_path.clone());
+            say(self, LogEvent::BuildStarted { id, drv_path, doing }).await;
+        }
+    }
 }
 
 /// Where the outputs of a derivation are before it is built.
@@ -71,16 +84,9 @@ impl<P: Ports> AccountStore<P> {
     /// Answers one request; failures of the build are results, `Err` is the service's own.
     pub(crate) async fn realise(&self, mut request: Request) -> Result<BuildResult, StoreError> {
         let begun = self.house.clock.now();
-        say(
-            &request,
-            LogEvent::BuildStarted {
-                id: request.number,
-                drv_path: request.drv_path.clone(),
-            },
-        )
-        .await;
         let mut unfetched = None;
         let answer = self.answer(&mut request, &mut unfetched).await;
+        request.begin(Doing::Building).await;
         let reason = answer.as_ref().map_or("", |answer| answer.reason.as_str());
         let reason = Reason::from(reason);
         if answer.is_ok() {
@@ -148,15 +154,18 @@ impl<P: Ports> AccountStore<P> {
             let missing = outputs.iter().filter(|path| valid.get(path).is_none());
             *unfetched = missing.filter_map(|path| findings.why(path)).next();
         }
-        for line in self.session.untold() {
-            say_line(request, &line).await;
-        }
-        if decide(Facts {
+        let facts = Facts {
             outputs_valid: known.all && self.has_all(&valid, &outputs),
             run_asked,
             ..Facts::default()
-        }) == Reuse::View
-        {
+        };
+        let from_view = decide(facts) == Reuse::View;
+        for line in self.session.untold() {
+            // A line belongs to something that has begun.
+            request.begin(doing(from_view, fetched)).await;
+            say_line(request, &line).await;
+        }
+        if from_view {
             let mut answer = self.answer_from_view(request, &valid, &outputs, fetched).await?;
             answer.result.built_outputs = known.told;
             return Ok(answer);
@@ -218,6 +227,7 @@ impl<P: Ports> AccountStore<P> {
             limits: self.house.settings.limits,
         };
         if run_asked {
+            request.begin(Doing::Building).await;
             return self.check(request, asked, job, &known.paths, &valid).await;
         }
         let mut stored = self
@@ -231,11 +241,13 @@ impl<P: Ports> AccountStore<P> {
             stored = other.map_err(failed)?.filter(|record| record.form().is_none());
         }
         if let Some(record) = stored {
+            request.begin(Doing::Reusing).await;
             return self.succeed(request, &asked, Rung::Shared, &record).await;
         }
         if let Some(answer) = self.failed_before(request, &asked, &settings).await? {
             return Ok(answer);
         }
+        request.begin(Doing::Building).await;
         self.wait_for_run(request, asked, &settings, job).await
     }
 
@@ -266,17 +278,19 @@ impl<P: Ports> AccountStore<P> {
         let Ok(log) = log::reopen(&self.house.settings.log_dir, run.id) else {
             return Ok(None);
         };
+        request.begin(Doing::Replaying).await;
         self.replay(request, &log).await;
-        let switch = match failure {
-            RunFailure::TimedOut(_) => "FIRN_REUSE_BUILD_TIMEOUTS",
-            _ => "FIRN_REUSE_BUILD_FAILURES",
+        let setting = match failure {
+            RunFailure::TimedOut(_) => "reuse-build-timeouts",
+            _ => "reuse-build-failures",
         };
         let mut answer = failed_run(request, &run.drv_path, &failure);
         answer.rung = Some(Rung::Failed);
         answer.build = Some(run.id);
         answer.reason = format!(
-            "{}; it failed before with the same inputs, nothing was run (to try again: {switch}=false)",
-            answer.reason
+            "{}; it failed before with the same inputs, nothing was run (to try again: {})",
+            answer.reason,
+            hint::set(setting, "false")
         );
         Ok(Some(answer))
     }
@@ -347,6 +361,7 @@ impl<P: Ports> AccountStore<P> {
         outputs: &[StorePath],
         fetched: bool,
     ) -> Result<Answer, StoreError> {
+        request.begin(doing(true, fetched)).await;
         let choices = || outputs.iter().filter_map(|path| view.get(path));
         let name = shown(&request.drv_path);
         let other = choices().find_map(|choice| match choice.candidate.why {
@@ -653,6 +668,14 @@ fn with_settings(options: BuildOptions, settings: &Effective) -> BuildOptions {
         max_silent_time: first(options.max_silent_time, settings.max_silent_time),
         timeout: first(options.timeout, settings.timeout),
         max_log_size: first(options.max_log_size, settings.max_build_log_size),
+    }
+}
+
+fn doing(from_view: bool, fetched: bool) -> Doing {
+    match (from_view, fetched) {
+        (true, true) => Doing::Fetching,
+        (true, false) => Doing::Having,
+        (false, _) => Doing::Building,
     }
 }
 

@@ -120,8 +120,8 @@ pub(crate) async fn lead<P: Ports>(house: Arc<House<P>>, asked: Asked, queued: Q
     end(&house, id, sharing.account, duty, finished).await;
 }
 
-/// Remembers a failure that is the builder's own doing: the same build would fail again. Nothing else is: not what was cancelled, what
-/// the machine or the lack of memory or disk did, nor what went over the limit of its log.
+/// Remembers a failure that is the builder's own doing, or that the operator's time limits are: the same build would fail again, or is likely
+/// to. Nothing else is: not what was cancelled, what the machine or the lack of memory or disk did, nor what went over the limit of its log.
 async fn remember_failure<P: Ports>(
     house: &House<P>,
     run: RunRecord,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use firn_content::{FlatOptions, IngestOptions};
@@ -435,6 +436,7 @@ impl<P: Ports> Store for AccountStore<P> {
             urgency: 0,
             sound: false,
             log,
+            begun: AtomicBool::new(false),
         })
         .await
     }

@@ -40,6 +40,30 @@ fn a_client_sees_what_its_build_waits_for() {
     }
 }
 
+/// `nix build` shows waiting in its progress bar, and without a terminal it has none.
+#[test]
+fn a_client_of_a_store_sees_it_without_a_terminal() {
+    let Some(server) = configured("[build]\nmax-jobs = 1\nfinish-left-builds = 0\n") else {
+        return;
+    };
+    let (alice, bob) = (server.client("alice").unwrap(), server.client("bob").unwrap());
+    let mut busy = start(&alice, &derivation("busy", "sleep 10000"));
+    until(&server, [1, 0]);
+    let run: Run = std::thread::scope(|scope| {
+        let next = derivation("next", "echo it runs; echo > $out");
+        let waits = scope.spawn(move || bob.build_in_store(&next, &["-L"]).unwrap());
+        until(&server, [1, 1]);
+        // Nobody is told of a wait of less than a second.
+        std::thread::sleep(Duration::from_secs(4));
+        busy.kill().unwrap();
+        busy.wait().unwrap();
+        waits.join().unwrap()
+    });
+    let seen = run.success().unwrap().stderr;
+    let told = seen.find("waiting for a free slot (1 of 1 in use)");
+    assert!(told.is_some() && told < seen.find("it runs"), "{seen}");
+}
+
 #[test]
 fn a_build_that_is_short_of_memory_is_run_once_more() {
     let mebibytes = |n: u64| n << 20;

@@ -87,9 +87,59 @@ fn a_time_out_is_replayed_only_to_who_wants_it() {
     let (rung, reason) = answers(&server, "carol").remove(0);
     assert_eq!(rung, "failed-before", "{reason}");
     assert!(
-        reason.contains("to try again: FIRN_REUSE_BUILD_TIMEOUTS=false"),
+        reason.contains("to try again: ssh firn shell settings set reuse-build-timeouts false"),
         "{reason}"
     );
+}
+
+/// The commands that the words under a replayed failure name, taken out of them.
+fn hint(run: &Run) -> (Vec<String>, String) {
+    let (_, hint) = run.stderr.split_once("to try again: ssh firn ").unwrap();
+    let (command, rest) = hint.split_once(';').unwrap();
+    let (_, line) = rest.split_once("in ssh_config: ").unwrap();
+    let line = line.split(')').next().unwrap();
+    (command.split(' ').map(str::to_owned).collect(), line.to_owned())
+}
+
+/// Whether the service is a builder or a store, and by which protocol, what is printed is typed, and the build runs again.
+#[test]
+fn the_hint_works_as_it_stands() {
+    let Some(server) = server() else { return };
+    let alice = server.client("alice").unwrap();
+    let expression = derivation(
+        "fails",
+        "read id < /proc/sys/kernel/random/uuid; echo mark=$id; exit 7",
+    );
+    type Way<'w> = (&'w str, Box<dyn Fn(&Client) -> Run + 'w>);
+    let ways: [Way<'_>; 3] = [
+        (
+            "builder, ssh-ng",
+            Box::new(|client| build(client, "ssh-ng", &expression)),
+        ),
+        (
+            "builder, ssh",
+            Box::new(|client| build(client, "ssh", &expression)),
+        ),
+        (
+            "store",
+            Box::new(|client| client.build_in_store(&expression, &["-L"]).unwrap()),
+        ),
+    ];
+    build(&alice, "ssh-ng", &expression);
+    for (n, (way, ask)) in ways.iter().enumerate() {
+        let bob = server.client(&format!("bob-{n}")).unwrap();
+        let first = ask(&bob);
+        assert!(!first.ok, "{way}");
+        let (command, line) = hint(&first);
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        bob.ssh(&command).unwrap().success().unwrap();
+        assert_ne!(mark(&ask(&bob)), mark(&first), "{way}: it was run again");
+        let unset = ["shell", "settings", "unset", command[3]];
+        bob.ssh(&unset).unwrap().success().unwrap();
+        let replayed = ask(&bob);
+        set_env(&bob, line.trim_start_matches("SetEnv "));
+        assert_ne!(mark(&ask(&bob)), mark(&replayed), "{way}: it was run again");
+    }
 }
 
 /// Nix shows what its build hook wrote until that ended, which may be less than what came: the protocol itself shows all of it.

@@ -1,6 +1,6 @@
 //! A request's events as activities of the client's logger.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use super::{Field, StderrMessage, Version};
@@ -10,6 +10,7 @@ use crate::wire::Encoder;
 const INFO: u64 = 3;
 const BUILDS: u64 = 104;
 const WARN: u64 = 1;
+const UNKNOWN: u64 = 0;
 const BUILD: u64 = 105;
 const BUILD_WAITING: u64 = 111;
 const BUILD_LOG_LINE: u64 = 101;
@@ -27,6 +28,8 @@ pub(crate) struct Activities {
     builds: Option<u64>,
     /// Likewise, of those that wait.
     waiting: BTreeMap<u64, u64>,
+    /// Builds of the current request of which it was said that they wait.
+    told: BTreeSet<u64>,
 }
 
 impl Activities {
@@ -38,6 +41,7 @@ impl Activities {
             running: BTreeMap::new(),
             builds: None,
             waiting: BTreeMap::new(),
+            told: BTreeSet::new(),
         }
     }
 
@@ -73,6 +77,7 @@ impl Activities {
 
     /// Stops what the request left running.
     pub(crate) fn finish(&mut self, out: &mut Encoder) {
+        self.told.clear();
         let waiting = std::mem::take(&mut self.waiting).into_values();
         let running = std::mem::take(&mut self.running).into_values();
         for activity in waiting.chain(running).chain(self.builds.take()) {
@@ -104,16 +109,17 @@ impl Activities {
         };
         match event {
             LogEvent::Message(text) => Some(StderrMessage::Next(format!("{text}\n").into_bytes())),
-            LogEvent::BuildStarted { id, drv_path } => {
+            LogEvent::BuildStarted { id, drv_path, doing } => {
                 let activity = self.next;
                 self.next += 1;
                 self.running.insert(id, activity);
+                let text = doing.shown(&drv_path).into_bytes();
                 let drv_path = drv_path.to_string();
                 Some(StderrMessage::StartActivity {
                     id: activity,
                     level: INFO,
                     kind: BUILD,
-                    text: format!("building '{drv_path}'").into_bytes(),
+                    text,
                     fields: vec![
                         Field::Text(drv_path.into_bytes()),
                         Field::Text(Vec::new()),
@@ -128,10 +134,15 @@ impl Activities {
                 let activity = self.next;
                 self.next += 1;
                 self.waiting.insert(id, activity);
+                // Nix's `nix` shows waiting in its progress bar only, and without a terminal it has none.
+                let kind = match self.told.insert(id) {
+                    true => UNKNOWN,
+                    false => BUILD_WAITING,
+                };
                 Some(StderrMessage::StartActivity {
                     id: activity,
                     level: WARN,
-                    kind: BUILD_WAITING,
+                    kind,
                     text: text.into_bytes(),
                     fields: Vec::new(),
                     parent,

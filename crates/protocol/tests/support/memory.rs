@@ -12,7 +12,7 @@ use firn_nix::realisation::{DrvOutput, Realisation};
 use firn_nix::{BasicDerivation, CaMethod, ContentAddress, Hash, HashAlgo, NarHash, PathInfo, StorePath};
 use firn_protocol::wire::{Decoder, Encoder, WireLimits};
 use firn_protocol::{
-    Addressing, BuildMode, BuildOptions, BuildResult, BuildStatus, ByteStream, DerivedPath, LogEvent,
+    Addressing, BuildMode, BuildOptions, BuildResult, BuildStatus, ByteStream, DerivedPath, Doing, LogEvent,
     LogSink, Missing, Store, StoreError, Upload,
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -337,6 +337,7 @@ impl Store for MemoryStore {
         send(LogEvent::BuildStarted {
             id,
             drv_path: drv_path.clone(),
+            doing: Doing::Building,
         })
         .await?;
         send(LogEvent::BuildPhase {

@@ -6,6 +6,7 @@ use firn_protocol::{BuildResult, BuildStatus, LogEvent, LogSink};
 
 use super::load::Graph;
 use super::plan::{Plan, Step};
+use crate::hint;
 
 /// How a request went.
 #[derive(Debug, Default)]
@@ -102,9 +103,10 @@ impl Ran {
             (_, Some(stopped)) => BuildResult::new(
                 BuildStatus::MiscFailure,
                 format!(
-                    "'{}' was not built, because '{}' failed (to build on after a failure: FIRN_KEEP_GOING=true)",
+                    "'{}' was not built, because '{}' failed (to build on after a failure: {})",
                     path(number),
-                    path(stopped)
+                    path(stopped),
+                    hint::set("keep-going", "true")
                 ),
             ),
             _ => BuildResult::new(

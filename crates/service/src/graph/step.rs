@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use firn_nix::StorePath;
 use firn_nix::derivation::Resolved;
@@ -96,6 +97,7 @@ impl<P: Ports> AccountStore<P> {
             urgency: build.urgency,
             sound: build.sound,
             log: wishes.log,
+            begun: AtomicBool::new(false),
         };
         let result = self.realise(request).await?;
         let realised = self.note_realised(&build.node, stated, &result).await?;

@@ -70,7 +70,7 @@ impl BuildRecord {
     }
 }
 
-/// A failed run whose failure is the builder's own doing, so that it would fail again.
+/// A failed run that is remembered: its failure is the builder's own doing, or it ran into the operator's time limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailureRecord {
     /// The run.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use firn_core::Rung;
-use firn_protocol::{BuildStatus, LogEvent, Store as _};
+use firn_protocol::{BuildStatus, Doing, LogEvent, Store as _};
 
 use crate::support::{Asked, Drv, World, build, bytes, is_valid, item, path, upload};
 
@@ -185,6 +185,7 @@ async fn events_are_in_order() {
         LogEvent::BuildStarted {
             id: 0,
             drv_path: drv.path.clone(),
+            doing: Doing::Building,
         },
         line("a"),
         line("bc"),
@@ -202,11 +203,33 @@ async fn events_are_in_order() {
         LogEvent::BuildStarted {
             id: 0,
             drv_path: drv.path.clone(),
+            doing: Doing::Having,
         },
         line("firn: have thing: its outputs are valid already"),
         LogEvent::BuildStopped { id: 0 },
     ];
     assert_eq!(again, expected);
+}
+
+/// Nothing is called building that is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_activity_says_what_is_done() {
+    let world = World::new();
+    let (alice, bob) = (world.account("alice").await, world.account("bob").await);
+    let (good, bad) = (Drv::new("good", &[], &[]), Drv::new("bad", &["fail:so"], &[]));
+    for (client, drv, expected) in [
+        (&alice, &good, Doing::Building),
+        (&alice, &good, Doing::Having),
+        (&bob, &good, Doing::Reusing),
+        (&alice, &bad, Doing::Building),
+        (&bob, &bad, Doing::Replaying),
+    ] {
+        let events = build(client, drv).await.events;
+        assert!(
+            matches!(&events[0], LogEvent::BuildStarted { doing, .. } if *doing == expected),
+            "{expected:?}: {events:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

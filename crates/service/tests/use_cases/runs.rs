@@ -352,6 +352,30 @@ async fn a_requesters_log_limit_ends_only_its_waiting() {
     assert_eq!(patient.answer().await.done().status, BuildStatus::Built);
 }
 
+/// What Nix says of a forbidden reference is a list below a line that ends in a colon.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reason_of_several_lines_is_told_in_one() {
+    let world = World::new();
+    let alice = world.account("alice").await;
+    let why = "fail:output '/o' refers to the following paths:\n  /a\n  /b\n  /c";
+    let drv = Drv::new("thing", &[why], &[]);
+    for end in ["/a, /b and 1 more", "it failed before"] {
+        let answered = build(&alice, &drv).await;
+        let told = answered.lines().pop().unwrap();
+        assert!(
+            told.contains("refers to the following paths: /a, /b and 1 more") && told.contains(end),
+            "{told}"
+        );
+        assert_eq!(
+            world.requests("alice").await.pop().unwrap().reason,
+            told["firn: ".len()..]
+        );
+        // The client is told all of it.
+        let text = String::from_utf8(answered.done().error_msg).unwrap();
+        assert!(text.ends_with("/a\n  /b\n  /c"), "{text}");
+    }
+}
+
 /// Nix counts from the start of the builder, and so must a service that has a queue.
 #[tokio::test(start_paused = true)]
 async fn time_in_the_queue_is_not_time_of_the_build() {

@@ -1,6 +1,6 @@
 //! Settings of every level, and when they hold.
 
-use firn_core::{Effective, Level};
+use firn_core::{Effective, Isolation, Level};
 use firn_protocol::{BuildOptions, BuildResult, BuildStatus};
 use firn_service::ports::{Accounts as _, SshKey};
 
@@ -134,6 +134,29 @@ async fn a_sessions_keys_are_that_sessions() {
     assert!(is_valid(&with, &signed.info.path).await);
     assert!(!is_valid(&alice, &signed.info.path).await);
     assert!(is_valid(&with, &signed.info.path).await);
+}
+
+/// Every build of an account that wants what is not there would fail.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sandbox_that_is_not_on_offer_is_refused_with_what_is() {
+    let world = World::new();
+    world.account("alice").await;
+    let desk = world.desk("alice").await;
+    let refused = desk.set(None, "sandbox", Some("vm")).await.unwrap_err();
+    assert_eq!(
+        refused.message,
+        "'sandbox' cannot be 'vm': this service offers namespaces"
+    );
+    desk.set(None, "sandbox", Some("namespaces")).await.unwrap();
+    desk.set(None, "sandbox", None).await.unwrap();
+    // What is offered and cannot be had now may come.
+    let world = World::with(|s| {
+        s.sandboxes
+            .push((Isolation::Vm, Err("it is not prepared".into())))
+    });
+    world.account("alice").await;
+    let desk = world.desk("alice").await;
+    desk.set(None, "sandbox", Some("vm")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use firn_core::Rung;
 use firn_nix::StorePath;
 use firn_nix::signature::SecretKey;
-use firn_protocol::{BuildStatus, DerivedPath, Store as _};
+use firn_protocol::{BuildStatus, DerivedPath, Doing, LogEvent, Store as _};
 use firn_service::ports::Login;
 
 use crate::support::{
@@ -479,6 +479,11 @@ async fn an_output_that_a_cache_has_is_not_built() {
         answered.lines(),
         ["firn: fetched thing from https://first.example"]
     );
+    let doing = |event: &LogEvent| match event {
+        LogEvent::BuildStarted { doing, .. } => Some(*doing),
+        _ => None,
+    };
+    assert_eq!(answered.events.iter().find_map(doing), Some(Doing::Fetching));
     assert_eq!(answered.done().status, BuildStatus::AlreadyValid);
     assert_eq!(
         build(&alice, &drv).await.lines(),
