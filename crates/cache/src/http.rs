@@ -144,7 +144,7 @@ impl Http {
                     let next = location
                         .and_then(|l| url.join(l).ok())
                         .ok_or_else(|| Fault::bad("redirects to nowhere"))?;
-                    followable(&url, &next).map_err(|reason| Fault::bad(reason))?;
+                    followable(&url, &next).map_err(Fault::bad)?;
                     if !same_host(&url, &next) {
                         login = None;
                     }

@@ -156,3 +156,52 @@ fn weight(key: &Key, entry: &Entry) -> u32 {
     };
     u32::try_from(400 + key.cache.len() + name + answer).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(asker: u64) -> Key {
+        Key::new(asker, "https://cache", None, Question::NarInfo("x".into()))
+    }
+
+    /// How often it is asked, of two times.
+    async fn asks(memory: &Remembered, asker: u64, misses: Option<Duration>, answer: Answer) -> usize {
+        let mut asked = 0;
+        for _ in 0..2 {
+            tokio::time::advance(Duration::from_millis(1)).await;
+            if memory.get(&key(asker), misses).await.is_none() {
+                let ask = async {
+                    asked += 1;
+                    Ok(answer.clone())
+                };
+                assert!(memory.answer(key(asker), misses, ask).await.is_ok());
+            }
+        }
+        asked
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_be_mended_is_asked_for_again_soon() {
+        let hour = Duration::from_secs(3600);
+        let memory = Remembered::new(1 << 20, hour, hour);
+        let found = || {
+            Answer::About(CacheInfo {
+                priority: 1,
+                want_mass_query: true,
+            })
+        };
+        assert_eq!(asks(&memory, 1, None, found()).await, 1);
+        memory.shorten(key(1)).await;
+        assert_eq!(asks(&memory, 1, None, found()).await, 0);
+        tokio::time::advance(SOON).await;
+        assert_eq!(asks(&memory, 1, None, found()).await, 1);
+        // Nobody else's memory, and that of misses for as long as is wished.
+        assert_eq!(asks(&memory, 2, None, Answer::Nothing).await, 1);
+        assert_eq!(asks(&memory, 2, Some(hour), Answer::Nothing).await, 0);
+        assert_eq!(asks(&memory, 2, Some(Duration::ZERO), Answer::Nothing).await, 2);
+        tokio::time::advance(SOON).await;
+        assert_eq!(asks(&memory, 2, Some(SOON), Answer::Nothing).await, 1);
+        assert_eq!(asks(&memory, 2, None, Answer::Nothing).await, 0);
+    }
+}

@@ -17,6 +17,9 @@ use crate::{AccountStore, Desk};
 /// Longest wait for the first answer of a cache that is added.
 const FIRST_ANSWER: Duration = Duration::from_secs(15);
 
+/// Longest wait for what caches have of a path and all that it needs.
+const ALL_ANSWERS: Duration = Duration::from_secs(30);
+
 /// A cache that was added, and what was found when it was tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddedCache {
@@ -80,16 +83,25 @@ impl<P: Ports> Desk<P> {
             return Ok(Vec::new());
         }
         let findings = Findings::default();
-        let offers = store
-            .offers(&terms, BTreeSet::from([path.clone()]), &findings)
-            .await?;
+        let offers = store.offers(&terms, BTreeSet::from([path.clone()]), &findings);
+        let offers = timeout(ALL_ANSWERS, offers).await;
         store.note(&findings);
         let mut said = Vec::new();
-        if let Some(offer) = offers.found.get(path) {
-            let cache = offer.source.cache.base();
-            said.push(format!(
-                "the cache '{cache}' has it; it is fetched when it is asked for"
-            ));
+        match offers {
+            Err(_) => {
+                let seconds = ALL_ANSWERS.as_secs();
+                said.push(format!(
+                    "your substituters did not say within {seconds} s what they have of all that it needs"
+                ));
+            }
+            Ok(offers) => {
+                if let Some(offer) = offers?.found.get(path) {
+                    let cache = offer.source.cache.base();
+                    said.push(format!(
+                        "the cache '{cache}' has it; it is fetched when it is asked for"
+                    ));
+                }
+            }
         }
         said.extend(findings.why(path));
         if said.is_empty() {

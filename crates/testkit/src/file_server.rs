@@ -109,7 +109,7 @@ fn answer(connection: &TcpStream, dir: &Path, fails: &dyn Fn() -> bool) -> std::
 
 /// One number in ten, in no order that a client could keep step with.
 fn is_unlucky(number: u64) -> bool {
-    (number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % 10 == 0
+    (number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).is_multiple_of(10)
 }
 
 /// The file that a request line names.

@@ -22,6 +22,8 @@ pub struct MemoryCaches {
     waiting: watch::Sender<usize>,
     /// What was wished each time that an account was about to ask.
     pub misses: Arc<Mutex<Vec<Option<Duration>>>>,
+    /// Whose entries were not believed.
+    pub not_believed: Arc<Mutex<Vec<StorePath>>>,
     /// How often an account wished to ask anew.
     pub refreshed: Arc<Mutex<usize>>,
 }
@@ -90,6 +92,7 @@ impl Default for MemoryCaches {
             gate: Arc::new(Semaphore::new(0)),
             waiting: watch::Sender::default(),
             misses: Arc::default(),
+            not_believed: Arc::default(),
             refreshed: Arc::default(),
         }
     }
@@ -206,7 +209,10 @@ impl AccountCaches for MemoryCaches {
         Ok(Box::new(std::io::Cursor::new(nar)))
     }
 
-    async fn not_believed(&self, _: &CacheUrl, _: Option<&Login>, _: &StorePath) {}
+    async fn not_believed(&self, _: &CacheUrl, _: Option<&Login>, path: &StorePath) {
+        let mut paths = self.not_believed.lock().unwrap_or_else(PoisonError::into_inner);
+        paths.push(path.clone());
+    }
 
     fn refresh(&self) {
         *self.refreshed.lock().unwrap_or_else(PoisonError::into_inner) += 1;

@@ -3,10 +3,11 @@
 use firn_nix::StorePath;
 use firn_nix::narinfo::NarInfo;
 use firn_nix::signature::SecretKey;
-use firn_protocol::{BuildMode, BuildOptions, DerivedPath, Store as _};
+use firn_protocol::{BuildMode, BuildOptions, DerivedPath, LogEvent, Store as _};
 use firn_service::ports::Trouble;
 
-use crate::support::{Client, Drv, Item, World, build, entry, item, key, path};
+use crate::support::graphs::{Packages, realise, send, source};
+use crate::support::{Client, Drv, Item, World, build, entry, item, key, path, upload};
 
 const CACHE: &str = "https://cache.example";
 
@@ -156,6 +157,51 @@ async fn what_is_wrong_with_a_cache_is_said_once_a_session_and_not_per_path() {
         desk.refresh_substituters();
         assert_eq!(desk.cache_states().len(), 0);
     }
+}
+
+/// A remote store's client does not see the logs of builds, unless it asks for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_a_graph_built_is_told_before_the_builds() {
+    let world = World::new();
+    let alice = account(&world).await;
+    let source = source("source", "int main");
+    upload(&alice, &[&source]).await.unwrap();
+    let mut packages = Packages::default();
+    let low = packages.add("low", &[], &[], &[&source.info.path]);
+    let high = packages.add("high", &[], &[&low], &[]);
+    send(&alice, &[&low, &high]).await;
+    for package in [&low, &high] {
+        put(&world, &item(&package.out(), "1", &[]), |info| {
+            sign(info, &key("other-1", 3));
+        });
+    }
+    let (results, events) = realise(&alice, &[high.target()], BuildMode::Normal).await;
+    assert!(results.unwrap()[0].status.is_success());
+    let told = events.iter().filter_map(|event| match event {
+        LogEvent::Message(text) => Some(text.clone()),
+        LogEvent::BuildLine { line, .. } => String::from_utf8(line.clone()).ok(),
+        _ => None,
+    });
+    let told: Vec<String> = told.filter(|text| text.contains("the cache")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    contains(&told[0], &["firn: the cache", "by 'other-1'"]);
+    assert!(
+        events
+            .iter()
+            .any(|event| matches!(event, LogEvent::Message(text) if *text == told[0]))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_is_not_believed_is_asked_for_again_soon() {
+    let world = World::new();
+    let alice = account(&world).await;
+    let one = item(&path("one"), "1", &[]);
+    put(&world, &one, |_| {});
+    error(&alice, &one.info.path).await;
+    assert!(world.caches.not_believed.lock().unwrap().contains(&one.info.path));
+    put(&world, &one, |info| sign(info, &cache_key()));
+    alice.ensure_path(one.info.path.clone()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
