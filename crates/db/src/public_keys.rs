@@ -1,6 +1,6 @@
 //! Public keys that are known, and signatures that wait for one.
 
-use firn_core::{KeyId, ObjectId};
+use firn_core::{AccountId, KeyId, ObjectId};
 use firn_nix::signature::PublicKey;
 use firn_service::ports::{DatabaseError, KeyFor, OpenSignature};
 

@@ -11,7 +11,7 @@ use crate::sample::{
 };
 
 /// A change from outside, and what must be said of it: table, and a piece of the text.
-const CHANGES: [(&str, &str, &str); 40] = [
+const CHANGES: [(&str, &str, &str); 42] = [
     ("UPDATE claim SET origin = 'rumour'", "claim", "rumour"),
     ("UPDATE claim SET deriver = 'nonsense'", "claim", "deriver of "),
     ("UPDATE claim SET signatures = '[1]'", "claim", "signatures of "),

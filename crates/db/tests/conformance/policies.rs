@@ -54,6 +54,7 @@ pub async fn settings_of_account_and_key<D: Database>(Bench { db, .. }: Bench<D>
             account: of_account.clone(),
             key: of_key,
             accounts: Vec::new(),
+            trusted: Vec::new(),
         };
         assert_eq!(stored, expected);
     }

@@ -349,6 +349,7 @@ async fn built(world: &World, account: &str, realisation: &Realisation) {
         realisation: realisation.clone(),
         origin: Origin::Built,
         registered: 0,
+        form: None,
     };
     world.db.record_realisations(account, &[claim]).await.unwrap();
 }
