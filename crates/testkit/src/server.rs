@@ -246,25 +246,6 @@ impl Server {
         self.port
     }
 
-    /// Waits until it has ended by itself; whether it did so without an error.
-    ///
-    /// # Errors
-    /// When it does not end.
-    pub fn wait(&mut self) -> anyhow::Result<bool> {
-        let child = self.child.as_mut().context("it does not run")?;
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = child.try_wait()? {
-                self.child = None;
-                return Ok(status.success());
-            }
-            if begun.elapsed() > PATIENCE {
-                bail!("the server did not end:\n{}", self.log());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
     /// `kill -9`.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -1,5 +1,6 @@
 //! Two servers on one PostgreSQL, and a PostgreSQL that is started again under a server.
 
+use std::cell::RefCell;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -36,18 +37,35 @@ fn place() -> Option<(Postgres, [TempDir; 2])> {
     Some((postgres, folders))
 }
 
+/// A process that does not outlive the test.
+struct Launched(Child);
+
+impl Launched {
+    /// Whether it ended without an error; `None` while it runs.
+    fn ended(&mut self) -> Option<bool> {
+        self.0.try_wait().unwrap().map(|status| status.success())
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// `firn serve` in a folder, with what it says in files there.
-fn launch(folder: &Path) -> Child {
+fn launch(folder: &Path) -> Launched {
     let file = |name: &str| std::fs::File::create(folder.join(name)).unwrap();
-    Command::new(PROGRAM)
+    let child = Command::new(PROGRAM)
         .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
         .arg(folder.join("data"))
         .env("FIRN_CONFIG", folder.join("firn.toml"))
         .stdin(Stdio::null())
         .stdout(file("out"))
         .stderr(file("err"))
-        .spawn()
-        .unwrap()
+        .spawn();
+    Launched(child.unwrap())
 }
 
 fn said(folder: &Path, name: &str) -> String {
@@ -62,8 +80,9 @@ fn a_second_server_on_one_database_stops_and_names_the_first() {
     let mut first = Server::start_in(Path::new(PROGRAM), one.path()).unwrap();
     let alice = first.client("alice").unwrap();
     let refused = |data: &Path| {
-        let mut second = launch(two.path());
-        assert!(!second.wait().unwrap().success());
+        let second = RefCell::new(launch(two.path()));
+        wait_for("the second one ends", || second.borrow_mut().ended().is_some());
+        assert_eq!(second.borrow_mut().ended(), Some(false));
         let text = said(two.path(), "err");
         for part in [
             "in use by another `firn serve` on host",
@@ -102,29 +121,19 @@ fn of_two_that_start_at_once_one_serves() {
     };
     let folders = [one.path(), two.path()];
     for _ in 0..8 {
-        let mut both = folders.map(launch);
+        let both = RefCell::new(folders.map(launch));
         let ready = || folders.map(|folder| said(folder, "out").contains("is ready"));
-        let over = |children: &mut [Child; 2]| {
-            children
-                .each_mut()
-                .map(|child| child.try_wait().unwrap().is_some())
-        };
-        let children = std::cell::RefCell::new(&mut both);
-        wait_for("one serves, and one has ended", || {
-            let over = over(&mut children.borrow_mut());
-            ready().contains(&true) && over.contains(&true) || over == [true, true]
-        });
-        let over = over(&mut both);
-        assert_eq!(
-            ready(),
-            over.map(|over| !over),
-            "{}{}",
-            said(folders[0], "err"),
-            said(folders[1], "err")
+        let over = || both.borrow_mut().each_mut().map(|one| one.ended().is_some());
+        wait_for(
+            "one has ended, and the other serves or has ended too",
+            || match over() {
+                [true, true] => true,
+                [false, false] => false,
+                _ => ready().contains(&true),
+            },
         );
-        for mut child in both {
-            let _ = child.kill();
-            child.wait().unwrap();
-        }
+        let errors = folders.map(|folder| said(folder, "err")).concat();
+        assert!(over().contains(&false), "{errors}");
+        assert_eq!(ready(), over().map(|over| !over), "{errors}");
     }
 }
