@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use firn_core::schedule::{Share, Ticket};
 use firn_core::{AccountId, BuildId, BuildKey, Ground, ObjectId, derivation_digest};
-use firn_nix::DerivationOutput;
+use firn_nix::{DerivationOutput, StorePath};
 use tokio::sync::mpsc;
 
 use crate::House;
@@ -85,7 +85,7 @@ pub(crate) async fn lead<P: Ports>(house: Arc<House<P>>, asked: Asked, queued: Q
     let finished = match house.stored_result(&key, sharing).await {
         Ok(Some(_)) => Finished::Stored,
         Ok(None) => {
-            let (run, ended) = run(&house, &asked, queued, &duty).await;
+            let (run, ended, beside) = run(&house, &asked, queued, &duty).await;
             // Whoever left runs of this key before their end may be waiting for one that turns out as wished.
             let shares = sharing.gives && !house.running.was_left(&key, sharing.account);
             match ended {
@@ -94,13 +94,17 @@ pub(crate) async fn lead<P: Ports>(house: Arc<House<P>>, asked: Asked, queued: Q
                 Ok(outputs) => {
                     let record = BuildRecord { run, outputs };
                     match house.db.record_build(&record, sharing.account, shares).await {
-                        Ok(shared) if shared.run.id == id => Finished::Ran(Arc::new(shared)),
+                        Ok(shared) if shared.run.id == id && !duty.is_apart() => {
+                            Finished::Ran(Arc::new(shared))
+                        }
                         Ok(_) => Finished::Stored,
                         Err(e) => database_failed(&e),
                     }
                 }
                 // What a fixed output is fetched from is not in the key: the next try may find it.
                 Err(failure) if fixed => Finished::Failed(failure, None),
+                // Others took time from it, and it may end by itself the next time.
+                Err(failure @ RunFailure::TimedOut(_)) if beside => Finished::Failed(failure, None),
                 Err(failure) => remember_failure(&house, run, failure, sharing.account, shares).await,
             }
         }
@@ -146,7 +150,7 @@ async fn remember_failure<P: Ports>(
 /// Runs a job whose result is compared, not shared. The run is remembered, so that what differs can be shown.
 pub(crate) async fn lead_check<P: Ports>(house: Arc<House<P>>, asked: Asked, queued: Queued, duty: Lead) {
     let id = queued.job.id;
-    let (run, ended) = run(&house, &asked, queued, &duty).await;
+    let (run, ended, _) = run(&house, &asked, queued, &duty).await;
     let Sharing { account, gives, .. } = asked.sharing;
     let finished = match ended {
         Ok(outputs) => {
@@ -173,14 +177,18 @@ async fn end<P: Ports>(house: &House<P>, id: BuildId, account: AccountId, duty: 
     duty.finish(finished);
 }
 
-/// Runs a job. Its contents are on disk when this returns: bytes first, rows second, so that a row never speaks of bytes that power loss
-/// could take.
+/// Runs a job; tells, too, whether others ran beside it. Its contents are on disk when this returns: bytes first, rows second, so that a row
+/// never speaks of bytes that power loss could take.
 async fn run<P: Ports>(
     house: &House<P>,
     asked: &Asked,
     queued: Queued,
     duty: &Lead,
-) -> (RunRecord, Result<BTreeMap<String, OutputRecord>, RunFailure>) {
+) -> (
+    RunRecord,
+    Result<BTreeMap<String, OutputRecord>, RunFailure>,
+    bool,
+) {
     let job = &queued.job;
     let mut run = RunRecord {
         id: job.id,
@@ -198,7 +206,7 @@ async fn run<P: Ports>(
         disk_bytes: 0,
     };
     let Some(outcome) = tries(house, queued, duty, &mut run).await else {
-        return (run, Err(RunFailure::Cancelled));
+        return (run, Err(RunFailure::Cancelled), false);
     };
     run.stopped = house.now();
     run.wall_ms = outcome.report.wall_ms;
@@ -206,24 +214,43 @@ async fn run<P: Ports>(
     run.cpu_system_us = outcome.report.cpu_system_us;
     run.memory_peak = outcome.report.memory_peak;
     run.disk_bytes = outcome.report.disk_bytes;
+    let outcome = counted(&run.drv_path, outcome);
+    let beside = outcome.report.beside;
     let outputs = match outcome.result {
         Ok(outputs) => outputs,
-        Err(failure) => return (run, Err(failure)),
+        Err(failure) => return (run, Err(failure), beside),
     };
     if let Err(error) = house.content.sync().await {
         tracing::error!(%error, "cannot write contents to disk");
         let failure = RunFailure::Infrastructure(
             "the service cannot write to its disk; the operator's log has the details".into(),
         );
-        return (run, Err(failure));
+        return (run, Err(failure), beside);
     }
     let outputs = outputs
         .into_iter()
         .map(|(name, object)| (name, OutputRecord { object }));
-    (run, Ok(outputs.collect()))
+    (run, Ok(outputs.collect()), beside)
 }
 
-/// Runs the builder when its turn comes, and once more where memory was short and there may be more; `None` when it was cancelled before.
+/// How a run ended while the machine was short of something is no outcome, whoever says so.
+fn counted(drv_path: &StorePath, mut outcome: Outcome) -> Outcome {
+    use RunFailure::{Cancelled, Exhausted, Infrastructure, InputRejected};
+    if let Some(kind) = outcome.report.shortage
+        && !matches!(
+            outcome.result,
+            Err(Cancelled | Exhausted(_) | Infrastructure(_) | InputRejected(_))
+        )
+    {
+        outcome.result = Err(Infrastructure(format!(
+            "'{drv_path}' was built while the machine was short of {kind}, so that it counts for nothing; try again later"
+        )));
+    }
+    outcome
+}
+
+/// Runs the builder when its turn comes, and once more where memory was short and there may be more, and once more where the machine was
+/// short of something else; `None` when it was cancelled before.
 async fn tries<P: Ports>(
     house: &House<P>,
     queued: Queued,
@@ -233,29 +260,48 @@ async fn tries<P: Ports>(
     let Queued {
         job,
         mut ticket,
-        place,
+        mut place,
         mut log,
     } = queued;
-    let room = &house.settings.room;
-    let mut first = job.clone();
-    reserve::limit(&mut first, room, ticket.reservation);
-    let outcome = attempt(house, first, place, duty, &mut log, run).await?;
-    let short = outcome.report.short_of_memory && outcome.result.is_err() && !duty.cancel.is_cancelled();
-    let more = reserve::once_more(room, &job, ticket.reservation, outcome.report.memory_peak);
-    let Some(more) = more.filter(|_| short) else {
-        return Some(outcome);
-    };
-    ticket.reservation = more;
     let id = job.id;
-    tracing::info!(build = %id, drv = %job.drv_path, memory = more.memory, "a build was short of memory, and is run once more");
-    write(
-        &mut log,
-        id,
-        b"\nfirn: the build was short of memory; it is run once more, with as much as a build may have\n",
-    );
-    let place = house.queue.enter(ticket);
-    duty.wait(place.number());
-    attempt(house, job, place, duty, &mut log, run).await
+    let room = &house.settings.room;
+    let mut next = job.clone();
+    reserve::limit(&mut next, room, ticket.reservation);
+    let (mut grown, mut again) = (false, false);
+    loop {
+        let outcome = attempt(house, next.clone(), place, duty, &mut log, run).await?;
+        if duty.cancel.is_cancelled() {
+            return Some(outcome);
+        }
+        let report = outcome.report;
+        let short = report.short_of_memory && outcome.result.is_err() && !grown;
+        if short && let Some(more) = reserve::once_more(room, &job, ticket.reservation, report.memory_peak) {
+            (grown, again) = (true, again || report.shortage.is_some());
+            if report.shortage.is_some() {
+                duty.discard();
+            }
+            ticket.reservation = more;
+            next = job.clone();
+            tracing::info!(build = %id, drv = %job.drv_path, memory = more.memory, "a build was short of memory, and is run once more");
+            write(
+                &mut log,
+                id,
+                b"\nfirn: the build was short of memory; it is run once more, with as much as a build may have\n",
+            );
+        } else if let Some(kind) = report.shortage.filter(|_| !again) {
+            duty.discard();
+            again = true;
+            tracing::warn!(build = %id, drv = %job.drv_path, %kind, "a build ran while the machine was short of something, and is run once more");
+            let line = format!(
+                "\nfirn: this machine was short of {kind} while the build ran; how it ended counts for nothing, and it is run once more\n"
+            );
+            write(&mut log, id, line.as_bytes());
+        } else {
+            return Some(outcome);
+        }
+        place = house.queue.enter(ticket);
+        duty.wait(place.number());
+    }
 }
 
 async fn attempt<P: Ports>(

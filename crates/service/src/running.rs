@@ -56,6 +56,8 @@ pub(crate) struct Running {
     interested: Mutex<usize>,
     /// Goes on without anybody: one who waited wished it so.
     keep: AtomicBool,
+    /// What it gave at first was thrown away.
+    discarded: AtomicBool,
     /// All who waited at some time. Guarded by the registry's lock.
     took_part: Mutex<BTreeMap<AccountId, Part>>,
 }
@@ -152,6 +154,18 @@ impl Registry {
             .is_some_and(|keys| keys.len() >= MAX_LEFT || keys.contains(key))
     }
 
+    /// Remembers that a run of that key has no outcome, for all who took part in it.
+    fn note_left(&self, key: BuildKey, run: &Running) {
+        let parts = run.parts();
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        for account in parts.keys() {
+            let keys = left.entry(*account).or_default();
+            if keys.len() < MAX_LEFT {
+                keys.insert(key);
+            }
+        }
+    }
+
     /// Starts a run that nobody can join.
     pub(crate) fn start_alone(
         &self,
@@ -195,6 +209,7 @@ impl Registry {
             cancel: CancellationToken::new(),
             interested: Mutex::new(1),
             keep: AtomicBool::new(false),
+            discarded: AtomicBool::new(false),
             took_part: Mutex::new(BTreeMap::from([(account, Part::new(drv_path))])),
         });
         let lead = Lead {
@@ -285,6 +300,20 @@ impl Lead {
     pub(crate) fn begin(&self) {
         self.run.begun.store(true, Ordering::Relaxed);
         self.progress.send_replace(Progress::Running);
+    }
+
+    /// What the run gave counts for nothing: somebody may have brought that about who has seen what would come out, and so all who take
+    /// part count as having left it.
+    pub(crate) fn discard(&self) {
+        self.run.discarded.store(true, Ordering::Relaxed);
+        if let Some((key, _)) = self.run.key {
+            self.registry.note_left(key, &self.run);
+        }
+    }
+
+    /// Whether one of several accounts may have chosen for the others what came out in the end: then it is for the leader's alone.
+    pub(crate) fn is_apart(&self) -> bool {
+        self.run.discarded.load(Ordering::Relaxed) && self.run.parts().len() > 1
     }
 
     /// The accounts that wished the run to go on and do not wait for it, and how each names the derivation.
@@ -386,14 +415,7 @@ impl Interest {
         if ended || !self.run.begun.load(Ordering::Relaxed) {
             return;
         }
-        let parts = self.run.parts();
-        let mut left = self.registry.left.lock().unwrap_or_else(PoisonError::into_inner);
-        for account in parts.keys() {
-            let keys = left.entry(*account).or_default();
-            if keys.len() < MAX_LEFT {
-                keys.insert(key);
-            }
-        }
+        self.registry.note_left(key, &self.run);
     }
 }
 
