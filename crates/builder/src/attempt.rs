@@ -9,7 +9,7 @@ use firn_content::Staged;
 use firn_core::{Isolation, Object};
 use firn_nix::StorePath;
 use firn_nix::derivation::{DerivationOptions, MAX_ATERM};
-use firn_service::ports::{BuiltFile, Job, Outcome, RunFailure, RunReport};
+use firn_service::ports::{BuiltFile, Job, Outcome, RunFailure, RunReport, Scarce};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,7 @@ use crate::environment::{Environment, Request};
 use crate::groups::{Group, GroupLimits};
 use crate::outputs::output_paths;
 use crate::pace::Pace;
+use crate::scarcity::Watched;
 use crate::scratch::Scratch;
 use crate::slots::Slot;
 use crate::tail::LogTail;
@@ -44,7 +45,9 @@ pub(crate) struct Prepared {
 pub(crate) type Built = BTreeMap<String, BuiltFile>;
 
 impl Attempt {
-    pub(crate) fn new(shared: Arc<Shared>, job: Job, cancel: CancellationToken) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, mut job: Job, cancel: CancellationToken) -> Self {
+        let processes = job.limits.processes.into_iter().chain(shared.processes).min();
+        job.limits.processes = processes;
         Self {
             shared,
             job: Arc::new(job),
@@ -62,11 +65,61 @@ impl Attempt {
 
     async fn build(&self, log: mpsc::Sender<Bytes>, report: &mut RunReport) -> Result<Built, RunFailure> {
         let prepared = Arc::new(self.blocking(Self::prepare).await?);
-        match self.job.isolation {
+        self.room(&log).await?;
+        let watched = self.shared.scarcity.enter();
+        let result = match self.job.isolation {
             // Not the account's program but ours, and it may need a network.
-            _ if prepared.environment.own => self.build_in_namespaces(prepared, log, report).await,
-            Isolation::Namespaces => self.build_in_namespaces(prepared, log, report).await,
-            Isolation::Vm => self.build_in_machine(prepared, log, report).await,
+            _ if prepared.environment.own => self.build_in_namespaces(prepared, log, report, &watched).await,
+            Isolation::Namespaces => self.build_in_namespaces(prepared, log, report, &watched).await,
+            Isolation::Vm => self.build_in_machine(prepared, log, report, &watched).await,
+        };
+        let seen = watched.end();
+        report.beside = seen.beside;
+        report.shortage = seen.shortage;
+        report.short_of_memory |= seen.shortage == Some(Scarce::Memory);
+        match seen.shortage {
+            Some(kind) => Err(self.uncounted(kind, result)),
+            None => result,
+        }
+    }
+
+    /// Waits until the machine has what a build needs to begin.
+    async fn room(&self, log: &mpsc::Sender<Bytes>) -> Result<(), RunFailure> {
+        let scarcity = &self.shared.scarcity;
+        let Some(kind) = scarcity.wanting() else {
+            return Ok(());
+        };
+        let line = format!("firn: this machine has too little {kind} left to begin; waiting for more\n");
+        let room = async {
+            let _ = log.send(line.into()).await;
+            scarcity.room(self.shared.config.patience).await
+        };
+        tokio::select! {
+            room = room => room.map_err(|kind| RunFailure::Infrastructure(format!(
+                "'{}' was not built: this machine has too little {kind} left; try again later",
+                self.job.drv_path
+            ))),
+            () = self.cancel.cancelled() => Err(RunFailure::Cancelled),
+        }
+    }
+
+    /// How a run ended during which the machine was short of something: never the builder's doing.
+    pub(crate) fn uncounted<T>(&self, kind: Scarce, result: Result<T, RunFailure>) -> RunFailure {
+        let drv_path = &self.job.drv_path;
+        match result {
+            // It has no part in it, or is nobody's doing anyway.
+            Err(
+                failure @ (RunFailure::Cancelled
+                | RunFailure::InputRejected(_)
+                | RunFailure::Exhausted(_)
+                | RunFailure::Infrastructure(_)),
+            ) => failure,
+            Err(failure) => RunFailure::Infrastructure(format!(
+                "{failure}\nnote: this machine was short of {kind} meanwhile, so that this counts for nothing; try again later"
+            )),
+            Ok(_) => RunFailure::Infrastructure(format!(
+                "'{drv_path}' was built while this machine was short of {kind}, so that the result counts for nothing; try again later"
+            )),
         }
     }
 
@@ -93,6 +146,14 @@ impl Attempt {
         let options = DerivationOptions::of(drv)
             .map_err(|e| RunFailure::InputRejected(format!("derivation '{drv_path}': {e}")))?;
         let outputs = output_paths(drv_path, drv, &options, inputs)?;
+        let content = &self.shared.config.content;
+        if let Some(lost) = inputs.objects().find(|input| !content.contains(&input.content)) {
+            return Err(RunFailure::Infrastructure(format!(
+                "cannot build '{drv_path}': the content of its input '{}' is not here; try again, and if that does not help, \
+                 copy '{0}' to this service again",
+                lost.path
+            )));
+        }
         let request = Request {
             drv_path,
             drv,
@@ -125,6 +186,17 @@ impl Attempt {
             )));
         }
         std::fs::read(tree).map_err(failed)
+    }
+
+    /// That the directories of a build could not be made. Where they are is the operator's to know.
+    pub(crate) fn not_made(&self, error: &std::io::Error) -> RunFailure {
+        let dir = self.shared.config.scratch_dir.display();
+        tracing::error!(build = %self.job.id, %dir, %error, "the directories of a build cannot be made");
+        RunFailure::Infrastructure(format!(
+            "the directories of '{}' cannot be made here ({}); the operator's log has the details",
+            self.job.drv_path,
+            error.kind()
+        ))
     }
 
     pub(crate) fn slot(&self) -> Result<Option<Slot>, RunFailure> {
@@ -201,15 +273,15 @@ impl Attempt {
             .map(|()| objects)
     }
 
-    pub(crate) async fn end(
-        &self,
-        scratch: Scratch,
-        result: Result<Built, RunFailure>,
-    ) -> Result<Built, RunFailure> {
-        let removed = tokio::task::spawn_blocking(move || scratch.remove()).await;
-        if let Err(error) = removed.map_err(std::io::Error::other).flatten() {
-            tracing::warn!(build = %self.job.id, %error, "the directories of a build were not removed");
-        }
+    /// Has what a build leaves thrown away, beside whatever comes next: nobody waits for it.
+    pub(crate) fn end<T>(&self, scratch: Scratch, watched: &Watched, result: T) -> T {
+        let (id, leftovers) = (self.job.id, watched.leftovers());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = scratch.remove() {
+                tracing::warn!(build = %id, %error, "the directories of a build were not removed");
+            }
+            drop(leftovers);
+        });
         result
     }
 

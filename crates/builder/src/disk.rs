@@ -29,6 +29,11 @@ pub(crate) struct Amount {
 }
 
 impl Amount {
+    pub(crate) const MUCH: Self = Self {
+        bytes: u64::MAX,
+        entries: u64::MAX,
+    };
+
     fn reaches(self, limit: Self) -> bool {
         self.bytes >= limit.bytes || self.entries >= limit.entries
     }
@@ -135,10 +140,7 @@ pub(crate) fn count_all(dir: &Path, limit: Amount) -> Result<Amount, Errno> {
 mod tests {
     use super::*;
 
-    const MUCH: Amount = Amount {
-        bytes: u64::MAX,
-        entries: u64::MAX,
-    };
+    const MUCH: Amount = Amount::MUCH;
 
     #[test]
     fn holes_are_free_and_links_are_counted_once() {

@@ -1,6 +1,6 @@
 //! A file system for each build: its size is the limit, whatever the build does with what it has written.
 //!
-//! An image file with holes, a copy of an empty one that is made once, mounted through a loop device that vanishes with the mount. The
+//! An image file, a copy of an empty one that is made once, with all of its blocks allotted before the build starts, mounted through a loop device that vanishes with the mount. The
 //! file loses its name as soon as it is mounted; so a killed service leaves nothing but a mount, which the next start removes.
 
 use std::fs::{self, File};
@@ -8,13 +8,14 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::SeekFrom;
+use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::disk::Amount;
+use crate::scarcity::Scarcity;
 
 /// Nothing in an image has to survive, so nothing is written in order or checked; tables that are not used are never written.
 const OPTIONS: &str = "loop,nosuid,nodev,noatime,nobarrier,noinit_itable";
@@ -38,14 +39,16 @@ pub(crate) struct Images {
     dir: PathBuf,
     /// One maker of the empty image at a time.
     making: Mutex<()>,
+    scarcity: Arc<Scarcity>,
 }
 
 impl Images {
     /// In this directory, which is root's.
-    pub(crate) fn new(dir: &Path) -> Self {
+    pub(crate) fn new(dir: &Path, scarcity: Arc<Scarcity>) -> Self {
         Self {
             dir: dir.to_owned(),
             making: Mutex::new(()),
+            scarcity,
         }
     }
 
@@ -53,13 +56,27 @@ impl Images {
     pub(crate) fn mount(&self, size: Amount, point: &Path) -> io::Result<()> {
         let empty = self.empty(size)?;
         let image = point.with_extension(IMAGE);
-        let mounted = copy_with_holes(&empty, &image).and_then(|()| {
-            run(Command::new("mount")
-                .args(["-t", "ext4", "-o", OPTIONS, "--"])
-                .args([image.as_path(), point]))
-        });
+        let mounted = copy_with_holes(&empty, &image)
+            .and_then(|copy| self.allot(&copy, size.bytes))
+            .and_then(|()| {
+                run(Command::new("mount")
+                    .args(["-t", "ext4", "-o", OPTIONS, "--"])
+                    .args([image.as_path(), point]))
+            });
         let _ = fs::remove_file(&image);
         mounted
+    }
+
+    /// Takes all the space of an image: a block that was missing when the kernel wants to write it would be an error that nobody is
+    /// told, and another content.
+    fn allot(&self, image: &File, bytes: u64) -> io::Result<()> {
+        let taken = self.scarcity.allot(bytes, || {
+            Ok(rustix::fs::fallocate(image, FallocateFlags::empty(), 0, bytes)?)
+        });
+        taken.map_err(|e| {
+            let text = format!("{bytes} bytes for the file system of a build cannot be set aside: {e}");
+            io::Error::new(e.kind(), text)
+        })
     }
 
     /// The empty image of this size.
@@ -120,7 +137,7 @@ fn new_file(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn copy_with_holes(from: &Path, to: &Path) -> io::Result<()> {
+fn copy_with_holes(from: &Path, to: &Path) -> io::Result<File> {
     let (source, copy) = (File::open(from)?, new_file(to)?);
     let size = source.metadata()?.len();
     copy.set_len(size)?;
@@ -128,7 +145,7 @@ fn copy_with_holes(from: &Path, to: &Path) -> io::Result<()> {
     loop {
         let data = match rustix::fs::seek(&source, SeekFrom::Data(at)) {
             Ok(data) => data,
-            Err(Errno::NXIO) => return Ok(()),
+            Err(Errno::NXIO) => return Ok(copy),
             Err(errno) => return Err(errno.into()),
         };
         at = rustix::fs::seek(&source, SeekFrom::Hole(data))?;
@@ -160,6 +177,7 @@ fn run(command: &mut Command) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scarcity::Marks;
 
     #[test]
     fn a_file_system_has_its_size_and_goes_without_a_trace() {
@@ -168,7 +186,8 @@ mod tests {
             return;
         }
         let dir = tempfile::tempdir().unwrap();
-        let images = Images::new(dir.path());
+        let scarcity = Scarcity::new(dir.path(), Marks::default()).unwrap();
+        let images = Images::new(dir.path(), Arc::new(scarcity));
         let size = Amount {
             bytes: 64 << 20,
             entries: 2000,

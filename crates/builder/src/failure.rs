@@ -1,11 +1,10 @@
 //! How an ended sandbox is told to the client, in Nix's words.
 
-use std::path::Path;
 use std::time::Duration;
 
 use firn_nix::StorePath;
 use firn_sandbox::{ExitKind, SandboxError};
-use firn_service::ports::{Job, JobLimits, RunFailure};
+use firn_service::ports::{Job, JobLimits, RunFailure, Scarce};
 
 use crate::groups::Usage;
 use crate::tail::LogTail;
@@ -47,8 +46,12 @@ pub(crate) fn of_exit(
             limits.log_bytes
         )),
         ExitKind::Cancelled => RunFailure::Cancelled,
+        // The reason names files of this machine.
         ExitKind::SetupFailed(why) => {
-            RunFailure::Infrastructure(format!("setting up the sandbox for '{drv_path}': {why}"))
+            tracing::error!(%drv_path, why, "a sandbox cannot be set up");
+            RunFailure::Infrastructure(format!(
+                "the sandbox for '{drv_path}' cannot be set up here; the operator's log has the reason"
+            ))
         }
     })
 }
@@ -89,11 +92,11 @@ pub(crate) fn of_sandbox(drv_path: &StorePath, error: &SandboxError) -> RunFailu
     }
 }
 
-/// The first of the file systems that is (nearly) full.
-pub(crate) fn full_disk<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Option<&'a Path> {
-    paths.into_iter().find(|path| {
-        rustix::fs::statvfs(*path).is_ok_and(|fs| fs.f_bavail.saturating_mul(fs.f_frsize) < FULL)
-    })
+/// That a build was stopped because it had most of what the machine was about to run out of.
+pub(crate) fn stopped_for(drv_path: &StorePath, kind: Scarce) -> RunFailure {
+    RunFailure::Exhausted(format!(
+        "building of '{drv_path}' was stopped: this machine was about to run out of {kind}, and of the builds that ran this one took most"
+    ))
 }
 
 /// Processes that the kernel has killed on this machine for lack of memory since it started; `None` where it does not count them.

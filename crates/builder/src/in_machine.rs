@@ -1,6 +1,10 @@
 //! One run in a virtual machine.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,6 +13,7 @@ use firn_nix::StorePath;
 use firn_sandbox::SandboxError;
 use firn_service::ports::{JobLimits, RunFailure, RunReport};
 use firn_vm::{Collected, Order, Resources, VmError, VmExit};
+use rustix::fs::FallocateFlags;
 use tokio::sync::mpsc;
 
 use crate::attempt::{Attempt, Built, Prepared, micros};
@@ -18,11 +23,14 @@ use crate::failure::{self, FULL};
 use crate::fixed_outputs::note;
 use crate::groups::{Group, GroupLimits, Usage};
 use crate::machine::{Intake, Machines};
+use crate::scarcity::{Held, Watched};
 use crate::scratch::Scratch;
 use crate::slots::Slot;
 
 /// Memory of QEMU beside that of its guest.
 pub const QEMU_MEMORY: u64 = 512 << 20;
+/// Of a machine's disk, until QEMU has it.
+const DISK: &str = "disk";
 /// Threads of QEMU beside those for the guest's processors.
 const QEMU_THREADS: u64 = 64;
 
@@ -32,6 +40,7 @@ impl Attempt {
         prepared: Arc<Prepared>,
         log: mpsc::Sender<Bytes>,
         report: &mut RunReport,
+        watched: &Watched,
     ) -> Result<Built, RunFailure> {
         let Some(machines) = self.shared.config.machines.clone() else {
             return Err(RunFailure::Infrastructure(format!(
@@ -39,7 +48,6 @@ impl Attempt {
                 self.job.drv_path
             )));
         };
-        let infrastructure = |why: String| RunFailure::Infrastructure(why);
         let mut slot = self.slot()?;
         let host_ids = slot.as_ref().map(|slot| (slot.uid(), slot.uid()));
         let packing = machines.clone();
@@ -47,15 +55,26 @@ impl Attempt {
             .blocking(move |it| {
                 packing
                     .image(&it.job, &it.shared.config.content)
-                    .map_err(infrastructure)
+                    .map_err(|why| it.no_machine(&why))
             })
             .await?;
         let resources = self.resources(&machines);
         let scratch = self.blocking(Self::empty).await?;
         let group = match self.blocking(move |it| it.machine_group(resources)).await {
             Ok(group) => group,
-            Err(failure) => return self.end(scratch, Err(failure)).await,
+            Err(failure) => return self.end(scratch, watched, Err(failure)),
         };
+        let disk_path = scratch.dir().join(DISK);
+        let (path, bytes) = (disk_path.clone(), resources.disk_bytes);
+        let disk = match self.blocking(move |it| it.disk(&path, bytes)).await {
+            Ok(disk) => disk,
+            Err(failure) => return self.end(scratch, watched, Err(failure)),
+        };
+        watched.holds(Held {
+            dir: None,
+            image: disk,
+            memory: group.gauge(),
+        });
         let outputs: Vec<String> = prepared
             .outputs
             .values()
@@ -75,21 +94,31 @@ impl Attempt {
             job: &job,
             image: image.path(),
             work: scratch.dir(),
+            disk: Some(&disk_path),
             host_ids,
             cgroups: &cgroups,
             resources,
         };
         let (sender, forward) = self.pass_on(log);
-        let run = machines
-            .machine
-            .run(order, sender, &mut intake, self.cancel.cancelled());
+        let stop = async {
+            tokio::select! {
+                () = self.cancel.cancelled() => {}
+                () = watched.stopped() => {}
+            }
+        };
+        let run = machines.machine.run(order, sender, &mut intake, stop);
         let (exit, tail) = tokio::join!(run, forward);
         let (used, ended) = self.blocking(move |_| Ok((group.usage(), group.end()))).await?;
+        watched.over(used.killed_for_memory);
         if ended.is_err() || matches!(exit, Err(VmError::Process(SandboxError::Unkillable { .. }))) {
             slot.iter_mut().for_each(Slot::spoil);
         }
         let result = match exit {
-            Err(error) => Err(infrastructure(format!(
+            _ if let Some(kind) = watched.why() => Err(failure::stopped_for(&self.job.drv_path, kind)),
+            Err(VmError::File { what, path, source }) => {
+                Err(self.no_machine(&format!("{what} {}: {source}", path.display())))
+            }
+            Err(error) => Err(RunFailure::Infrastructure(format!(
                 "running '{}' in a virtual machine: {error}",
                 self.job.drv_path
             ))),
@@ -125,7 +154,16 @@ impl Attempt {
             }
         };
         drop(intake);
-        self.end(scratch, result).await
+        self.end(scratch, watched, result)
+    }
+
+    /// The reason names files of this machine.
+    fn no_machine(&self, why: &str) -> RunFailure {
+        tracing::error!(build = %self.job.id, why, "a virtual machine cannot be prepared");
+        RunFailure::Infrastructure(format!(
+            "the virtual machine of '{}' cannot be prepared here; the operator's log has the reason",
+            self.job.drv_path
+        ))
     }
 
     fn resources(&self, machines: &Machines) -> Resources {
@@ -139,12 +177,24 @@ impl Attempt {
 
     fn empty(&self) -> Result<Scratch, RunFailure> {
         let parent = &self.shared.config.scratch_dir;
-        Scratch::empty(parent, self.job.id).map_err(|e| {
-            RunFailure::Infrastructure(format!(
-                "making the directory of a build in {}: {e}",
-                parent.display()
-            ))
-        })
+        Scratch::empty(parent, self.job.id).map_err(|e| self.not_made(&e))
+    }
+
+    /// Makes the file of a machine's disk, with all of its space where there is so much. Gives it where there is not, and it grows.
+    fn disk(&self, path: &Path, bytes: u64) -> Result<Option<File>, RunFailure> {
+        let make = || {
+            let disk = File::options()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path)?;
+            disk.set_len(bytes)?;
+            let taken = self.shared.scarcity.allot(bytes, || {
+                Ok(rustix::fs::fallocate(&disk, FallocateFlags::empty(), 0, bytes)?)
+            });
+            Ok::<_, io::Error>(taken.err().map(|_| disk))
+        };
+        make().map_err(|e| self.not_made(&e))
     }
 
     fn machine_group(&self, resources: Resources) -> Result<Group, RunFailure> {

@@ -15,6 +15,7 @@ use crate::environment::Environment;
 use crate::failure;
 use crate::groups::{Group, GroupLimits};
 use crate::layout::{Surroundings, loopback_files, sandbox_spec};
+use crate::scarcity::{Held, Watched};
 use crate::scratch::Scratch;
 use crate::slots::Slot;
 use crate::tail::LogTail;
@@ -33,6 +34,7 @@ impl Attempt {
         prepared: Arc<Prepared>,
         log: mpsc::Sender<Bytes>,
         report: &mut RunReport,
+        watched: &Watched,
     ) -> Result<Built, RunFailure> {
         let mut slot = self.slot()?;
         let host_ids = slot.as_ref().map(|slot| (slot.uid(), slot.uid()));
@@ -42,14 +44,19 @@ impl Attempt {
             .await?;
         let group = match self.blocking(Self::group).await {
             Ok(group) => group,
-            Err(failure) => return self.end(scratch, Err(failure)).await,
+            Err(failure) => return self.end(scratch, watched, Err(failure)),
         };
         let mut spec = self.spec(&scratch, &prepared.environment, host_ids);
         spec.cgroups = group.dirs();
-        let killed_before = failure::killed_for_memory();
+        watched.holds(Held {
+            dir: self.shared.images.is_none().then(|| scratch.dir().to_owned()),
+            image: None,
+            memory: group.gauge(),
+        });
         let disk = Watch::default();
-        let (exit, tail) = self.sandbox(&spec, log, scratch.dir(), &disk).await;
+        let (exit, tail) = self.sandbox(&spec, log, scratch.dir(), &disk, watched).await;
         let (used, ended) = self.blocking(move |_| Ok((group.usage(), group.end()))).await?;
+        watched.over(used.killed_for_memory);
         let exit = match exit {
             Ok(exit) => exit,
             Err(error) => {
@@ -59,7 +66,7 @@ impl Attempt {
                     slot.iter_mut().for_each(Slot::spoil);
                     return failure;
                 }
-                return self.end(scratch, failure).await;
+                return self.end(scratch, watched, failure);
             }
         };
         if let Err(error) = ended {
@@ -78,7 +85,9 @@ impl Attempt {
         let stopped = disk.full.get().is_some();
         let full = stopped || (failure.is_some() && scratch.is_full());
         let exhausted = failure::exhausted(&self.job, &used, full);
+        let seen = watched.seen();
         let result = match failure {
+            _ if let Some(kind) = watched.why() => Err(failure::stopped_for(&self.job.drv_path, kind)),
             // Also when the builder made do without what was killed.
             _ if used.killed_for_memory > 0 || stopped => {
                 Err(RunFailure::Exhausted(exhausted.unwrap_or_default()))
@@ -86,6 +95,7 @@ impl Attempt {
             Some(RunFailure::Builder(text)) if let Some(why) = exhausted => {
                 Err(RunFailure::Exhausted(format!("{text}\nnote: {why}")))
             }
+            None if let Some(kind) = seen.shortage => Err(self.uncounted(kind, Ok(()))),
             None => {
                 let collection = Arc::clone(&prepared);
                 let store = scratch.dirs.store.clone();
@@ -95,26 +105,19 @@ impl Attempt {
                 });
                 self.publish(collected.await).await
             }
-            Some(RunFailure::Builder(text)) => {
-                let text = self.shared.config.fixed.noted(&self.job.drv, text);
-                report.short_of_memory |= failure::killed_for_memory() != killed_before;
-                Err(self.unless_starved(RunFailure::Builder(text), killed_before))
-            }
+            Some(RunFailure::Builder(text)) => Err(RunFailure::Builder(
+                self.shared.config.fixed.noted(&self.job.drv, text),
+            )),
             Some(failure) => Err(failure),
         };
-        self.end(scratch, result).await
+        self.end(scratch, watched, result)
     }
 
     fn create(&self, environment: &Environment, owner: Option<(u32, u32)>) -> Result<Scratch, RunFailure> {
         let parent = &self.shared.config.scratch_dir;
         let size = self.disk_limit();
         let disk = self.shared.images.as_ref().map(|images| (images, size));
-        Scratch::create(parent, self.job.id, disk, environment, owner).map_err(|e| {
-            RunFailure::Infrastructure(format!(
-                "making the directories of a build in {}: {e}",
-                parent.display()
-            ))
-        })
+        Scratch::create(parent, self.job.id, disk, environment, owner).map_err(|e| self.not_made(&e))
     }
 
     fn spec(
@@ -137,6 +140,8 @@ impl Attempt {
             network,
             host_ids,
             limits: self.job.limits,
+            processes: self.shared.ungrouped_processes(),
+            terminals: self.shared.terminals,
         };
         sandbox_spec(
             &scratch.dirs,
@@ -185,6 +190,7 @@ impl Attempt {
         log: mpsc::Sender<Bytes>,
         dir: &Path,
         watch: &Watch,
+        watched: &Watched,
     ) -> (Result<firn_sandbox::Exit, SandboxError>, LogTail) {
         let (sender, forward) = self.pass_on(log);
         let filled = disk::filled(dir.to_owned(), self.disk_limit(), &watch.peak);
@@ -192,27 +198,11 @@ impl Attempt {
         let stop = async {
             tokio::select! {
                 () = self.cancel.cancelled() => {}
+                () = watched.stopped() => {}
                 () = filled, if !limited => { let _ = watch.full.set(()); }
             }
         };
         let run = firn_sandbox::run(&self.shared.config.helper, spec, sender, stop);
         tokio::join!(run, forward)
-    }
-
-    /// A builder that fails on a full disk, or while the kernel killed processes for lack of memory, is not to blame.
-    fn unless_starved(&self, failure: RunFailure, killed_before: Option<u64>) -> RunFailure {
-        if failure::killed_for_memory() != killed_before {
-            return RunFailure::Infrastructure(format!(
-                "{failure}\nnote: the failure may come from lack of memory: the kernel killed processes on this machine meanwhile"
-            ));
-        }
-        let config = &self.shared.config;
-        match failure::full_disk([config.scratch_dir.as_path()]) {
-            Some(path) => RunFailure::Infrastructure(format!(
-                "{failure}\nnote: the failure may come from lack of free disk space in {}",
-                path.display()
-            )),
-            None => failure,
-        }
     }
 }

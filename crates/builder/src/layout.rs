@@ -60,6 +60,10 @@ pub struct Surroundings<'a> {
     pub host_ids: Option<(u32, u32)>,
     /// The operator's.
     pub limits: JobLimits,
+    /// Most processes, where no control group limits them.
+    pub processes: Option<u64>,
+    /// Most terminals.
+    pub terminals: u32,
 }
 
 /// The specification of a build's sandbox. `tree` says where a content lies on this machine.
@@ -106,6 +110,8 @@ pub fn sandbox_spec(
         network: around.network.clone(),
         devices: Vec::new(),
         randomize: false,
+        processes: around.processes,
+        terminals: around.terminals,
         cgroups: Vec::new(),
         limits: Limits {
             wall: Some(around.limits.wall),

@@ -103,6 +103,8 @@ impl Machines {
                 network: Network::Loopback,
                 devices: Vec::new(),
                 randomize: false,
+                processes: None,
+                terminals: SandboxSpec::TERMINALS,
                 cgroups: Vec::new(),
                 limits: Limits {
                     wall: Some(job.limits.wall),

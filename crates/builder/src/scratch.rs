@@ -12,6 +12,9 @@ use crate::environment::Environment;
 use crate::failure::FULL;
 use crate::layout::Directories;
 
+/// Tries of one build whose directories may be there at a time.
+const TRIES: u32 = 100;
+
 /// One build's directory, named by the build's id. Must be removed by [`Scratch::remove`].
 #[derive(Debug)]
 pub(crate) struct Scratch {
@@ -51,8 +54,7 @@ impl Scratch {
 
     /// Makes only the directory that they would be in.
     pub(crate) fn empty(parent: &Path, id: BuildId) -> io::Result<Self> {
-        let dir = parent.join(id.to_string());
-        std::fs::DirBuilder::new().mode(0o700).create(&dir)?;
+        let dir = make_own(parent, id)?;
         Ok(Self {
             dirs: Directories::below(&dir),
             mounted: false,
@@ -111,6 +113,19 @@ impl Scratch {
         }
         remove_tree(&self.dir)
     }
+}
+
+/// Under the build's id, or a number behind it: what an earlier try of the same build has left may still be there.
+fn make_own(parent: &Path, id: BuildId) -> io::Result<PathBuf> {
+    let mut number = u128::from_be_bytes(id.0);
+    for _ in 0..TRIES {
+        let dir = parent.join(BuildId(number.to_be_bytes()).to_string());
+        match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => number = number.wrapping_add(1),
+            made => return made.map(|()| dir),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 /// Whatever its depth and modes.

@@ -105,6 +105,10 @@ pub struct Build {
     pub max_disk: u64,
     /// Files, directories and links that one build may have on disk.
     pub max_files: u64,
+    /// Bytes of disk that are kept free: below that the build that takes most is stopped; 0 follows from processors and disk.
+    pub keep_free: u64,
+    /// Files, likewise.
+    pub keep_free_files: u64,
     /// As root: whether each build gets a file system of that size, instead of being watched.
     pub disk_images: bool,
     /// Systems to build for; empty is this machine's.
@@ -113,8 +117,8 @@ pub struct Build {
     pub features: BTreeSet<String>,
     /// A static shell that every sandbox has as /bin/sh; `""` for none. Part of every build key.
     pub sandbox_shell: Option<PathBuf>,
-    /// First of the user ids that builds run under (as root).
-    pub first_uid: u32,
+    /// First of the user ids that builds run under (as root); without it, the first ones that no other service has.
+    pub first_uid: Option<u32>,
     /// What fixed-output builds can reach: the public internet, or nothing.
     pub network: BuildNetwork,
     /// Ranges of addresses that they can reach besides.
@@ -145,11 +149,13 @@ impl Default for Build {
             max_processes: 16_384,
             max_disk: 128 << 30,
             max_files: 20_000_000,
+            keep_free: 0,
+            keep_free_files: 0,
             disk_images: false,
             systems: Vec::new(),
             features: ["benchmark", "big-parallel"].map(String::from).into(),
             sandbox_shell: None,
-            first_uid: 872_415_232,
+            first_uid: None,
             network: BuildNetwork::User,
             network_allow: Vec::new(),
             impure_env: BTreeMap::new(),

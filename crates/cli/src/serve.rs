@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use firn_builder::{FixedOutputs, LocalBuilder};
+use firn_builder::{FixedOutputs, LocalBuilder, Mark, Marks};
 use firn_cache::CacheClient;
 use firn_content::{ContentStore, FlatOptions};
 use firn_core::{Effective, Isolation};
 use firn_db::{AnyDatabase, Occupant};
 use firn_nix::NarHash;
-use firn_service::ports::JobLimits;
+use firn_service::ports::{JobLimits, Scarce};
 use firn_service::{Clock as _, Room, Settings, SystemClock};
 use firn_ssh::HostKey;
 use tokio::net::TcpListener;
@@ -30,9 +30,9 @@ use crate::{admin, banner, data_dir, log, machines, output};
 /// see it, root's do not.
 fn sandbox() -> &'static str {
     if rustix::process::geteuid().is_root() {
-        "linux-namespaces-2"
+        "linux-namespaces-3"
     } else {
-        "linux-namespaces-user-2"
+        "linux-namespaces-user-3"
     }
 }
 
@@ -41,6 +41,9 @@ const END_OF_RUNS: Duration = Duration::from_secs(15);
 
 /// Users beyond the builds that run at once: a build that was cancelled keeps its own until it is cleared away.
 const SPARE_UIDS: u32 = 16;
+
+/// How long a build that has its turn waits for the machine to have enough of everything.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Connections to PostgreSQL.
 const DATABASE_CONNECTIONS: u32 = 16;
@@ -144,7 +147,20 @@ async fn run(config: &Config, args: &ServeArgs, defaults: Effective, db: AnyData
         };
         settings.sandboxes.push((*isolation, class));
     }
-    let builder = LocalBuilder::new(builder)?;
+    let builder = LocalBuilder::new(builder).context("[build] in the configuration")?;
+    let peculiar = builder.peculiarities().join(",");
+    for (isolation, class) in &mut settings.sandboxes {
+        if let (Isolation::Namespaces, Ok(class), false) = (*isolation, class, peculiar.is_empty()) {
+            tracing::info!(
+                peculiar,
+                "part of every build key, because builds see it and the service may not change it"
+            );
+            *class = format!("{class}/{peculiar}");
+        }
+    }
+    if let Some(uids) = builder.uids() {
+        tracing::info!(first = uids.start, last = uids.end - 1, "user ids of builds");
+    }
     let swept = builder
         .sweep()
         .context("cannot end the builds of an earlier process")?;
@@ -156,6 +172,20 @@ async fn run(config: &Config, args: &ServeArgs, defaults: Effective, db: AnyData
         tracing::warn!(
             "no control groups here for: {}; one build can take all of it from the others (see docs/operating.md, \"Limits\")",
             unlimited.join(", ")
+        );
+    }
+    if let Some(processes) = builder
+        .processes()
+        .filter(|few| *few < config.build.max_processes)
+    {
+        tracing::warn!(
+            processes,
+            "the machine has not processes enough for max-processes of every build at once: each may have so many (more by: sysctl kernel.pid_max=4194304)"
+        );
+    }
+    if firn_builder::is_memory_strict() && config.build.max_jobs != 1 {
+        tracing::warn!(
+            "vm.overcommit_memory is 2: what builds that run beside others give counts for nothing, because one can reserve all memory unseen; set it to 0, or max-jobs to 1"
         );
     }
     let caches = CacheClient::new(config.caches.options()).context("[caches] in the configuration")?;
@@ -357,7 +387,21 @@ fn builder_config(
         disk_images: config.build.disk_images,
         machines: None,
         fixed: fixed_outputs(&config.build),
+        at_once: u32::try_from(slots).unwrap_or(u32::MAX),
+        marks: marks(config),
+        patience: PATIENCE,
     })
+}
+
+/// What this machine keeps free.
+fn marks(config: &Config) -> Marks {
+    let marks = Marks::of(&config.data_dir);
+    let keep = |marks: Marks, kind, reserve: u64| match marks.get(kind) {
+        Some(mark) if reserve > 0 => marks.with(kind, Mark { reserve, ..mark }),
+        _ => marks,
+    };
+    let marks = keep(marks, Scarce::DiskSpace, config.build.keep_free);
+    keep(marks, Scarce::DiskEntries, config.build.keep_free_files)
 }
 
 /// What fixed-output builds have besides. Said at the start when it is not what the configuration wants.

@@ -42,7 +42,7 @@ mod validate;
 mod wire;
 
 pub use error::SandboxError;
-pub use exec::{Own, sandbox_exec_main, sandbox_exec_main_with};
+pub use exec::{Own, leftovers, sandbox_exec_main, sandbox_exec_main_with};
 pub use exit::{Exit, ExitKind};
 pub use own_address::is_own;
 pub use range::{IpRange, is_public};

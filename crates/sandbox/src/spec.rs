@@ -82,12 +82,27 @@ pub struct SandboxSpec {
     /// Lay out address spaces at random. Builds have it off, as in Nix; programs that stand between tenants want it.
     #[serde(default)]
     pub randomize: bool,
+    /// Most processes and threads, where no control group limits them. The command can see it.
+    #[serde(default)]
+    pub processes: Option<u64>,
+    /// Most terminals. Those of all commands that run at a time, and of the host, are at most 4096.
+    #[serde(default = "terminals")]
+    pub terminals: u32,
     /// Host: control group directories (of any version) that the command is put into before it runs. Made, limited and
     /// removed by the caller.
     #[serde(with = "crate::latin1")]
     pub cgroups: Vec<PathBuf>,
     /// When to stop it.
     pub limits: Limits,
+}
+
+fn terminals() -> u32 {
+    SandboxSpec::TERMINALS
+}
+
+impl SandboxSpec {
+    /// Terminals of a command that has few beside it.
+    pub const TERMINALS: u32 = 256;
 }
 
 /// A host file, directory or symbolic link that the command can read.

@@ -201,6 +201,56 @@ pub(crate) fn reset_signals() {
     }
 }
 
+/// The scheduling of a process that nobody has changed: the usual policy, no priority, every processor that its group may use, no class for
+/// its disk access, the usual slack of timers. As far as the rights go.
+pub(crate) fn plain_scheduling() {
+    const SLACK_NANOS: libc::c_ulong = 50_000;
+    const WHO_PROCESS: libc::c_int = 1;
+    // Every processor that any kernel knows.
+    let every = [u8::MAX; 1024];
+    // SAFETY: sched_param is plain data, for which zero is a value.
+    let plain: libc::sched_param = unsafe { std::mem::zeroed() };
+    // SAFETY: numbers, and pointers to locals that outlive the calls, which read them; sizes are theirs.
+    unsafe {
+        libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const plain);
+        libc::setpriority(libc::PRIO_PROCESS, 0, 0);
+        libc::syscall(libc::SYS_sched_setaffinity, 0, every.len(), every.as_ptr());
+        libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, 0);
+        libc::prctl(libc::PR_SET_TIMERSLACK, SLACK_NANOS);
+    }
+}
+
+/// Memory as of a process that nobody has changed: large pages as the machine has them, from every node, and no policy for broken ones.
+pub(crate) fn plain_memory() {
+    const DEFAULT_POLICY: libc::c_int = 0;
+    const NO_NODES: usize = 0;
+    let zero: libc::c_ulong = 0;
+    // SAFETY: takes numbers; no nodes means that there is no list to be read.
+    unsafe {
+        libc::prctl(libc::PR_SET_THP_DISABLE, zero, zero, zero, zero);
+        libc::prctl(
+            libc::PR_MCE_KILL,
+            libc::PR_MCE_KILL_CLEAR as libc::c_ulong,
+            zero,
+            zero,
+            zero,
+        );
+        libc::syscall(
+            libc::SYS_set_mempolicy,
+            DEFAULT_POLICY,
+            ptr::null::<u8>(),
+            NO_NODES,
+        );
+    }
+}
+
+/// Leave the ring of keys of the session.
+pub(crate) fn fresh_session_keyring() -> io::Result<()> {
+    const JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: takes a number; no name means a new ring without one.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, ptr::null::<u8>()) }).map(drop)
+}
+
 /// Set the execution domain.
 pub(crate) fn personality(persona: libc::c_ulong) -> io::Result<()> {
     // SAFETY: takes a number.

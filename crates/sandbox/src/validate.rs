@@ -171,6 +171,8 @@ mod tests {
             network: Network::Loopback,
             devices: vec![],
             randomize: false,
+            processes: None,
+            terminals: SandboxSpec::TERMINALS,
             cgroups: vec![],
             limits: Limits::default(),
         }

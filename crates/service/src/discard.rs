@@ -11,7 +11,7 @@ use firn_core::{AccountId, BuildKey};
 
 use crate::House;
 use crate::one_line::one_line;
-use crate::ports::{Builds as _, DatabaseError, MAX_MARKS, Mark, Ports};
+use crate::ports::{Builds as _, DatabaseError, MAX_MARKS, Mark, Ports, Scarce};
 use crate::running::{Lead, Looked};
 
 /// Characters of a failure's words that a mark keeps.
@@ -39,6 +39,12 @@ impl<P: Ports> House<P> {
     pub(crate) async fn discard(&self, duty: &Lead, why: &str) {
         let line: String = one_line(why).chars().take(MAX_WHY).collect();
         duty.discard(&format!("ended without an outcome: {line}"));
+        self.save_marks().await;
+    }
+
+    /// Notes that what a run gave so far counts for nothing, because the machine was short of something. It goes on.
+    pub(crate) async fn throw_away(&self, duty: &Lead, kind: Scarce) {
+        duty.throw_away(&format!("ran while the machine was short of {kind}"));
         self.save_marks().await;
     }
 

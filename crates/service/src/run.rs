@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use firn_core::schedule::{Share, Ticket};
 use firn_core::{AccountId, BuildId, BuildKey, Ground, ObjectId, derivation_digest};
-use firn_nix::{BasicDerivation, DerivationOutput};
+use firn_nix::{BasicDerivation, DerivationOutput, StorePath};
 use firn_protocol::Held;
 use tokio::sync::mpsc;
 
@@ -90,7 +90,7 @@ pub(crate) async fn lead<P: Ports>(house: Arc<House<P>>, asked: Asked, queued: Q
     let finished = match house.stored_result(&key, sharing).await {
         Ok(Some(_)) => Finished::Stored,
         Ok(None) => {
-            let (run, ended) = run(&house, &asked, queued, &duty).await;
+            let (run, ended, beside) = run(&house, &asked, queued, &duty).await;
             let shares = duty.is_shared();
             match ended {
                 // It came to its end all the same, but that is no outcome any more.
@@ -102,13 +102,17 @@ pub(crate) async fn lead<P: Ports>(house: Arc<House<P>>, asked: Asked, queued: Q
                         .record_build(&record, sharing.account, shares, sharing.takes)
                         .await
                     {
-                        Ok(shared) if shared.run.id == id => Finished::Ran(Arc::new(shared)),
+                        Ok(shared) if shared.run.id == id && !duty.is_apart() => {
+                            Finished::Ran(Arc::new(shared))
+                        }
                         Ok(_) => Finished::Stored,
                         Err(e) => database_failed(&e),
                     }
                 }
                 // What a fixed output is fetched from is not in the key: the next try may find it.
                 Err(failure) if fixed => Finished::Failed(failure, None),
+                // Others took time from it, and it may end by itself the next time.
+                Err(failure @ RunFailure::TimedOut(_)) if beside => Finished::Failed(failure, None),
                 Err(failure) => remember_failure(&house, run, failure, sharing.account, shares).await,
             }
         }
@@ -157,7 +161,7 @@ async fn remember_failure<P: Ports>(
 /// Runs a job whose result is compared, not shared. The run is remembered, so that what differs can be shown.
 pub(crate) async fn lead_check<P: Ports>(house: Arc<House<P>>, asked: Asked, queued: Queued, duty: Lead) {
     let id = queued.job.id;
-    let (run, ended) = run(&house, &asked, queued, &duty).await;
+    let (run, ended, _) = run(&house, &asked, queued, &duty).await;
     let Sharing { account, gives, .. } = asked.sharing;
     let finished = match ended {
         Ok(outputs) => {
@@ -184,14 +188,18 @@ async fn end<P: Ports>(house: &House<P>, id: BuildId, account: AccountId, duty: 
     duty.finish(finished);
 }
 
-/// Runs a job. Its contents are on disk when this returns: bytes first, rows second, so that a row never speaks of bytes that power loss
-/// could take.
+/// Runs a job; tells, too, whether others ran beside it. Its contents are on disk when this returns: bytes first, rows second, so that a row
+/// never speaks of bytes that power loss could take.
 async fn run<P: Ports>(
     house: &House<P>,
     asked: &Asked,
     queued: Queued,
     duty: &Lead,
-) -> (RunRecord, Result<BTreeMap<String, OutputRecord>, RunFailure>) {
+) -> (
+    RunRecord,
+    Result<BTreeMap<String, OutputRecord>, RunFailure>,
+    bool,
+) {
     let job = &queued.job;
     let mut run = RunRecord {
         id: job.id,
@@ -213,7 +221,7 @@ async fn run<P: Ports>(
         never = house.end_when_left(duty) => match never {},
     };
     let Some(outcome) = outcome else {
-        return (run, Err(RunFailure::Cancelled));
+        return (run, Err(RunFailure::Cancelled), false);
     };
     run.stopped = house.now();
     run.wall_ms = outcome.report.wall_ms;
@@ -221,9 +229,11 @@ async fn run<P: Ports>(
     run.cpu_system_us = outcome.report.cpu_system_us;
     run.memory_peak = outcome.report.memory_peak;
     run.disk_bytes = outcome.report.disk_bytes;
+    let outcome = counted(&run.drv_path, outcome);
+    let beside = outcome.report.beside;
     let outputs = match outcome.result {
         Ok(outputs) => outputs,
-        Err(failure) => return (run, Err(failure.bounded())),
+        Err(failure) => return (run, Err(failure.bounded()), beside),
     };
     let contents = outputs.values().map(|output| output.content);
     if let Err(error) = house.content.sync(contents).await {
@@ -231,15 +241,32 @@ async fn run<P: Ports>(
         let failure = RunFailure::Infrastructure(
             "the service cannot write to its disk; the operator's log has the details".into(),
         );
-        return (run, Err(failure));
+        return (run, Err(failure), beside);
     }
     let outputs = outputs
         .into_iter()
         .map(|(name, object)| (name, OutputRecord { object }));
-    (run, Ok(outputs.collect()))
+    (run, Ok(outputs.collect()), beside)
 }
 
-/// Runs the builder when its turn comes, and once more where memory was short and there may be more; `None` when it was cancelled before.
+/// How a run ended while the machine was short of something is no outcome, whoever says so.
+fn counted(drv_path: &StorePath, mut outcome: Outcome) -> Outcome {
+    use RunFailure::{Cancelled, Exhausted, Infrastructure, InputRejected};
+    if let Some(kind) = outcome.report.shortage
+        && !matches!(
+            outcome.result,
+            Err(Cancelled | Exhausted(_) | Infrastructure(_) | InputRejected(_))
+        )
+    {
+        outcome.result = Err(Infrastructure(format!(
+            "'{drv_path}' was built while the machine was short of {kind}, so that it counts for nothing; try again later"
+        )));
+    }
+    outcome
+}
+
+/// Runs the builder when its turn comes, and once more where memory was short and there may be more, and once more where the machine was
+/// short of something else; `None` when it was cancelled before.
 async fn tries<P: Ports>(
     house: &House<P>,
     queued: Queued,
@@ -249,29 +276,48 @@ async fn tries<P: Ports>(
     let Queued {
         job,
         mut ticket,
-        place,
+        mut place,
         mut log,
     } = queued;
-    let room = &house.settings.room;
-    let mut first = job.clone();
-    reserve::limit(&mut first, room, ticket.reservation);
-    let outcome = attempt(house, first, place, duty, &mut log, run).await?;
-    let short = outcome.report.short_of_memory && outcome.result.is_err() && !duty.cancel.is_cancelled();
-    let more = reserve::once_more(room, &job, ticket.reservation, outcome.report.memory_peak);
-    let Some(more) = more.filter(|_| short) else {
-        return Some(outcome);
-    };
-    ticket.reservation = more;
     let id = job.id;
-    tracing::info!(build = %id, drv = %job.drv_path, memory = more.memory, "a build was short of memory, and is run once more");
-    write(
-        &mut log,
-        id,
-        b"\nfirn: the build was short of memory; it is run once more, with as much as a build may have\n",
-    );
-    let place = house.queue.enter(ticket);
-    duty.wait(place.number());
-    attempt(house, job, place, duty, &mut log, run).await
+    let room = &house.settings.room;
+    let mut next = job.clone();
+    reserve::limit(&mut next, room, ticket.reservation);
+    let (mut grown, mut again) = (false, false);
+    loop {
+        let outcome = attempt(house, next.clone(), place, duty, &mut log, run).await?;
+        if duty.cancel.is_cancelled() {
+            return Some(outcome);
+        }
+        let report = outcome.report;
+        let short = report.short_of_memory && outcome.result.is_err() && !grown;
+        if short && let Some(more) = reserve::once_more(room, &job, ticket.reservation, report.memory_peak) {
+            (grown, again) = (true, again || report.shortage.is_some());
+            if let Some(kind) = report.shortage {
+                house.throw_away(duty, kind).await;
+            }
+            ticket.reservation = more;
+            next = job.clone();
+            tracing::info!(build = %id, drv = %job.drv_path, memory = more.memory, "a build was short of memory, and is run once more");
+            write(
+                &mut log,
+                id,
+                b"\nfirn: the build was short of memory; it is run once more, with as much as a build may have\n",
+            );
+        } else if let Some(kind) = report.shortage.filter(|_| !again) {
+            house.throw_away(duty, kind).await;
+            again = true;
+            tracing::warn!(build = %id, drv = %job.drv_path, %kind, "a build ran while the machine was short of something, and is run once more");
+            let line = format!(
+                "\nfirn: this machine was short of {kind} while the build ran; how it ended counts for nothing, and it is run once more\n"
+            );
+            write(&mut log, id, line.as_bytes());
+        } else {
+            return Some(outcome);
+        }
+        place = house.queue.enter(ticket);
+        duty.wait(place.number());
+    }
 }
 
 async fn attempt<P: Ports>(

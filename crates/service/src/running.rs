@@ -335,6 +335,12 @@ impl Runs {
     fn discard(&mut self, run: &Arc<Running>, why: &str) -> bool {
         self.take_out(run);
         run.cancel.cancel();
+        self.mark_all(run, why)
+    }
+
+    /// Marks whoever took part in a shared run that has begun, if what comes out of it may be a choice. From then on it is not shared. Whether
+    /// that was done now.
+    fn mark_all(&mut self, run: &Arc<Running>, why: &str) -> bool {
         let Some((key, None)) = run.key else { return false };
         if !run.open || !run.hold.borrow().begun || run.discarded.swap(true, Ordering::Relaxed) {
             return false;
@@ -376,7 +382,7 @@ impl Running {
     }
 
     fn is_shared(&self) -> bool {
-        self.key.is_some_and(|(_, owner)| owner.is_none())
+        self.key.is_some_and(|(_, owner)| owner.is_none()) && !self.discarded.load(Ordering::Relaxed)
     }
 
     /// It goes on, and nobody waits for it.
@@ -466,6 +472,19 @@ impl Lead {
     /// It has no outcome that is recorded.
     pub(crate) fn discard(&self, why: &str) {
         self.registry.lock().discard(&self.run, why);
+    }
+
+    /// What it gave so far counts for nothing. It goes on, for whoever leads it alone.
+    pub(crate) fn throw_away(&self, why: &str) {
+        let mut runs = self.registry.lock();
+        if runs.mark_all(&self.run, why) {
+            runs.take_out(&self.run);
+        }
+    }
+
+    /// Whether one of several accounts may have chosen for the others what came out in the end: then it is for the leader's alone.
+    pub(crate) fn is_apart(&self) -> bool {
+        self.run.discarded.load(Ordering::Relaxed) && self.run.parts().len() > 1
     }
 
     /// The accounts for which it goes on or went on without a request of theirs, and how each names the derivation.

@@ -102,6 +102,7 @@ fn boots() {
             job: &job,
             image: &it.at("inputs"),
             work: &it.work(),
+            disk: None,
             host_ids: it.root.then_some((it.uid, it.uid)),
             cgroups: &[],
             resources: Resources {

@@ -56,6 +56,7 @@ async fn run(prepared: &str, job: &str, image: &str, work: &str, uid: &str, qemu
         job: &job,
         image: image.as_ref(),
         work: work.as_ref(),
+        disk: None,
         host_ids: uid.map(|uid| (uid, uid)),
         cgroups: &[],
         resources: Resources {

@@ -189,6 +189,8 @@ pub(crate) mod tests {
                 network: Network::Loopback,
                 devices: vec![],
                 randomize: false,
+                processes: None,
+                terminals: SandboxSpec::TERMINALS,
                 cgroups: vec![],
                 limits: Limits {
                     wall: Some(Duration::from_secs(60)),

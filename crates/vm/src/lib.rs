@@ -21,6 +21,7 @@
 //!     job: &job,
 //!     image: "/var/lib/firn/images/inputs.erofs".as_ref(),
 //!     work: "/var/lib/firn/scratch/1".as_ref(),
+//!     disk: None,
 //!     host_ids: Some((900_000, 900_000)),
 //!     cgroups: &[],
 //!     resources: Resources { memory_bytes: 4 << 30, cpus: 2, disk_bytes: 50 << 30 },

@@ -194,6 +194,20 @@ impl Hierarchy {
         }
     }
 
+    /// Bytes of memory of a group, but for what the kernel could drop at once.
+    pub(super) fn memory(&self, dir: &Path) -> Option<u64> {
+        if !self.controllers.contains(&Controller::Memory) {
+            return None;
+        }
+        let (current, cache) = if self.unified {
+            ("memory.current", "inactive_file")
+        } else {
+            ("memory.usage_in_bytes", "total_inactive_file")
+        };
+        let cached = keyed(dir, "memory.stat", cache).unwrap_or(0);
+        Some(number(dir, current)?.saturating_sub(cached))
+    }
+
     /// Kills what is in a group, waits until it is gone, removes the group.
     pub(super) fn end(&self, dir: &Path, patience: Duration) -> io::Result<()> {
         let deadline = Instant::now() + patience;

@@ -45,6 +45,12 @@ pub struct Usage {
     pub refused_processes: u64,
 }
 
+/// What the groups of a build hold, as long as they are there.
+#[derive(Clone, Debug)]
+pub(crate) struct Gauge {
+    members: Vec<(Hierarchy, PathBuf)>,
+}
+
 /// The place of this service's groups.
 #[derive(Debug)]
 pub struct Groups {
@@ -79,6 +85,12 @@ impl Groups {
             .filter(|controller| !have.contains(controller))
             .map(Controller::what)
             .collect()
+    }
+
+    /// Whether the number of processes can be limited.
+    pub(crate) fn limits_processes(&self) -> bool {
+        let mut controllers = self.hierarchies.iter().flat_map(|h| h.controllers());
+        controllers.any(|controller| controller == Controller::Processes)
     }
 
     /// Ends what groups of an earlier process hold. Gives their number.
@@ -139,6 +151,13 @@ impl Group {
         usage
     }
 
+    /// What it holds, for as long as it is there.
+    pub(crate) fn gauge(&self) -> Gauge {
+        Gauge {
+            members: self.members.clone(),
+        }
+    }
+
     /// Kills whatever is left in it, waits until it is gone, and removes the groups. Blocks.
     ///
     /// # Errors
@@ -150,4 +169,40 @@ impl Group {
         }
         outcome
     }
+}
+
+impl Gauge {
+    /// Bytes of memory that would be free without it.
+    pub(crate) fn memory(&self) -> u64 {
+        let of = |(hierarchy, dir): &(Hierarchy, PathBuf)| hierarchy.memory(dir);
+        self.members.iter().find_map(of).unwrap_or(0)
+    }
+
+    /// Processes that were killed for lack of memory.
+    pub(crate) fn killed(&self) -> u64 {
+        let mut usage = Usage::default();
+        for (hierarchy, dir) in &self.members {
+            hierarchy.add_usage(dir, &mut usage);
+        }
+        usage.killed_for_memory
+    }
+}
+
+/// The limits on the number of processes of the groups that builds' groups are made in: the file that tells how many there are, and
+/// how many there may be.
+pub(crate) fn process_limits_above() -> Vec<(PathBuf, u64)> {
+    let counts = |place: &place::Place| {
+        let controllers = place.controllers.as_ref();
+        controllers.is_none_or(|names| names.iter().any(|name| name == "pids"))
+    };
+    let limit = |dir: &Path| {
+        let max = std::fs::read_to_string(dir.join("pids.max")).ok()?;
+        Some((dir.join("pids.current"), max.trim().parse().ok()?))
+    };
+    let places = place::places();
+    let dirs = places
+        .iter()
+        .filter(|place| counts(place))
+        .flat_map(|place| place.dir.ancestors());
+    dirs.filter_map(limit).collect()
 }

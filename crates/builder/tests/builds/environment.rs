@@ -41,7 +41,6 @@ const PROBES: &[(&str, &str)] = &[
     ("terminal-modes", "stty -a < /proc/1/fd/1 | grep -v ^speed"),
     ("session", "sed 's/.*) //' /proc/1/stat | cut -d' ' -f2-6"),
     ("personality", "cat /proc/self/personality"),
-    ("soft-limits", "sh -c 'ulimit -a' | grep -v 'pending signals'"),
     ("nice", "cut -d' ' -f19 /proc/self/stat"),
     (
         "hostname",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use firn_builder::{Config, DEFAULT_FIRST_UID, FixedOutputs, LocalBuilder, Machines};
+use firn_builder::{Config, FixedOutputs, LocalBuilder, Machines, Marks};
 use firn_content::{ContentStore, WalkLimits, WalkPolicy};
 use firn_core::{BuildId, EnvironmentClass, InputMapping, Isolation, Object};
 use firn_nix::rewrite::SelfReferences;
@@ -33,14 +33,15 @@ impl Firn {
 
     pub fn in_dir(dir: TempDir) -> Self {
         let content = ContentStore::open(&dir.path().join("content")).unwrap();
-        // Tests run at the same time, in this process and in others.
-        let first_uid = DEFAULT_FIRST_UID + std::process::id() % 10_000 * 1000 + next();
-        let uids = first_uid..first_uid + 4;
-        let builder = LocalBuilder::new(config(&dir, &content, &uids)).unwrap();
+        Self::made_of(config(&dir, &content), content, dir)
+    }
+
+    fn made_of(config: Config, content: ContentStore, dir: TempDir) -> Self {
+        let builder = LocalBuilder::new(config).unwrap();
         Self {
+            uids: builder.uids().unwrap_or_default(),
             builder,
             content,
-            uids,
             dir,
         }
     }
@@ -55,19 +56,14 @@ impl Firn {
         let Self {
             builder: old,
             content,
-            uids,
             dir,
+            ..
         } = self;
         // Two at a time have no right to one directory.
         drop(old);
-        let mut config = config(&dir, &content, &uids);
+        let mut config = config(&dir, &content);
         change(&mut config);
-        Self {
-            builder: LocalBuilder::new(config).unwrap(),
-            content,
-            uids,
-            dir,
-        }
+        Self::made_of(config, content, dir)
     }
 
     /// Brings the input closure of a derivation over from Nix's store.
@@ -165,23 +161,37 @@ impl Firn {
         self.content.tree(&object.content)
     }
 
-    /// Whether nothing is left of any build.
+    /// Whether nothing is left of any build, once what is thrown away is gone.
     pub fn is_tidy(&self) -> bool {
+        for _ in 0..6000 {
+            if self.is_empty() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+
+    /// The same at this moment.
+    pub fn is_empty(&self) -> bool {
         std::fs::read_dir(self.scratch()).unwrap().next().is_none()
     }
 }
 
-fn config(dir: &TempDir, content: &ContentStore, uids: &std::ops::Range<u32>) -> Config {
+pub fn config(dir: &TempDir, content: &ContentStore) -> Config {
     Config {
         scratch_dir: dir.path().join("scratch"),
         content: content.clone(),
         helper: helper(),
         shell: Some(SHELL.into()),
-        first_uid: uids.start,
+        first_uid: None,
         uids: 4,
         disk_images: false,
         machines: None,
         fixed: FixedOutputs::without_network("the test has none"),
+        at_once: 4,
+        marks: Marks::of(dir.path()),
+        patience: Duration::from_secs(60),
     }
 }
 

@@ -50,7 +50,7 @@ async fn job(script: &str) -> Option<(Firn, Job)> {
     Some((firn, job))
 }
 
-async fn firn_job(firn: &Firn, script: &str) -> Job {
+pub async fn firn_job(firn: &Firn, script: &str) -> Job {
     let dir = tempfile::tempdir().unwrap();
     std::fs::copy(SHELL, dir.path().join("busybox")).unwrap();
     let content = &firn.content;
@@ -208,7 +208,7 @@ async fn a_dropped_future_ends_the_build() {
         outcome = firn.builder.run(job, log, CancellationToken::new()) => panic!("{outcome:?}"),
         _ = chunks.recv() => {}
     }
-    while !firn.is_tidy() {
+    while !firn.is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -477,13 +477,15 @@ async fn a_file_without_a_name_is_limited_by_an_image() {
         report.disk_bytes < 64 << 20,
         "what has no name is gone with its builder: {report:?}"
     );
-    let left = std::fs::read_dir(firn.scratch())
-        .unwrap()
-        .map(|e| e.unwrap().file_name());
-    assert!(
-        left.into_iter()
-            .all(|name| name.to_str().unwrap().starts_with("empty-"))
-    );
+    let others = || {
+        let mut left = std::fs::read_dir(firn.scratch())
+            .unwrap()
+            .map(|e| e.unwrap().file_name());
+        left.any(|name| !name.to_str().unwrap().starts_with("empty-"))
+    };
+    while others() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(firn.scratch().to_str().unwrap()));
 }
@@ -510,4 +512,61 @@ fn the_next_start_ends_what_runs_in_stale_groups() {
     let status = left.wait().unwrap();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
     assert!(group.dirs().iter().all(|dir| !dir.exists()));
+}
+
+/// Removing it takes seconds; whoever comes next gets the place and the user meanwhile.
+#[tokio::test]
+async fn what_is_thrown_away_is_thrown_away_beside() {
+    let script = "p=d; for i in 1 2 3 4 5 6 7 8 9; do p=$p/d; done; p=$p/$p/$p/$p/$p; p=$p/$p/$p/$p
+        for t in 1 2; do cd /build; BB mkdir $t; cd $t
+            for i in 1 2 3 4; do BB mkdir -p $p; cd $p; done
+        done; cd /build; echo > $out";
+    let Some((firn, job)) = job(script).await else {
+        return;
+    };
+    firn.run(job).await.unwrap();
+    assert!(!firn.is_empty());
+    assert!(firn.is_tidy());
+}
+
+#[tokio::test]
+async fn a_lost_input_is_named_by_its_store_path() {
+    let Some((firn, job)) = job("echo > $out").await else {
+        return;
+    };
+    let input = job.inputs.objects().next().unwrap().clone();
+    std::fs::remove_dir_all(firn.tree(&input)).unwrap();
+    let failure = firn.run(job).await.unwrap_err();
+    let text = match &failure {
+        RunFailure::Infrastructure(text) => text,
+        other => panic!("{other:?}"),
+    };
+    assert!(text.contains(&input.path.to_string()), "{text}");
+    assert!(!text.contains(firn.dir.path().to_str().unwrap()), "{text}");
+    assert!(firn.is_tidy());
+}
+
+#[test]
+fn two_builders_of_a_host_have_no_user_in_common() {
+    let one = Firn::new();
+    if one.uids.is_empty() {
+        println!("skipped: only root gives builds users of their own");
+        return;
+    }
+    let other = Firn::new();
+    assert!(one.uids.end <= other.uids.start || other.uids.end <= one.uids.start);
+    let config = firn_builder::Config {
+        first_uid: Some(one.uids.start),
+        ..super::firn::config(&other.dir, &other.content)
+    };
+    let refused = firn_builder::LocalBuilder::new(config).unwrap_err().to_string();
+    let taken = format!(
+        "another service's builds have {} to {}",
+        one.uids.start,
+        one.uids.end - 1
+    );
+    assert!(
+        refused.contains(&taken) && refused.contains("first-uid = "),
+        "{refused}"
+    );
 }

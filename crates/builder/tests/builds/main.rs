@@ -19,6 +19,7 @@ mod lives;
 mod machines;
 mod nix;
 mod outputs;
+mod shortage;
 mod web;
 
 use std::collections::BTreeMap;

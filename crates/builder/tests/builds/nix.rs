@@ -69,7 +69,9 @@ impl Nix {
     pub fn run(&self, program: &str, args: &[&str]) -> Output {
         let dir = self.dir.path();
         let store = format!("local?root={}", dir.join("root").display());
-        Command::new(program)
+        // Nix passes on which signals it was started to ignore.
+        Command::new("env")
+            .args(["--default-signal", program])
             .args(["--store", &store])
             .args(args)
             .args([

@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::io_ext::Named;
 use super::spawn::{self, CONNECT, FAILED, GO, MAP, NO_EXEC, READY};
-use super::{confine, root};
+use super::{confine, inherited, root};
 use crate::{Network, SandboxSpec, seccomp, sys};
 
 /// Exit status of what panicked, as of other Rust programs.
@@ -41,6 +41,7 @@ pub(super) fn enter(spec: &SandboxSpec, helper: OwnedFd, terminal: OwnedFd) -> !
 fn steps(spec: &SandboxSpec, helper: &OwnedFd, terminal: OwnedFd) -> Result<Infallible, Failure> {
     confine::die_with_helper(helper)?;
     await_go(helper)?;
+    inherited::reset(spec)?;
     rustix::process::umask(Mode::empty());
 
     root::enter(spec)?;
@@ -65,6 +66,7 @@ fn steps(spec: &SandboxSpec, helper: &OwnedFd, terminal: OwnedFd) -> Result<Infa
         await_go(helper)?;
     }
     confine::no_user_namespaces();
+    confine::few_watchers(spec.host_ids.is_none());
     confine::become_user(spec.uid, spec.gid)?;
     confine::plain_process(spec.i686, spec.randomize)?;
     // Best effort: older kernels cannot. A second wall behind the namespaces.

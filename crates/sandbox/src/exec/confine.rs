@@ -28,6 +28,13 @@ pub(super) fn no_user_namespaces() {
     let _ = fs::write("/proc/sys/user/max_user_namespaces", "0");
 }
 
+/// Where all commands are one user of the host, each may have a part of the instances of inotify that a user has. Best effort, as above.
+pub(super) fn few_watchers(one_user: bool) {
+    if one_user {
+        let _ = fs::write("/proc/sys/user/max_inotify_instances", "8");
+    }
+}
+
 /// Have the user namespace made next belong to this user of the host. What its processes take of what the kernel counts per user (inotify
 /// instances, message queues, pending signals, …) is charged to its owner as well: it must not be root, for whom all commands would
 /// share one account. The rights to make it stay.

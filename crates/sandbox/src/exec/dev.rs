@@ -1,5 +1,6 @@
 //! `/dev`: a few devices of the host, a terminal multiplexer and shared memory of its own.
 
+use std::ffi::CString;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,7 @@ const LINKS: [(&str, &str); 5] = [
 ];
 
 /// Furnish `dev` in the root under construction.
-pub(super) fn make(more: &[PathBuf]) -> Result<(), String> {
+pub(super) fn make(more: &[PathBuf], terminals: u32) -> Result<(), String> {
     make_dirs(Path::new("/dev/pts"))?;
     make_dirs(Path::new("/dev/shm"))?;
     let usual = DEVICES.iter().map(|name| Path::new("/dev").join(name));
@@ -38,13 +39,15 @@ pub(super) fn make(more: &[PathBuf]) -> Result<(), String> {
         c"size=50%,mode=1777",
     )
     .named(|| "mount a tmpfs at /dev/shm")?;
+    // The number of terminals of the whole machine is limited.
+    let options = CString::new(format!("newinstance,mode=0620,ptmxmode=0666,max={terminals}"))
+        .named(|| "options of devpts")?;
     mount(
         "none",
         "dev/pts",
         "devpts",
         MountFlags::NOSUID | MountFlags::NOEXEC,
-        // The number of terminals of the whole machine is limited, to 4096.
-        c"newinstance,mode=0620,ptmxmode=0666,max=256",
+        options.as_c_str(),
     )
     .named(|| "mount a new devpts at /dev/pts")
 }

@@ -7,6 +7,7 @@ mod child;
 mod confine;
 mod dev;
 mod idmap;
+mod inherited;
 mod inputs;
 mod io_ext;
 mod network;
@@ -24,6 +25,7 @@ use std::process::ExitCode;
 use crate::wire::{self, Report};
 use crate::{Exit, ExitKind, SandboxSpec};
 
+pub use inherited::leftovers;
 pub(crate) use network::TUN;
 
 /// What the helper itself does in the place of a program, in the sandbox, as the command: takes the specification and gives an exit

@@ -46,7 +46,7 @@ pub(super) fn enter(spec: &SandboxSpec) -> Result<(), String> {
         make_dirs(target)?;
         bind(source, target, ATTR_NOSUID | ATTR_NODEV)?;
     }
-    dev::make(&spec.devices)?;
+    dev::make(&spec.devices, spec.terminals)?;
     proc::make()?;
 
     make_dirs(Path::new("/etc"))?;

@@ -32,8 +32,28 @@ const FAMILIES: [u32; 4] = [
     libc::AF_NETLINK as u32,
 ];
 
-/// The same numbers on x86 and arm64: `TIOCSTI`, `TIOCLINUX`, `TIOCSETD`.
-const TERMINAL_REQUESTS: [u32; 3] = [0x5412, 0x541c, 0x5423];
+/// `FALLOC_FL_PUNCH_HOLE`.
+const PUNCH_HOLE: u32 = 0x2;
+
+/// The same numbers on x86 and arm64: `TIOCSTI`, `TIOCLINUX`, `TIOCSETD`; then `FS_IOC_RESVSP`, `FS_IOC_RESVSP64`, `FS_IOC_ZERO_RANGE`,
+/// `XFS_IOC_ALLOCSP`, `XFS_IOC_ALLOCSP64` (linux/falloc.h, fs/xfs), each as a 64-bit and as a 32-bit program says it; and
+/// `FS_IOC_FSSETXATTR`, which sets extent sizes.
+const REQUESTS: [(u32, i32); 14] = [
+    (0x5412, libc::EPERM),
+    (0x541c, libc::EPERM),
+    (0x5423, libc::EPERM),
+    (0x4030_5828, libc::EOPNOTSUPP),
+    (0x4030_582a, libc::EOPNOTSUPP),
+    (0x4030_5839, libc::EOPNOTSUPP),
+    (0x4030_580a, libc::EOPNOTSUPP),
+    (0x4030_5824, libc::EOPNOTSUPP),
+    (0x402c_5828, libc::EOPNOTSUPP),
+    (0x402c_582a, libc::EOPNOTSUPP),
+    (0x402c_5839, libc::EOPNOTSUPP),
+    (0x402c_580a, libc::EOPNOTSUPP),
+    (0x402c_5824, libc::EOPNOTSUPP),
+    (0x401c_5820, libc::EOPNOTSUPP),
+];
 
 /// The filter for the machine this is compiled for.
 pub(crate) fn program() -> Vec<sock_filter> {
@@ -97,14 +117,20 @@ fn body(rule: Rule) -> Vec<sock_filter> {
             out.extend([deny(libc::EAFNOSUPPORT), allow]);
             out
         }
-        Rule::TerminalIoctl => {
+        Rule::Ioctl => {
             let mut out = vec![op(LOAD, low(1))];
-            for (left, request) in (1..=TERMINAL_REQUESTS.len() as u8).rev().zip(TERMINAL_REQUESTS) {
-                out.push(branch(JUMP_EQ, request, left, 0));
+            for (request, error) in REQUESTS {
+                out.extend([branch(JUMP_EQ, request, 0, 1), deny(error)]);
             }
-            out.extend([allow, deny(libc::EPERM)]);
+            out.push(allow);
             out
         }
+        Rule::TakeSpace(mode) => vec![
+            op(LOAD, low(mode)),
+            branch(JUMP_SET, PUNCH_HOLE, 1, 0),
+            deny(libc::EOPNOTSUPP),
+            allow,
+        ],
         Rule::CoreLimit => vec![
             op(LOAD, low(0)),
             branch(JUMP_EQ, CORE, 0, 1),
@@ -253,7 +279,7 @@ mod tests {
         let new = (425..=433)
             .chain([437, 442, 443, 447, 451])
             .chain(457..=461)
-            .chain([467]);
+            .chain([467, 469, 470]);
         for nr in new {
             for (arch, nr) in [(X64, nr), (X64, X32 | nr), (I386, nr)] {
                 assert_eq!(run(arch, nr, [0; 6]), Some(libc::ENOSYS), "{arch:x} {nr}");
@@ -264,6 +290,7 @@ mod tests {
             (300, 338, libc::EPERM),
             (136, 62, libc::ENOSYS),
             (179, 131, libc::ENOSYS),
+            (206, 245, libc::ENOSYS),
         ] {
             for (arch, nr) in [(X64, x64), (X64, X32 | x64), (I386, i386)] {
                 assert_eq!(run(arch, nr, [0; 6]), Some(error), "{arch:x} {nr}");
@@ -277,10 +304,28 @@ mod tests {
                     "{arch:x} {nr}"
                 );
             }
+            for request in [0x4030_5828, 0x4030_582a, 0x402c_5839, 0x401c_5820] {
+                assert_eq!(
+                    run(arch, nr, mode(1, request)),
+                    Some(libc::EOPNOTSUPP),
+                    "{arch:x} {nr}"
+                );
+            }
             // TCGETS, TIOCGWINSZ, FIONREAD
             for request in [0x5401, 0x5413, 0x541b] {
                 assert_eq!(run(arch, nr, mode(1, request)), None, "{arch:x} {nr}");
             }
+        }
+        // Space may be given back, not taken.
+        for (arch, nr) in [(X64, 285), (X64, X32 | 285), (I386, 324)] {
+            for taking in [0, 1, 0x10, 0x40] {
+                assert_eq!(
+                    run(arch, nr, mode(1, taking)),
+                    Some(libc::EOPNOTSUPP),
+                    "{arch:x} {nr}"
+                );
+            }
+            assert_eq!(run(arch, nr, mode(1, 3)), None, "{arch:x} {nr}");
         }
         for nr in [0, 1, 56, 57, 59, 120, 303, 311, 312, 341, 435, 440, 444] {
             assert_eq!(run(X64, nr, [0; 6]), None);

@@ -22,8 +22,11 @@ enum Rule {
     SetIdOpen { flags: u32, mode: u32 },
     /// Fails with `EAFNOSUPPORT` unless the first argument is a family that network namespaces confine.
     SocketFamily,
-    /// Fails with `EPERM` when the request puts bytes into a terminal's input or changes its line discipline, a door to old drivers.
-    TerminalIoctl,
+    /// Fails when the request puts bytes into a terminal's input, changes its line discipline (a door to old drivers), or takes any
+    /// amount of a disk at once.
+    Ioctl,
+    /// Fails with `EOPNOTSUPP`, as on a file system that cannot do it, unless this argument, a mode of `fallocate`, makes a hole.
+    TakeSpace(u32),
     /// Does nothing, successfully, when the limit to be set is the one on core dumps. See `confine::no_core_dumps`.
     CoreLimit,
     /// The same for `prlimit64`, which may also just ask; `EPERM` when it asks and sets at once.

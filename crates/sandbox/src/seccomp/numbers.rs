@@ -2,7 +2,8 @@
 //!
 //! The numbers above 402 are the same everywhere. The rings of keys are shared by all processes of a host uid; `syslog` shows the kernel's
 //! log where the host does not forbid it; `ustat` tells the free space of any file system; a group of `fanotify` sees who else opens an
-//! input. Left alone on purpose: `name_to_handle_at` (opening by handle is what is denied), `clone3` (its flags are behind a pointer, and the C
+//! input. `fallocate` takes any amount of the disk in no time, and the contexts of `io_setup` are counted for the whole machine: nobody could
+//! see in time that a neighbour runs short. Left alone on purpose: `name_to_handle_at` (opening by handle is what is denied), `clone3` (its flags are behind a pointer, and the C
 //! library uses it), `kcmp`, `ptrace` and their like (they end at the process id namespace). Sources: arch/x86/entry/syscalls/syscall_{64,32}.tbl and
 //! include/uapi/asm-generic/unistd.h of Linux.
 
@@ -21,7 +22,8 @@ const X32_BIT: u32 = 0x4000_0000;
 ///   tell about mounts what /proc/self/mountinfo does not. Programs fall back to the older calls.
 /// - `memfd_secret` tears holes into the kernel's map of all memory, `cachestat` shows whether others read a file lately, `quotactl_fd`
 ///   makes the whole file system write its quotas, `lsm_*` tell how the host is secured.
-const EVERYWHERE: [(u32, Rule); 25] = [
+/// - `file_setattr` sets extent sizes: then one byte takes gigabytes of the disk.
+const EVERYWHERE: [(u32, Rule); 27] = [
     (425, Rule::Deny(ENOSYS)),     // io_uring_setup
     (426, Rule::Deny(ENOSYS)),     // io_uring_enter
     (427, Rule::Deny(ENOSYS)),     // io_uring_register
@@ -47,6 +49,8 @@ const EVERYWHERE: [(u32, Rule); 25] = [
     (465, Rule::Deny(EOPNOTSUPP)), // listxattrat
     (466, Rule::Deny(EOPNOTSUPP)), // removexattrat
     (467, Rule::Deny(ENOSYS)),     // open_tree_attr
+    (469, Rule::Deny(ENOSYS)),     // file_setattr
+    (470, Rule::Deny(ENOSYS)),     // listns
 ];
 
 #[cfg(target_arch = "x86_64")]
@@ -92,8 +96,11 @@ fn x86_64() -> Vec<(u32, Rule)> {
         (300, Rule::Deny(EPERM)),                     // fanotify_init
         (136, Rule::Deny(ENOSYS)),                    // ustat
         (179, Rule::Deny(ENOSYS)),                    // quotactl
-        (16, Rule::TerminalIoctl),                    // ioctl
-        (514, Rule::TerminalIoctl),                   // ioctl of x32
+        (16, Rule::Ioctl),                            // ioctl
+        (514, Rule::Ioctl),                           // ioctl of x32
+        (285, Rule::TakeSpace(1)),                    // fallocate
+        (206, Rule::Deny(ENOSYS)),                    // io_setup
+        (543, Rule::Deny(ENOSYS)),                    // io_setup of x32
         (160, Rule::CoreLimit),                       // setrlimit
         (302, Rule::CoreLimitOf),                     // prlimit64
     ];
@@ -129,7 +136,9 @@ fn i386() -> Vec<(u32, Rule)> {
         (338, Rule::Deny(EPERM)),                     // fanotify_init
         (62, Rule::Deny(ENOSYS)),                     // ustat
         (131, Rule::Deny(ENOSYS)),                    // quotactl
-        (54, Rule::TerminalIoctl),                    // ioctl
+        (54, Rule::Ioctl),                            // ioctl
+        (324, Rule::TakeSpace(1)),                    // fallocate
+        (245, Rule::Deny(ENOSYS)),                    // io_setup
         (75, Rule::CoreLimit),                        // setrlimit
         (340, Rule::CoreLimitOf),                     // prlimit64
     ];
@@ -159,7 +168,9 @@ pub(super) fn arches() -> Vec<Arch> {
         (116, Rule::Deny(EPERM)),                    // syslog
         (262, Rule::Deny(EPERM)),                    // fanotify_init
         (60, Rule::Deny(ENOSYS)),                    // quotactl
-        (29, Rule::TerminalIoctl),                   // ioctl
+        (29, Rule::Ioctl),                           // ioctl
+        (47, Rule::TakeSpace(1)),                    // fallocate
+        (0, Rule::Deny(ENOSYS)),                     // io_setup
         (164, Rule::CoreLimit),                      // setrlimit
         (261, Rule::CoreLimitOf),                    // prlimit64
     ];

@@ -155,6 +155,8 @@ impl Fixture {
             network: Network::Loopback,
             devices: vec![],
             randomize: false,
+            processes: None,
+            terminals: SandboxSpec::TERMINALS,
             cgroups: vec![],
             limits: Limits {
                 wall: Some(Duration::from_secs(120)),

@@ -6,6 +6,7 @@ mod contents;
 mod death;
 mod environment;
 mod fixture;
+mod inherited;
 mod limits;
 mod network;
 mod rights;

@@ -76,6 +76,52 @@ impl Default for JobLimits {
 /// An output whose content is in the content store (published, not yet synced or recorded).
 pub type BuiltFile = Object;
 
+/// What the builds of one machine have in common, so that some can use it up for the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scarce {
+    /// Bytes of the file system that builds write to.
+    DiskSpace,
+    /// Files of it.
+    DiskEntries,
+    /// Memory.
+    Memory,
+    /// Process numbers.
+    Processes,
+    /// Open files of the whole machine.
+    OpenFiles,
+    /// Terminals of the whole machine.
+    Terminals,
+    /// Memory of the kernel's sockets.
+    Sockets,
+}
+
+impl Scarce {
+    /// Every kind, in the order of their declaration.
+    pub const ALL: [Self; 7] = [
+        Self::DiskSpace,
+        Self::DiskEntries,
+        Self::Memory,
+        Self::Processes,
+        Self::OpenFiles,
+        Self::Terminals,
+        Self::Sockets,
+    ];
+}
+
+impl std::fmt::Display for Scarce {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::DiskSpace => "disk space",
+            Self::DiskEntries => "files on disk",
+            Self::Memory => "memory",
+            Self::Processes => "processes",
+            Self::OpenFiles => "open files",
+            Self::Terminals => "terminals",
+            Self::Sockets => "memory for sockets",
+        })
+    }
+}
+
 /// What a run used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunReport {
@@ -92,6 +138,11 @@ pub struct RunReport {
     /// Whether processes of the build were killed because memory was short, its own or the machine's, or may have been. Not where a build
     /// sees the memory that it has: more of it would be another build.
     pub short_of_memory: bool,
+    /// What the machine was short of at any moment of the run, or may have been. How such a run ended, successes included, is no
+    /// outcome: whoever brought the shortage about would have chosen it.
+    pub shortage: Option<Scarce>,
+    /// Whether another build ran on the machine at the same time, for which this one may have had to wait.
+    pub beside: bool,
 }
 
 /// Why a run gave no outputs. Texts are for the client and name the derivation, output or path.

@@ -12,7 +12,7 @@ mod policies;
 mod views;
 
 pub use accounts::{Account, Accounts, SshKey};
-pub use builder::{Builder, BuiltFile, Job, JobLimits, Outcome, RunFailure, RunReport};
+pub use builder::{Builder, BuiltFile, Job, JobLimits, Outcome, RunFailure, RunReport, Scarce};
 pub use builds::{
     BuildRecord, Builds, DerivationDigest, FailureRecord, MAX_MARKS, Mark, OutputRecord, PastRun, Reason,
     RequestRecord, RunRecord, RungUsage, Usage,

@@ -19,6 +19,7 @@ mod grounded;
 mod grounded_attacks;
 mod runs;
 mod shopping;
+mod shortage;
 mod signatures;
 #[expect(dead_code, unused_imports, reason = "other tests use the rest")]
 #[path = "../support/mod.rs"]

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use firn_content::{ContentStore, IngestOptions};
 use firn_core::Object;
 use firn_nix::{ContentAddress, DerivationOutput, Hash, NarHash, StorePath, output_path_name};
-use firn_service::ports::{Builder, Job, Outcome, RunFailure, RunReport};
+use firn_service::ports::{Builder, Job, Outcome, RunFailure, RunReport, Scarce};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -194,6 +194,10 @@ impl StubBuilder {
                 "panic" | "panic-first" => panic!("as the derivation says"),
                 "exhausted-first" => return Err(RunFailure::Exhausted("out of memory".to_owned())),
                 "log-limit-first" => return Err(RunFailure::LogLimit("too much log".to_owned())),
+                "short-first" if self.tries(job) != 1 => {}
+                "short" | "short-first" => report.shortage = Some(Scarce::DiskSpace),
+                "beside" => report.beside = true,
+                "time-out" => return Err(RunFailure::TimedOut("timed out".to_owned())),
                 other => panic!("unknown step {other}"),
             }
         }

@@ -73,7 +73,7 @@ pub struct Resources {
     pub memory_bytes: u64,
     /// Virtual processors.
     pub cpus: u32,
-    /// Size of the disk for everything that the command writes. A sparse file on the host.
+    /// Size of the disk for everything that the command writes.
     pub disk_bytes: u64,
 }
 
@@ -86,6 +86,9 @@ pub struct Order<'a> {
     pub image: &'a Path,
     /// An existing, empty directory of the caller's, on a disk with room for [`Resources::disk_bytes`]. The caller removes it afterwards.
     pub work: &'a Path,
+    /// An empty file of [`Resources::disk_bytes`] for the disk, in that directory or beside it in the same file system; it is moved. With `None` a sparse
+    /// one is made.
+    pub disk: Option<&'a Path>,
     /// User and group that QEMU runs as: distinct for every machine that runs at a time. Needed when this process is root's, as in
     /// [`SandboxSpec::host_ids`](firn_sandbox::SandboxSpec::host_ids).
     pub host_ids: Option<(u32, u32)>,
@@ -201,7 +204,7 @@ impl Machine {
     ) -> Result<VmExit, VmError> {
         let record = order.job.encode()?;
         let ids = order.host_ids.map(|(uid, gid)| (uid, self.group.unwrap_or(gid)));
-        let workplace = Workplace::make(order.work, order.resources.disk_bytes, ids)?;
+        let workplace = Workplace::make(order.work, order.disk, order.resources.disk_bytes, ids)?;
         let spec = qemu::sandbox(&self.options, &self.prepared, &order, &workplace, ids);
 
         let began = Instant::now();

@@ -93,6 +93,8 @@ pub(super) fn sandbox(
         network: Network::Loopback,
         devices: if kvm { vec!["/dev/kvm".into()] } else { Vec::new() },
         randomize: true,
+        processes: None,
+        terminals: SandboxSpec::TERMINALS,
         cgroups: order.cgroups.to_vec(),
         limits: Limits::default(),
     }

@@ -26,19 +26,27 @@ pub(super) struct Workplace {
 }
 
 impl Workplace {
-    pub(super) fn make(dir: &Path, disk_bytes: u64, owner: Option<(u32, u32)>) -> Result<Self, VmError> {
+    pub(super) fn make(
+        dir: &Path,
+        given: Option<&Path>,
+        disk_bytes: u64,
+        owner: Option<(u32, u32)>,
+    ) -> Result<Self, VmError> {
         let [scratch, store, machine] = ["sandbox", "store", "machine"].map(|name| dir.join(name));
         for path in [&scratch, &store, &machine] {
             let made = DirBuilder::new().mode(0o700).create(path);
             made.map_err(failed("make", path))?;
         }
         let disk = machine.join(DISK);
-        let made = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&disk)
-            .and_then(|file| file.set_len(disk_bytes));
+        let made = match given {
+            Some(given) => fs::rename(given, &disk),
+            None => OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&disk)
+                .and_then(|file| file.set_len(disk_bytes)),
+        };
         made.map_err(failed("make", &disk))?;
         let port = machine.join(PORT);
         let listener = listen(&machine).map_err(failed("listen at", &port))?;
@@ -91,10 +99,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let deep = dir.path().join("a".repeat(100)).join("b".repeat(100));
         fs::create_dir_all(&deep).unwrap();
-        let it = Workplace::make(&deep, 1 << 40, None).unwrap();
+        let it = Workplace::make(&deep, None, 1 << 40, None).unwrap();
         assert!(it.machine.join(PORT).exists());
         assert_eq!(fs::metadata(it.machine.join(DISK)).unwrap().len(), 1 << 40);
         it.forget_disk();
         assert!(!it.machine.join(DISK).exists());
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_is_given_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let given = dir.path().join("disk");
+        fs::write(&given, "disk").unwrap();
+        let it = Workplace::make(dir.path(), Some(&given), 4, None).unwrap();
+        assert_eq!(fs::read(it.machine.join(DISK)).unwrap(), b"disk");
+        assert!(!given.exists());
     }
 }

@@ -13,7 +13,7 @@ use super::error::{Named as _, PrepareError, PreparedError};
 pub const MANIFEST: &str = "manifest.json";
 
 /// Changes with the layout of the directory, and with what a build can see of its machine.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// Longest manifest.
 const LONGEST: u64 = 64 << 10;
@@ -230,7 +230,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let it = manifest(dir.path());
         let class = it.class();
-        assert!(class.starts_with("vm-1/") && class.len() == 21, "{class}");
+        assert!(class.starts_with("vm-2/") && class.len() == 21, "{class}");
         let mut other = it.clone();
         other.tools.sha256 = "11".to_owned();
         assert_eq!(other.class(), class);

@@ -253,6 +253,8 @@ impl Fixture {
             network: Network::Loopback,
             devices: vec![],
             randomize: false,
+            processes: None,
+            terminals: SandboxSpec::TERMINALS,
             cgroups: vec![],
             limits: Limits {
                 wall: Some(Duration::from_secs(180)),
@@ -381,6 +383,7 @@ impl Fixture {
             job,
             image: &self.at("inputs"),
             work: &work,
+            disk: None,
             host_ids: self.root.then_some((self.uid, self.uid)),
             cgroups: &[],
             resources: Resources {

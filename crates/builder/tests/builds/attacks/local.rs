@@ -111,6 +111,8 @@ impl Backend for Local {
 
     fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
+        // What is thrown away has its time.
+        self.firn.is_tidy();
         let own = std::process::id().to_string();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
             let name = entry.file_name().into_string().unwrap();
