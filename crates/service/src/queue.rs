@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use firn_core::schedule::{Capacity, Number, Schedule, Ticket, Wait};
+use firn_core::AccountId;
+use firn_core::schedule::{Capacity, Number, Schedule, Share, Ticket, Wait};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -55,6 +56,12 @@ impl Queue {
     pub(crate) fn claim(&self, number: Number, other: Ticket) {
         self.0
             .change(|state, now| state.schedule.claim(number, other, now));
+    }
+
+    /// What an account may have from now on.
+    pub(crate) fn set_share(&self, account: AccountId, share: Share) {
+        self.0
+            .change(|state, now| state.schedule.set_share(account, share, now));
     }
 
     /// What a run waits for; `None` when it does not.
@@ -129,8 +136,7 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
-    use firn_core::AccountId;
-    use firn_core::schedule::{Reservation, Share};
+    use firn_core::schedule::Reservation;
 
     use super::*;
 

@@ -23,6 +23,7 @@ mod legacy_protocol;
 mod machines;
 mod many_contents;
 mod ordinary_user;
+mod proved_keys;
 mod queued_builds;
 mod raw;
 mod refused_builds;
@@ -32,6 +33,7 @@ mod shared_builds;
 mod shell;
 mod stdio_session;
 mod storm;
+mod taken_away;
 mod told_of_caches;
 mod transfers;
 mod trusted_accounts;
@@ -129,7 +131,7 @@ pub fn status(server: &Server) -> [u64; 2] {
 }
 
 /// Looks again and again for a minute, until that holds.
-pub fn wait_for(what: &str, holds: impl Fn() -> bool) {
+pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(begun.elapsed() < Duration::from_secs(60), "never: {what}");

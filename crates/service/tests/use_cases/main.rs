@@ -19,6 +19,7 @@ mod results;
 mod runs;
 mod settings;
 mod signatures;
+mod ssh_keys;
 mod substitution;
 #[expect(dead_code, unused_imports, reason = "other tests use the rest")]
 #[path = "../support/mod.rs"]

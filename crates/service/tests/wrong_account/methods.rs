@@ -25,7 +25,7 @@ pub const STORE: [&str; 20] = [
 
 pub const UPLOAD: [&str; 4] = ["add", "add_unsized", "checkpoint", "commit"];
 
-pub const DESK: [&str; 33] = [
+pub const DESK: [&str; 34] = [
     "account",
     "settings",
     "set",
@@ -59,10 +59,11 @@ pub const DESK: [&str; 33] = [
     "log",
     "refresh_substituters",
     "cache_states",
+    "propose_ssh_key",
 ];
 
 const PROTOCOL: &str = include_str!("../../../protocol/src/store.rs");
-const DESKS: [&str; 7] = [
+const DESKS: [&str; 8] = [
     include_str!("../../src/desk.rs"),
     include_str!("../../src/explain_build.rs"),
     include_str!("../../src/compare_contents.rs"),
@@ -70,6 +71,7 @@ const DESKS: [&str; 7] = [
     include_str!("../../src/usage.rs"),
     include_str!("../../src/build_logs.rs"),
     include_str!("../../src/substituters.rs"),
+    include_str!("../../src/new_keys.rs"),
 ];
 
 fn name(line: &str, before: &str) -> Option<String> {
