@@ -186,7 +186,7 @@ async fn handle(house: &Arc<House>, request: Request) -> Result<Reply, StoreErro
             let mut sentence = format!("account '{name}' added");
             match &ssh_key {
                 Some(key) => {
-                    house.desk(account).add_ssh_key(key).await?;
+                    house.operators_desk(account).add_ssh_key(key).await?;
                     if let Some(members) = value.as_object_mut() {
                         members.insert("ssh_key".into(), key.fingerprint.clone().into());
                     }

@@ -55,6 +55,8 @@ pub struct Ssh {
     pub listen: String,
     /// Sessions that one account may have at once.
     pub max_sessions_per_account: usize,
+    /// Connections that have logged in, of all accounts.
+    pub max_connections: usize,
 }
 
 impl Default for Ssh {
@@ -62,6 +64,7 @@ impl Default for Ssh {
         Self {
             listen: "127.0.0.1:2222".into(),
             max_sessions_per_account: 256,
+            max_connections: 4096,
         }
     }
 }

@@ -16,6 +16,7 @@ mod output;
 mod relay;
 mod secret;
 mod serve;
+mod shared_output;
 mod shell;
 mod stdio;
 mod vital;

@@ -221,10 +221,7 @@ async fn run(config: &Config, args: &ServeArgs, defaults: Effective, db: AnyData
 
     let shutdown = CancellationToken::new();
     let door = Arc::new(Door::new(Arc::clone(&house), dir));
-    let ssh = firn_ssh::Config {
-        max_sessions_per_account: config.ssh.max_sessions_per_account,
-        ..firn_ssh::Config::default()
-    };
+    let ssh = front_door(config);
     let mut vital = Vital::new();
     vital.watch({
         let db = house.database().clone();
@@ -264,6 +261,23 @@ async fn run(config: &Config, args: &ServeArgs, defaults: Effective, db: AnyData
     }
     let _ = std::fs::remove_file(config.admin_socket());
     served.context("the SSH front door")
+}
+
+/// The limits of the front door. Connections leave at least as many open files to everything else.
+fn front_door(config: &Config) -> firn_ssh::Config {
+    let defaults = firn_ssh::Config::default();
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let part = |of: u64| {
+        files.map_or(usize::MAX, |files| {
+            usize::try_from(files / of).unwrap_or(usize::MAX)
+        })
+    };
+    firn_ssh::Config {
+        max_sessions_per_account: config.ssh.max_sessions_per_account,
+        max_connections: config.ssh.max_connections.min(part(2)).max(1),
+        max_unauthenticated: defaults.max_unauthenticated.min(part(8)).max(1),
+        ..defaults
+    }
 }
 
 async fn stop_signal() {

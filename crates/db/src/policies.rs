@@ -48,10 +48,8 @@ impl<D: Driver> Policies for Repository<D> {
     }
 
     async fn stored(&self, account: AccountId, ssh_key: Option<&str>) -> Result<Stored, DatabaseError> {
-        settings::stored(
-            account,
-            &self.read(settings::stored_query(account, ssh_key)).await?,
-        )
+        let rows = self.read(settings::stored_query(account, ssh_key)).await?;
+        settings::stored(account, ssh_key, &rows)
     }
 
     async fn change_account(&self, account: AccountId, change: &AccountChange) -> Result<(), DatabaseError> {

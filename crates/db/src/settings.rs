@@ -16,8 +16,8 @@ use crate::query::{Query, Value};
 /// Everything of [`Stored`], in one statement, so that the epoch is that of all the rest. The first column says what a row is.
 pub fn stored_query(account: AccountId, ssh_key: Option<&str>) -> Query {
     Query::new(
-        "SELECT CAST(0 AS BIGINT), value, '', '', CAST(0 AS BIGINT) FROM counter
-         WHERE name = 'epoch' AND EXISTS (SELECT 1 FROM account WHERE id = $1)
+        "SELECT CAST(0 AS BIGINT), counter.value, account.name, '', CAST(0 AS BIGINT)
+         FROM counter JOIN account ON account.id = $1 WHERE counter.name = 'epoch'
          UNION ALL
          SELECT 1, 0, name, value, 0 FROM account_setting WHERE account = $1
          UNION ALL
@@ -28,19 +28,22 @@ pub fn stored_query(account: AccountId, ssh_key: Option<&str>) -> Query {
          SELECT 3, trust.other, trust.level, CASE WHEN account.gives_evidence = 1 THEN reader.level END, trust.seq
          FROM trust LEFT JOIN reader ON reader.account = trust.other AND reader.other = trust.account
          LEFT JOIN account ON account.id = trust.other
-         WHERE trust.account = $1 AND trust.other <> $1",
+         WHERE trust.account = $1 AND trust.other <> $1
+         UNION ALL
+         SELECT 4, 0, '', '', 0 FROM ssh_key WHERE account = $1 AND fingerprint = $2",
     )
     .int(account.0)
     .bind(Value::OptText(ssh_key.map(str::to_owned)))
 }
 
-/// Reads the answer. Of an account that does not exist there is not even the epoch.
-pub fn stored(account: AccountId, rows: &[impl Row]) -> Result<Stored, DatabaseError> {
+/// Reads the answer. Of an account that does not exist there is not even the epoch, of a key that is not its own nothing says that it is.
+pub fn stored(account: AccountId, ssh_key: Option<&str>, rows: &[impl Row]) -> Result<Stored, DatabaseError> {
     if rows.is_empty() {
         return Err(no_account(account));
     }
     let mut stored = Stored::default();
     let mut accounts = BTreeMap::new();
+    let (mut whose, mut key_is_there) = (String::new(), false);
     for row in rows {
         let mut fields = Fields::new("account_setting", row);
         let which = fields.int("row")?;
@@ -48,6 +51,8 @@ pub fn stored(account: AccountId, rows: &[impl Row]) -> Result<Stored, DatabaseE
             0 => {
                 fields.table = "counter";
                 stored.epoch = fields.unsigned("value")?;
+                fields.table = "account";
+                whose = fields.text("name")?.to_owned();
             }
             1 | 2 => {
                 fields.int("")?;
@@ -59,6 +64,7 @@ pub fn stored(account: AccountId, rows: &[impl Row]) -> Result<Stored, DatabaseE
                 };
                 settings.insert(name, value);
             }
+            4 => key_is_there = true,
             _ => {
                 fields.table = "trust";
                 let other = AccountId(fields.int("other")?);
@@ -68,6 +74,12 @@ pub fn stored(account: AccountId, rows: &[impl Row]) -> Result<Stored, DatabaseE
                 accounts.insert(fields.int("seq")?, (other, trusted, readable));
             }
         }
+    }
+    if let Some(fingerprint) = ssh_key.filter(|_| !key_is_there) {
+        return Err(DatabaseError::NoKey {
+            account: whose,
+            fingerprint: fingerprint.to_owned(),
+        });
     }
     for (other, trusted, readable) in accounts.into_values() {
         stored.trusted.push((other, trusted));

@@ -75,9 +75,18 @@ impl SessionError {
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::BrokenPipe
             | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::WriteZero => Self::Closed { during },
             _ => Self::Io { during, source },
         }
+    }
+
+    /// Whether the client went away between two requests, however its transport tells of it: most clients end so.
+    pub(crate) fn is_departure(error: &io::Error) -> bool {
+        matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted
+        )
     }
 
     pub(crate) fn from_loss(during: &'static str, lost: &Lost) -> Self {

@@ -800,3 +800,42 @@ async fn a_request_that_finds_no_memory_is_told_so() {
     assert!(!client.is_valid(&path("nothing")).await);
     assert_eq!(memory.taken(), 0);
 }
+
+/// What a transport says when its client is killed: no end of file, but an error.
+fn killed(before: &[u8]) -> impl tokio::io::AsyncRead + Unpin {
+    struct Killed;
+    impl tokio::io::AsyncRead for Killed {
+        fn poll_read(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            _: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<std::io::Result<()>> {
+            std::task::Poll::Ready(Err(std::io::ErrorKind::ConnectionAborted.into()))
+        }
+    }
+    std::io::Cursor::new(before.to_vec()).chain(Killed)
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_between_requests_has_ended_well() {
+    let mut said = Encoder::default();
+    said.u64(worker::CLIENT_MAGIC).u64(Version::new(37).to_wire());
+    said.u64(0).u64(0);
+    let shaken = said.as_bytes().to_vec();
+    let serve = async |said: &[u8]| {
+        worker::serve(
+            &MemoryStore::default(),
+            killed(said),
+            tokio::io::sink(),
+            &options(),
+        )
+        .await
+    };
+    serve(&shaken).await.unwrap();
+    // In the middle of something is said.
+    let broken = [&shaken[..], &[1, 0, 0]].concat();
+    for early in [&shaken[..10], &broken] {
+        let ended = serve(early).await.unwrap_err();
+        assert!(matches!(ended, SessionError::Closed { .. }), "{ended}");
+    }
+}

@@ -182,13 +182,15 @@ impl<P: Ports> Desk<P> {
             Some(fingerprint) => {
                 let db = &self.house.db;
                 let set = db.set_key(self.account.id, fingerprint, definition.name, value);
-                set.await.map_err(told)
+                set.await.map_err(told)?;
             }
             None => {
                 let (name, value) = (definition.name, value.map(str::to_owned));
-                self.change(SettingChange::Set { name, value }).await
+                self.change(SettingChange::Set { name, value }).await?;
             }
         }
+        let changed = self.house.setting_changed(self.account.id, definition.name);
+        changed.await.map_err(told)
     }
 
     /// Signatures that came before the key must count when it is trusted. They are checked before anything is locked.
@@ -444,22 +446,28 @@ impl<P: Ports> Desk<P> {
         })
     }
 
-    /// Lets an SSH key act for the account.
+    /// Lets an SSH key act for the account, without a proof that anybody has it: the operator alone may say so.
     ///
     /// # Errors
-    /// It acts for another account.
+    /// It acts for another account; or it is not the operator who asks.
     pub async fn add_ssh_key(&self, key: &SshKey) -> Result<(), StoreError> {
+        if !self.operator {
+            return Err(refused("only the operator adds a key that is not proved"));
+        }
         self.house.db.add_key(self.account.id, key).await.map_err(told)
     }
 
-    /// Lets an SSH key act for the account no more.
+    /// Lets an SSH key act for the account no more. What it has open ends, and the keys that it wanted to add wait in vain.
     ///
     /// # Errors
     /// It has none such.
     pub async fn remove_ssh_key(&self, fingerprint: &str) -> Result<(), StoreError> {
         self.ssh_key(fingerprint).await?;
         let removed = self.house.db.remove_key(&self.account, fingerprint);
-        removed.await.map_err(told)
+        removed.await.map_err(told)?;
+        self.house.new_keys.drop_wishes(&self.account, Some(fingerprint));
+        self.house.presences.changed(self.account.id);
+        Ok(())
     }
 
     /// Why the account's view has a path, or has it not.

@@ -16,8 +16,10 @@ use crate::desk::Desk;
 use crate::graph::Nodes;
 use crate::ground::KnownGrounds;
 use crate::known_keys::Checking;
+use crate::new_keys::NewKeys;
 use crate::policy_numbers::PolicyNumbers;
 use crate::ports::{Account, Accounts as _, DatabaseError, Gives, JobLimits, Policies as _, Ports};
+use crate::presence::Presences;
 use crate::queue::Queue;
 use crate::reserve::Room;
 use crate::resolve::{Choices, ClosedObjects, failed};
@@ -27,6 +29,10 @@ use crate::single_flight::SingleFlight;
 use crate::terms::Session;
 use crate::turns::Turns;
 use crate::{AccountStore, StoreError};
+
+/// User names of SSH logins that say nothing of whose they are. A login with an account's name is that account's or none, and so an account
+/// of such a name would shut others out.
+const NOBODYS_NAMES: [&str; 3] = ["firn", "nix", "root"];
 
 /// Graphs that are read at once, of all accounts together.
 const READING: usize = 2;
@@ -100,6 +106,10 @@ pub struct House<P: Ports> {
     /// Each finds in which form the content address is right, where there is more than one.
     pub(crate) fetching: SingleFlight<Option<SelfReferences>>,
     pub(crate) cache_states: CacheStates,
+    /// Who acts for which account at the moment.
+    pub(crate) presences: Presences,
+    /// SSH keys that wait for their proof.
+    pub(crate) new_keys: NewKeys,
     pub(crate) grounds: KnownGrounds,
     /// Derivations that graphs were made of.
     pub(crate) nodes: Nodes,
@@ -139,6 +149,8 @@ impl<P: Ports> House<P> {
             policy_numbers: PolicyNumbers::default(),
             fetching: SingleFlight::default(),
             cache_states: CacheStates::default(),
+            presences: Presences::default(),
+            new_keys: NewKeys::default(),
             grounds: KnownGrounds::default(),
             nodes: Nodes::default(),
             reading: Turns::new(READING),
@@ -151,8 +163,13 @@ impl<P: Ports> House<P> {
     /// Makes an account, with a key that signs for it.
     ///
     /// # Errors
-    /// When the name is taken, or the database fails.
+    /// When the name is taken or cannot be an account's, or the database fails.
     pub async fn create_account(&self, name: &AccountName) -> Result<Account, StoreError> {
+        if NOBODYS_NAMES.contains(&name.as_str()) {
+            return Err(StoreError::new(format!(
+                "'{name}' is what clients of many accounts call themselves, so it cannot be an account's name"
+            )));
+        }
         let key = signing::new_key(name)?
             .secret(0)
             .map_err(|e| StoreError::new(e.to_string()))?;
@@ -185,6 +202,8 @@ impl<P: Ports> House<P> {
             e @ DatabaseError::NoAccount(_) => StoreError::new(e.to_string()),
             e => failed(e),
         })?;
+        self.new_keys.drop_wishes(account, None);
+        self.presences.changed(account.id);
         self.forget_brought_logs(account.id);
         self.cache_states.forget(account.id);
         Ok(())

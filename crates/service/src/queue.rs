@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use firn_core::schedule::{Capacity, Number, Schedule, Ticket, Wait};
+use firn_core::AccountId;
+use firn_core::schedule::{Capacity, Number, Schedule, Share, Ticket, Wait};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
@@ -63,6 +64,12 @@ impl Queue {
     /// Returns when a change of the queue was broken off: then it may be that nobody gets a turn any more.
     pub(crate) async fn broken(&self) {
         self.0.broken.notified().await;
+    }
+
+    /// What an account may have from now on.
+    pub(crate) fn set_share(&self, account: AccountId, share: Share) {
+        self.0
+            .change(|state, now| state.schedule.set_share(account, share, now));
     }
 
     /// What a run waits for; `None` when it does not.
@@ -140,8 +147,7 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
-    use firn_core::AccountId;
-    use firn_core::schedule::{Reservation, Share};
+    use firn_core::schedule::Reservation;
 
     use super::*;
 

@@ -292,6 +292,11 @@ pub(crate) fn failed(error: DatabaseError) -> StoreError {
     if let DatabaseError::NoAccount(_) = error {
         return StoreError::new("the account of this session does not exist any more");
     }
+    if let DatabaseError::NoKey { account, fingerprint } = &error {
+        return StoreError::new(format!(
+            "the SSH key {fingerprint} does not act for account '{account}' any more"
+        ));
+    }
     if let DatabaseError::TooManyKeys = error {
         return StoreError::new(error.to_string());
     }

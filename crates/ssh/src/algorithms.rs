@@ -92,6 +92,10 @@ const SIGNATURES: &[Algorithm] = &[
     },
 ];
 
+/// After the login only, so that nobody unknown has anything unpacked. A client asks for it (`ssh -C`, `nix-copy-closure --gzip`,
+/// `?compress=true`); one packet unpacks to a bounded length.
+const COMPRESSIONS: &[compression::Name] = &[compression::NONE, compression::ZLIB_LEGACY];
+
 /// The offer; `fast` for a client that is known to have AES-GCM.
 pub(crate) fn preferred(fast: bool) -> Preferred {
     Preferred {
@@ -100,7 +104,7 @@ pub(crate) fn preferred(fast: bool) -> Preferred {
         host_key_certificates: Cow::Borrowed(&[]),
         cipher: Cow::Borrowed(if fast { FAST_CIPHERS } else { ANY_CIPHER }),
         mac: Cow::Borrowed(MACS),
-        compression: Cow::Borrowed(&[compression::NONE]),
+        compression: Cow::Borrowed(COMPRESSIONS),
     }
 }
 

@@ -11,9 +11,10 @@ pub struct Config {
     pub max_sessions_per_account: usize,
     /// Open channels of one connection (OpenSSH's `ControlMaster` shares one connection between sessions).
     pub max_channels_per_connection: usize,
-    /// Connections at a time, logged in or not.
+    /// Connections at a time that have logged in. One more makes room: one of the account with the most loses its place. Of one account
+    /// there are never many more than it may have sessions.
     pub max_connections: usize,
-    /// Connections at a time that have not logged in yet.
+    /// Connections at a time that have not logged in yet. One more makes room: the oldest of the address with the most loses its place.
     pub max_unauthenticated: usize,
     /// Keys a client may offer in vain before it is disconnected. Agents offer every key they hold.
     pub max_auth_attempts: usize,

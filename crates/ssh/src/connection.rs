@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use russh::keys::Certificate;
+use russh::keys::{Algorithm, Certificate, PublicKey};
 use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session as Ssh, VerifiedPublicKey,
 };
 use russh::{ChannelId, ChannelOpenFailure, Pty};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 
 use crate::algorithms::accepts_signature;
 use crate::channel::{Channel, STDERR, Waiting};
+use crate::crowd::Spot;
 use crate::public_key::check_strength;
 use crate::session::Session;
 use crate::slots::Slots;
@@ -27,6 +28,8 @@ use crate::{Command, Config, FrontDoor, PublicKeyBlob, Terminal, parse_command};
 const REFUSED: u32 = 1;
 /// What a command that is not offered ends with, as in a shell.
 const NO_SUCH_COMMAND: u32 = 127;
+/// Characters of a user name that are logged.
+const MAX_SHOWN: usize = 64;
 /// Channels over the whole life of a connection; russh keeps a little of each.
 const MAX_CHANNELS_EVER: usize = 100_000;
 
@@ -41,11 +44,12 @@ pub(crate) struct Connection<F: FrontDoor> {
     /// Free places for channels.
     pub(crate) places: Arc<Semaphore>,
     pub(crate) login_deadline: Instant,
-    /// Cancelled when the client is logged in.
-    pub(crate) logged_in: CancellationToken,
+    /// Its place among all connections.
+    pub(crate) spot: Arc<Spot>,
+    /// Hears who the client is.
+    pub(crate) logged_in: Option<oneshot::Sender<F::Account>>,
     /// No new channels.
     pub(crate) shutdown: CancellationToken,
-    pub(crate) known: Option<(PublicKeyBlob, F::Account)>,
     pub(crate) account: Option<F::Account>,
     pub(crate) channels: HashMap<ChannelId, Channel>,
     pub(crate) opened: usize,
@@ -60,20 +64,9 @@ impl<F: FrontDoor> Drop for Connection<F> {
 }
 
 impl<F: FrontDoor> Connection<F> {
-    /// The account of an acceptable, known key.
-    async fn look_up(&mut self, key: &russh::keys::PublicKey) -> Option<(PublicKeyBlob, F::Account)> {
-        check_strength(key.key_data()).ok()?;
-        let blob = PublicKeyBlob::new(key)?;
-        if let Some((known, account)) = &self.known
-            && *known == blob
-        {
-            return Some((blob, account.clone()));
-        }
-        let asked = timeout_at(self.login_deadline, self.door.authenticate(&blob)).await;
-        let account = asked.ok().flatten();
-        tracing::debug!(key = ?blob, known = account.is_some(), "key offered");
-        self.known = account.map(|account| (blob, account));
-        self.known.clone()
+    /// What the door says of an acceptable key, before the login takes too long.
+    async fn ask<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        timeout_at(self.login_deadline, answer).await.ok()
     }
 
     /// Ends a channel that got no session with a word for the person at the client.
@@ -157,10 +150,28 @@ impl<F: FrontDoor> Connection<F> {
             abandon_grace: self.config.abandon_grace,
             slot,
             place,
+            busy: self.spot.busy(),
         };
         self.sessions.spawn(session.run().instrument(span));
         ssh.channel_success(id)
     }
+}
+
+/// A name that a client made up, for the log.
+fn shown(user: &str) -> String {
+    user.chars()
+        .take(MAX_SHOWN)
+        .flat_map(char::escape_debug)
+        .collect()
+}
+
+/// The key as the door knows keys, where its kind, its strength and the signature's algorithm are good enough.
+fn acceptable(algorithm: &Algorithm, key: &PublicKey) -> Option<PublicKeyBlob> {
+    if !accepts_signature(algorithm) {
+        return None;
+    }
+    check_strength(key.key_data()).ok()?;
+    PublicKeyBlob::new(key)
 }
 
 impl<F: FrontDoor> Handler for Connection<F> {
@@ -171,25 +182,25 @@ impl<F: FrontDoor> Handler for Connection<F> {
         _user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
-        if !accepts_signature(offer.algorithm) {
+        let Some(key) = acceptable(offer.algorithm, offer.public_key) else {
             return Ok(Auth::reject());
-        }
-        Ok(if self.look_up(offer.public_key).await.is_some() {
-            Auth::Accept
-        } else {
-            Auth::reject()
-        })
+        };
+        let known = self.ask(self.door.knows(&key)).await.unwrap_or(false);
+        tracing::debug!(?key, known, "key offered");
+        Ok(if known { Auth::Accept } else { Auth::reject() })
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
-        if !accepts_signature(key.algorithm) {
+        let Some(key) = acceptable(key.algorithm, key.public_key) else {
             return Ok(Auth::reject());
-        }
-        let Some((blob, account)) = self.look_up(key.public_key).await else {
+        };
+        let asked = self.ask(self.door.authenticate(user, &key)).await;
+        let Some(account) = asked.flatten() else {
+            tracing::info!(?key, user = shown(user), "login refused");
             return Ok(Auth::reject());
         };
         let name = self.door.account_name(&account);
-        tracing::info!(account = name, key = ?blob, user = %user.escape_debug(), "logged in");
+        tracing::info!(account = name, ?key, user = shown(user), "logged in");
         self.account = Some(account);
         Ok(Auth::Accept)
     }
@@ -203,7 +214,11 @@ impl<F: FrontDoor> Handler for Connection<F> {
     }
 
     async fn auth_succeeded(&mut self, _ssh: &mut Ssh) -> Result<(), Self::Error> {
-        self.logged_in.cancel();
+        if let (Some(logged_in), Some(account)) = (self.logged_in.take(), &self.account) {
+            self.spot.log_in(&self.door.account_name(account));
+            // Nobody hears it when the connection is being given up.
+            let _ = logged_in.send(account.clone());
+        }
         Ok(())
     }
 
@@ -214,6 +229,14 @@ impl<F: FrontDoor> Handler for Connection<F> {
         _ssh: &mut Ssh,
     ) -> Result<(), Self::Error> {
         self.channels.retain(|_, channel| !channel.is_over());
+        let admitted = match &self.account {
+            Some(account) => self.door.admits(account).await,
+            None => false,
+        };
+        if !admitted {
+            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+            return Ok(());
+        }
         let place = self.places.clone().try_acquire_owned();
         match place {
             Ok(place) if self.opened < MAX_CHANNELS_EVER && !self.shutdown.is_cancelled() => {

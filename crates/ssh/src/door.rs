@@ -54,11 +54,24 @@ pub trait FrontDoor: Send + Sync + 'static {
     /// Who a connection acts for. Opaque to this crate.
     type Account: Clone + Send + Sync + 'static;
 
-    /// The account this public key acts for, or `None` when the key is unknown.
-    ///
-    /// Asked once per offered key, before the client has proved that it holds the private key; the account is
-    /// used only after it has. Runs under the login time limit.
-    fn authenticate(&self, key: &PublicKeyBlob) -> impl Future<Output = Option<Self::Account>> + Send;
+    /// Whether this public key may be proved at all. Asked once per offered key, before the client has shown that it holds the private key:
+    /// so it must not depend on what else the client says. Runs under the login time limit.
+    fn knows(&self, key: &PublicKeyBlob) -> impl Future<Output = bool> + Send;
+
+    /// The account that a proved key acts for when its client calls itself `user`; `None` ends like an unknown key. Runs under the login
+    /// time limit.
+    fn authenticate(
+        &self,
+        user: &str,
+        key: &PublicKeyBlob,
+    ) -> impl Future<Output = Option<Self::Account>> + Send;
+
+    /// Whether the account may still open a channel. Asked for each.
+    fn admits(&self, account: &Self::Account) -> impl Future<Output = bool> + Send;
+
+    /// Returns, with a word for the client, when the account may not go on; its connection is closed then. Its sessions are told by their
+    /// own means: they have [`REVOKED_GRACE`](crate::REVOKED_GRACE) to end before the connection goes.
+    fn revoked(&self, account: &Self::Account) -> impl Future<Output = String> + Send;
 
     /// A name for the account: the unit of the session cap, and a field of the log.
     fn account_name(&self, account: &Self::Account) -> String;

@@ -17,6 +17,8 @@
 //!   disconnects, or that answers no keepalive, is [`ConnectionAborted`](std::io::ErrorKind::ConnectionAborted)
 //!   on stdin and [`BrokenPipe`](std::io::ErrorKind::BrokenPipe) on stdout; a session that ignores both is
 //!   dropped after [`Config::abandon_grace`].
+//! - **Room for newcomers.** When there are no places left, whoever has the most connections loses one: an address before the login, an
+//!   account after it.
 //! - **Separate fates.** A connection that fails and a session that panics take nothing else with them.
 //!
 //! ```no_run
@@ -28,8 +30,20 @@
 //! impl FrontDoor for Hello {
 //!     type Account = String;
 //!
-//!     async fn authenticate(&self, key: &PublicKeyBlob) -> Option<String> {
+//!     async fn knows(&self, _key: &PublicKeyBlob) -> bool {
+//!         true
+//!     }
+//!
+//!     async fn authenticate(&self, _user: &str, key: &PublicKeyBlob) -> Option<String> {
 //!         Some(key.fingerprint())
+//!     }
+//!
+//!     async fn admits(&self, _account: &String) -> bool {
+//!         true
+//!     }
+//!
+//!     async fn revoked(&self, _account: &String) -> String {
+//!         std::future::pending().await
 //!     }
 //!
 //!     fn account_name(&self, account: &String) -> String {
@@ -69,6 +83,7 @@ mod channel;
 mod command;
 mod config;
 mod connection;
+mod crowd;
 mod door;
 mod error;
 mod greeting;
@@ -89,5 +104,5 @@ pub use door::{FrontDoor, PublicKeyBlob};
 pub use error::SshError;
 pub use host_key::{HostKey, HostKeyError};
 pub use public_key::{PublicKeyError, PublicKeyLine, parse_public_key_line};
-pub use serve::serve;
+pub use serve::{REVOKED_GRACE, serve};
 pub use terminal::Terminal;

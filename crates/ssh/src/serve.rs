@@ -9,7 +9,7 @@ use russh::server::{Config as Protocol, run_stream};
 use russh::{Disconnect, MethodKind, MethodSet, SshId};
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 
 use crate::algorithms::preferred;
 use crate::connection::Connection;
+use crate::crowd::{Crowd, Spot};
 use crate::greeting::{IDENTIFICATION, greet};
 use crate::slots::Slots;
 use crate::wire::{Link, WIDE_WINDOW, Wire};
@@ -28,6 +29,8 @@ const PACKET: u32 = 128 * 1024;
 const OUTPUT_QUEUE: usize = 32;
 /// How long a client may take to leave by itself after its last session, when the service shuts down.
 const LEAVE_TIME: Duration = Duration::from_secs(2);
+/// How long the sessions of whoever may not go on have to end by themselves, before their connection is closed.
+pub const REVOKED_GRACE: Duration = Duration::from_secs(10);
 /// The pause after a failed accept, which usually means that file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -37,6 +40,7 @@ struct House<F: FrontDoor> {
     /// For everybody, and for clients that have AES-GCM.
     protocols: [Arc<Protocol>; 2],
     slots: Arc<Slots>,
+    crowd: Arc<Crowd>,
     shutdown: CancellationToken,
 }
 
@@ -53,12 +57,11 @@ pub async fn serve<F: FrontDoor>(
 ) -> Result<(), SshError> {
     let address = listener.local_addr().map_err(SshError::Listener)?;
     tracing::info!(%address, host_key = key.fingerprint(), "SSH front door open");
-    let all = Arc::new(Semaphore::new(config.max_connections));
-    let strangers = Arc::new(Semaphore::new(config.max_unauthenticated));
     let house = Arc::new(House {
         door,
         protocols: [false, true].map(|fast| Arc::new(protocol(&key, &config, fast))),
         slots: Slots::new(config.max_sessions_per_account),
+        crowd: Crowd::new(&config),
         config: Arc::new(config),
         shutdown,
     });
@@ -72,20 +75,10 @@ pub async fn serve<F: FrontDoor>(
                 continue;
             }
         };
-        let places = (
-            all.clone().try_acquire_owned(),
-            strangers.clone().try_acquire_owned(),
-        );
-        let (Ok(place), Ok(stranger)) = places else {
-            tracing::warn!(%peer, "too many connections: one was turned away");
-            continue;
-        };
         let span = tracing::info_span!("connection", %peer);
         let house = house.clone();
-        let connection = async move {
-            house.receive(tcp, peer, stranger).await;
-            drop(place);
-        };
+        let spot = house.crowd.enter(peer.ip());
+        let connection = async move { house.receive(tcp, peer, spot).await };
         connections.spawn(connection.instrument(span));
     }
     drop(listener);
@@ -117,8 +110,14 @@ fn protocol(key: &HostKey, config: &Config, fast: bool) -> Protocol {
     }
 }
 
+/// Why a client has to go, and how long its sessions may go on.
+struct End {
+    why: String,
+    grace: Duration,
+}
+
 impl<F: FrontDoor> House<F> {
-    async fn receive(&self, mut tcp: TcpStream, peer: SocketAddr, stranger: OwnedSemaphorePermit) {
+    async fn receive(&self, mut tcp: TcpStream, peer: SocketAddr, spot: Arc<Spot>) {
         if let Err(error) = self.prepare(&tcp) {
             tracing::debug!(%error, "the connection was gone at once");
             return;
@@ -126,7 +125,7 @@ impl<F: FrontDoor> House<F> {
         let deadline = Instant::now() + self.config.login_timeout;
         let link = Arc::new(Link::default());
         let sessions = TaskTracker::new();
-        let logged_in = CancellationToken::new();
+        let (logged_in, who) = oneshot::channel();
         let connection = Connection {
             door: self.door.clone(),
             config: self.config.clone(),
@@ -135,9 +134,9 @@ impl<F: FrontDoor> House<F> {
             sessions: sessions.clone(),
             places: Arc::new(Semaphore::new(self.config.max_channels_per_connection)),
             login_deadline: deadline,
-            logged_in: logged_in.clone(),
+            spot: spot.clone(),
+            logged_in: Some(logged_in),
             shutdown: self.shutdown.clone(),
-            known: None,
             account: None,
             channels: HashMap::new(),
             opened: 0,
@@ -150,44 +149,42 @@ impl<F: FrontDoor> House<F> {
                 .resume(&greeting.received, IDENTIFICATION.len() + "\r\n".len());
             run_stream(protocol.clone(), wire, connection).await
         });
-        let mut running = match self.shutdown.run_until_cancelled(started).await {
+        let started = tokio::select! {
+            started = self.shutdown.run_until_cancelled(started) => started,
+            () = spot.lost() => return tracing::debug!("no SSH client yet: made room for another one"),
+        };
+        let mut running = match started {
             Some(Ok(Ok(running))) => running,
             Some(Ok(Err(error))) => return tracing::debug!(%error, "no SSH client"),
             Some(Err(_)) => return tracing::debug!("no SSH client within the login time limit"),
             None => return,
         };
-        let ended = tokio::select! {
-            ended = &mut running => Some(ended),
-            () = logged_in.cancelled() => None,
-            () = self.shutdown.cancelled() => {
-                link.cut("the service is shutting down");
-                Some((&mut running).await)
-            }
-            () = sleep_until(deadline) => {
-                link.cut("the login took too long");
-                Some((&mut running).await)
+        let account = tokio::select! {
+            Ok(account) = who => Ok(account),
+            ended = &mut running => Err(ended),
+            why = self.no_login(deadline, &spot) => {
+                link.cut(why);
+                Err((&mut running).await)
             }
         };
-        drop(stranger);
-        let ended = match ended {
-            Some(ended) => ended,
-            None => tokio::select! {
+        let ended = match account {
+            Err(ended) => ended,
+            Ok(account) => tokio::select! {
                 ended = &mut running => ended,
-                () = self.shutdown.cancelled() => {
+                end = self.end_of_stay(&account, &spot) => {
                     let handle = running.handle();
                     sessions.close();
-                    if timeout(self.config.shutdown_grace, sessions.wait()).await.is_err() {
-                        tracing::warn!(sessions = sessions.len(), "sessions cut off by the shutdown");
-                    } else if let Ok(ended) = timeout(LEAVE_TIME, &mut running).await {
+                    if timeout(end.grace, sessions.wait()).await.is_err() {
+                        tracing::warn!(sessions = sessions.len(), why = end.why, "sessions cut off");
+                    } else if !end.grace.is_zero() && let Ok(ended) = timeout(LEAVE_TIME, &mut running).await {
                         return report(peer, ended);
                     }
-                    let notice = "the service is shutting down".to_owned();
-                    let told = handle.disconnect(Disconnect::ByApplication, notice, String::new());
+                    let told = handle.disconnect(Disconnect::ByApplication, end.why, String::new());
                     let _ = timeout(LEAVE_TIME, told).await;
                     match timeout(LEAVE_TIME, &mut running).await {
                         Ok(ended) => ended,
                         Err(_) => {
-                            link.cut("the service is shutting down");
+                            link.cut("the client was told to go");
                             (&mut running).await
                         }
                     }
@@ -197,6 +194,30 @@ impl<F: FrontDoor> House<F> {
         report(peer, ended);
         sessions.close();
         sessions.wait().await;
+    }
+
+    /// Returns, with the reason, when a client that has not logged in may stay no longer.
+    async fn no_login(&self, deadline: Instant, spot: &Spot) -> &'static str {
+        tokio::select! {
+            () = self.shutdown.cancelled() => "the service is shutting down",
+            () = sleep_until(deadline) => "the login took too long",
+            () = spot.lost() => "made room for another client",
+        }
+    }
+
+    /// Returns when a client that has logged in may stay no longer.
+    async fn end_of_stay(&self, account: &F::Account, spot: &Spot) -> End {
+        tokio::select! {
+            () = self.shutdown.cancelled() => End {
+                why: "the service is shutting down".to_owned(),
+                grace: self.config.shutdown_grace,
+            },
+            why = self.door.revoked(account) => End { why, grace: REVOKED_GRACE },
+            () = spot.lost() => End {
+                why: "too many connections: this account has the most, and made room for another one".to_owned(),
+                grace: Duration::ZERO,
+            },
+        }
     }
 
     fn prepare(&self, tcp: &TcpStream) -> std::io::Result<()> {

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::channel::{STDERR, send_all};
+use crate::crowd::Busy;
 use crate::slots::Slot;
 use crate::stdin::Stdin;
 use crate::stdout::{Outbox, Send, output};
@@ -34,6 +35,7 @@ pub(crate) struct Session<F: FrontDoor> {
     pub(crate) abandon_grace: Duration,
     pub(crate) slot: Slot,
     pub(crate) place: OwnedSemaphorePermit,
+    pub(crate) busy: Busy,
 }
 
 impl<F: FrontDoor> Session<F> {
@@ -51,6 +53,7 @@ impl<F: FrontDoor> Session<F> {
             abandon_grace,
             slot,
             place,
+            busy,
         } = self;
         let (stdout, stdout_box) = output(Send::FullPackets);
         let (stderr, stderr_box) = output(Send::AtOnce);
@@ -85,7 +88,7 @@ impl<F: FrontDoor> Session<F> {
         let (status, sent) = tokio::join!(outcome, sending);
         tracing::debug!(status, client_gone = !sent, "session ended");
         // Given back before the client can know: its next session must not find the place taken.
-        drop((slot, place));
+        drop((slot, place, busy));
         if sent {
             over.run_until_cancelled(say_good_bye(&half, status)).await;
         }

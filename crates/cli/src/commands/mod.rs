@@ -23,7 +23,7 @@ use serde_json::json;
 
 pub use line::{Line, complete, parse};
 pub use reply::{Reply, plain};
-pub use ssh_keys::{SshKeys, read as read_ssh_key};
+pub use ssh_keys::{SshKeys, acts as key_acts, read as read_ssh_key};
 pub use usage::Usage;
 
 /// A command of an account.
@@ -85,6 +85,19 @@ impl Command {
             Self::Logins(caches::Logins::Set { .. }) => Some("password: "),
             Self::SigningKey(signing::SigningKey::Import) => Some("secret key (name:base64): "),
             _ => None,
+        }
+    }
+}
+
+impl Command {
+    /// Whether it may take from whoever gives it the right to give commands.
+    pub fn may_end_its_session(&self, caller: &Caller) -> bool {
+        match (self, caller) {
+            (Self::SshKeys(SshKeys::Remove { fingerprint, .. }), Caller::Account(Some(own))) => {
+                fingerprint == own
+            }
+            (Self::Settings(settings), Caller::Account(_)) => settings.changes("allow-shell"),
+            _ => false,
         }
     }
 }

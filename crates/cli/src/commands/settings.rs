@@ -43,6 +43,11 @@ enum Action {
 }
 
 impl Settings {
+    /// Whether it sets or unsets that one.
+    pub(super) fn changes(&self, setting: &str) -> bool {
+        matches!(&self.action, Some(Action::Set { name, .. } | Action::Unset { name }) if name == setting)
+    }
+
     pub(super) async fn run<P: Ports>(self, desk: &Desk<P>) -> Result<Reply, StoreError> {
         let key = self.key.as_deref();
         match self.action.unwrap_or(Action::List) {

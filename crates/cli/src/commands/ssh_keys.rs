@@ -1,10 +1,11 @@
 //! `ssh-keys`
 
 use clap::Subcommand;
+use firn_core::AccountName;
 use firn_service::ports::{Ports, SshKey};
-use firn_service::{Clock as _, Desk, StoreError, SystemClock};
+use firn_service::{Clock as _, Desk, Proposed, StoreError, SystemClock};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Caller, Reply};
 
@@ -13,13 +14,18 @@ use super::{Caller, Reply};
 pub enum SshKeys {
     /// The account's keys
     List,
-    /// Let a key act for the account
+    /// Let a key act for the account: it does once a login with that key has confirmed the code that this answers with
     Add {
         /// A line as in a .pub file: TYPE BASE64 [COMMENT]; with `firn ssh-keys add` on the server also the file, or '-'
         #[arg(required = true)]
         line: Vec<String>,
     },
-    /// Let a key act for the account no more
+    /// Prove a key, in a login with it: ssh -i FILE -o IdentitiesOnly=yes HOST shell ssh-keys confirm CODE
+    Confirm {
+        /// As `ssh-keys add` gave it; it begins with the name of the account that the key will act for
+        code: String,
+    },
+    /// Let a key act for the account no more; what it has open ends
     Remove {
         /// As `ssh-keys list` shows it
         fingerprint: String,
@@ -52,15 +58,19 @@ impl SshKeys {
                     "no keys; add one with: ssh-keys add LINE",
                 ))
             }
-            Self::Add { line } => {
-                let key = read(&line.join(" "))?;
-                desk.add_ssh_key(&key).await?;
-                let (fingerprint, name) = (&key.fingerprint, &desk.account().name);
-                Ok(Reply::done(
-                    json!({ "fingerprint": fingerprint, "algorithm": key.algorithm, "comment": key.comment }),
-                    &format!("the key {fingerprint} acts for account '{name}' now"),
-                ))
-            }
+            Self::Add { line } => add(desk, caller, &read(&line.join(" "))?).await,
+            Self::Confirm { .. } => Err(StoreError::new(match caller {
+                Caller::Operator => "the operator adds keys without a code: ssh-keys add".to_owned(),
+                Caller::Account(ssh_key) => {
+                    let by = ssh_key.as_deref().unwrap_or("no key that is known here");
+                    let account = &desk.account().name;
+                    format!(
+                        "this login is by {by}, for account '{account}'. A code is confirmed in a login with the key that it was given for: \
+                         ssh -i FILE -o IdentitiesOnly=yes HOST shell ssh-keys confirm CODE. A key that acts for an account already has to be \
+                         removed there first"
+                    )
+                }
+            })),
             Self::Remove {
                 fingerprint,
                 yes_last,
@@ -76,13 +86,48 @@ impl SshKeys {
                 let name = &desk.account().name;
                 Ok(Reply::done(
                     json!({ "removed": fingerprint }),
-                    &format!(
-                        "the key {fingerprint} acts for account '{name}' no more; sessions that run go on"
-                    ),
+                    &format!("the key {fingerprint} acts for account '{name}' no more; its sessions end"),
                 ))
             }
         }
     }
+}
+
+/// The operator's word is enough; an account's is not, because whoever has seen a public key can send it.
+async fn add<P: Ports>(desk: &Desk<P>, caller: &Caller, key: &SshKey) -> Result<Reply, StoreError> {
+    let (fingerprint, name) = (&key.fingerprint, &desk.account().name);
+    let facts = json!({ "fingerprint": fingerprint, "algorithm": key.algorithm, "comment": key.comment });
+    let proposed = match caller {
+        Caller::Operator => {
+            desk.add_ssh_key(key).await?;
+            Proposed::Acts
+        }
+        Caller::Account(by) => desk.propose_ssh_key(key.clone(), by.as_deref()).await?,
+    };
+    match proposed {
+        Proposed::Acts => Ok(acts(facts, fingerprint, name)),
+        Proposed::Code { code, valid_for } => {
+            let mut facts = facts;
+            if let Some(members) = facts.as_object_mut() {
+                members.insert("code".into(), code.clone().into());
+                members.insert("valid_for".into(), valid_for.into());
+            }
+            Ok(Reply::done(
+                facts,
+                &format!(
+                    "the key {fingerprint} does not act for account '{name}' yet. Within {minutes} minutes, log in with it (FILE: its private \
+                     half):\n  ssh -i FILE -o IdentitiesOnly=yes firn shell ssh-keys confirm {code}",
+                    minutes = valid_for / 60,
+                ),
+            ))
+        }
+    }
+}
+
+/// What is told of a key that is the account's now.
+pub fn acts(facts: Value, fingerprint: &str, account: &AccountName) -> Reply {
+    let sentence = format!("the key {fingerprint} acts for account '{account}' now");
+    Reply::done(facts, &sentence)
 }
 
 /// The key in a line of a `.pub` file.

@@ -3,6 +3,7 @@
 mod console;
 mod editor;
 mod follow;
+mod leave;
 
 use std::io;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use crate::commands::{self, Caller, Command, Line, Reply, plain};
 use console::{Answer, Console};
+
+pub use leave::Leave;
 
 /// What comes from a client.
 pub type Input = Box<dyn AsyncRead + Send + Unpin>;
@@ -56,7 +59,8 @@ impl Answers {
         out.flush().await
     }
 
-    async fn reply(&mut self, reply: &Reply) -> io::Result<()> {
+    /// Gives the answer to a command.
+    pub async fn reply(&mut self, reply: &Reply) -> io::Result<()> {
         match self.json {
             true => self.line(&reply.value.to_string(), false).await,
             false => self.line(&reply.text, false).await,
@@ -84,6 +88,7 @@ pub struct Shell<P: Ports> {
     pub desk: Desk<P>,
     pub caller: Caller,
     pub answers: Answers,
+    pub leave: Leave,
 }
 
 impl<P: Ports> Shell<P> {
@@ -107,7 +112,7 @@ impl<P: Ports> Shell<P> {
 
     /// Whether one of them failed.
     async fn lines(&mut self, console: &mut Console) -> io::Result<bool> {
-        let mut failed = false;
+        let (mut failed, mut asked_anything) = (false, false);
         if console.is_terminal() {
             let hello = format!(
                 "Firn, account '{}'. `help` lists the commands.",
@@ -124,12 +129,18 @@ impl<P: Ports> Shell<P> {
             let line = match answer? {
                 Answer::Line(line) => line,
                 Answer::Interrupted => continue,
-                Answer::End => return Ok(failed),
+                Answer::End => {
+                    if !asked_anything && !console.is_terminal() {
+                        self.introduce().await?;
+                    }
+                    return Ok(failed);
+                }
                 Answer::TooLong => {
                     self.answers.error("the line is too long").await?;
                     return Ok(true);
                 }
             };
+            asked_anything = true;
             let words = match firn_ssh::split_words(&line) {
                 Ok(words) => words,
                 Err(error) => {
@@ -146,7 +157,18 @@ impl<P: Ports> Shell<P> {
                 Next::Failed => failed = true,
                 Next::End => return Ok(failed),
             }
+            self.leave.answered().await;
         }
+    }
+
+    /// For whoever came without a command and without a terminal.
+    async fn introduce(&mut self) -> io::Result<()> {
+        let text = format!(
+            "Firn, a Nix build service; you are account '{}'. Type `ssh -t HOST shell` for a prompt, or `ssh HOST shell help` for the commands.",
+            self.desk.account().name
+        );
+        let value = json!({ "account": self.desk.account().name.as_str(), "message": text });
+        self.answers.reply(&Reply::told(value, &text)).await
     }
 
     async fn command(&mut self, words: &[Vec<u8>], console: &mut Console) -> io::Result<Next> {
@@ -165,6 +187,9 @@ impl<P: Ports> Shell<P> {
         };
         if let Command::Log(log) = &command {
             return self.follow(&log.wanted, console).await;
+        }
+        if command.may_end_its_session(&self.caller) {
+            self.leave.ask();
         }
         let done = match self.secret(&command, console).await? {
             Ok(secret) => commands::run(&self.desk, &self.caller, command, secret).await,

@@ -25,6 +25,7 @@ mod machines;
 mod many_contents;
 mod one_house;
 mod ordinary_user;
+mod proved_keys;
 mod queued_builds;
 mod raw;
 mod refused_builds;
@@ -34,6 +35,7 @@ mod shared_builds;
 mod shell;
 mod stdio_session;
 mod storm;
+mod taken_away;
 mod told_of_caches;
 mod transfers;
 mod trusted_accounts;
@@ -132,7 +134,7 @@ pub fn status(server: &Server) -> [u64; 2] {
 }
 
 /// Looks again and again for a minute, until that holds.
-pub fn wait_for(what: &str, holds: impl Fn() -> bool) {
+pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(begun.elapsed() < Duration::from_secs(60), "never: {what}");

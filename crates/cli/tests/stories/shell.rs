@@ -131,22 +131,13 @@ fn every_command_of_settings_and_keys() {
     let last = api(&alice, &format!("ssh-keys remove {fingerprint}")).unwrap_err();
     assert!(last.contains("--yes-last"), "{last}");
     let taken = std::fs::read_to_string(server.data_dir().join("../clients/bob/id_ed25519.pub")).unwrap();
-    let refused = api(&alice, &format!("ssh-keys add {taken}")).unwrap_err();
-    assert!(refused.contains("belongs to an account already"), "{refused}");
-    server
-        .firn(&[
-            "ssh-keys",
-            "remove",
-            "--account",
-            "bob",
-            &first_key(&server, "bob"),
-        ])
-        .unwrap()
-        .success()
-        .unwrap();
-    let added = api(&alice, &format!("ssh-keys add {taken}")).unwrap();
-    assert_eq!(added["comment"], "bob");
-    api(&alice, &format!("ssh-keys remove {fingerprint}")).unwrap();
+    let proposed = api(&alice, &format!("ssh-keys add {taken}")).unwrap();
+    assert_eq!(proposed["comment"], "bob");
+    assert_eq!(
+        all(&api(&alice, "ssh-keys list").unwrap(), "fingerprint"),
+        [fingerprint]
+    );
+    api(&alice, &format!("ssh-keys remove {fingerprint} --yes-last")).unwrap();
     assert!(!ssh(&alice, &[], "api whoami", "").ok, "the key acts no more");
 }
 
@@ -343,6 +334,16 @@ fn the_shell_is_for_people_and_for_pipes() {
         "{}",
         piped.stderr
     );
+    // Who says nothing is told where he is.
+    for (command, part) in [
+        ("", "ssh HOST shell help"),
+        ("shell", "account 'alice'"),
+        ("api", "\"account\":\"alice\""),
+    ] {
+        let nothing = ssh(&alice, &["-T"], command, "").success();
+        assert!(nothing.stdout.contains(part), "{command}: {}", nothing.stdout);
+    }
+    assert_eq!(ssh(&alice, &[], "shell", "exit\n").success().stdout, "");
     let documents = ssh(&alice, &[], "api", "whoami\nsettings get timeout\nexit\nwhoami\n");
     assert!(documents.ok);
     let values: Vec<Value> = documents
@@ -502,4 +503,18 @@ fn an_account_is_made_with_its_key_or_not_at_all() {
         .unwrap();
     let added: Value = serde_json::from_str(&added.success().unwrap().stdout).unwrap();
     assert_eq!(added["ssh_key"], json!(first_key(&server, "carol")));
+}
+
+#[test]
+fn sessions_that_end_as_they_should_are_not_called_early() {
+    let Some((server, alice, bob)) = two() else {
+        return;
+    };
+    for (scheme, client) in [("ssh-ng", &alice), ("ssh", &bob)] {
+        let expression = derivation("ordinary", "echo > $out");
+        build(client, scheme, &expression).success().unwrap();
+    }
+    ssh(&alice, &[], "shell whoami", "").success();
+    server.firn(&["status"]).unwrap().success().unwrap();
+    assert!(!server.log().contains("ended early"), "{}", server.log());
 }

@@ -172,6 +172,14 @@ impl Schedule {
         number
     }
 
+    /// What an account may have from now on; what it has running stays.
+    pub fn set_share(&mut self, account: AccountId, share: Share, now: u64) {
+        self.order.advance(now);
+        if self.order.account(account).is_some() {
+            self.order.change(account, |account| account.share(share));
+        }
+    }
+
     /// A run waits no more, or has ended. Unknown numbers are nothing.
     pub fn leave(&mut self, number: Number, now: u64) {
         self.order.advance(now);

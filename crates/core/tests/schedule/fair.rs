@@ -262,3 +262,38 @@ fn a_hundred_thousand_may_wait() {
     }
     assert_eq!(started, 100_001);
 }
+
+#[test]
+fn a_limit_that_is_lowered_holds_for_what_waits() {
+    let account = AccountId(1);
+    let limited = |max_runs| Share {
+        max_runs,
+        ..Share::default()
+    };
+    let mut queue = Schedule::new(Capacity {
+        slots: 4,
+        ..Capacity::default()
+    });
+    let ticket = Ticket {
+        share: limited(None),
+        ..ticket(1)
+    };
+    let numbers: Vec<Number> = (0..6).map(|_| queue.enter(ticket, 0)).collect();
+    assert_eq!(
+        (queue.start_next(0), queue.start_next(0)),
+        (Some(numbers[0]), Some(numbers[1]))
+    );
+    queue.set_share(account, limited(Some(1)), 0);
+    assert_eq!(queue.start_next(0), None);
+    queue.leave(numbers[0], 0);
+    assert_eq!(queue.start_next(0), None, "one still runs");
+    queue.leave(numbers[1], 0);
+    assert_eq!(
+        (queue.start_next(0), queue.start_next(0)),
+        (Some(numbers[2]), None)
+    );
+    queue.set_share(account, limited(None), 0);
+    assert_eq!(queue.start_next(0), Some(numbers[3]));
+    // One that has never been here stays unknown.
+    queue.set_share(AccountId(9), limited(Some(1)), 0);
+}

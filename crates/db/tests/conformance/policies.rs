@@ -46,7 +46,6 @@ pub async fn settings_of_account_and_key<D: Database>(Bench { db, .. }: Bench<D>
         (None, map(&[])),
         (Some("SHA256:1"), map(&[("timeout", "6")])),
         (Some("SHA256:2"), map(&[("substitute", "0")])),
-        (Some("SHA256:3"), map(&[])),
     ] {
         let stored = db.stored(alice, ssh_key).await.unwrap();
         let expected = Stored {
@@ -58,8 +57,13 @@ pub async fn settings_of_account_and_key<D: Database>(Bench { db, .. }: Bench<D>
         };
         assert_eq!(stored, expected);
     }
-    let bobs = db.stored(bob, Some("SHA256:1")).await.unwrap();
-    assert_eq!((bobs.account, bobs.key), (map(&[]), map(&[])));
+    // Who comes with a key that is not the account's gets none of what it has set, instead of what it has set for all.
+    for (account, ssh_key, whose) in [(alice, "SHA256:3", "alice"), (bob, "SHA256:1", "bob")] {
+        let error = db.stored(account, Some(ssh_key)).await;
+        assert!(
+            matches!(error, Err(DatabaseError::NoKey { account, fingerprint }) if account == whose && fingerprint == ssh_key)
+        );
+    }
 }
 
 pub async fn settings_need_a_key_of_the_account<D: Database>(Bench { db, .. }: Bench<D>) {
@@ -80,6 +84,8 @@ pub async fn settings_need_a_key_of_the_account<D: Database>(Bench { db, .. }: B
         .await
         .unwrap();
     db.remove_key(&alice, "SHA256:1").await.unwrap();
+    let gone = db.stored(alice.id, Some("SHA256:1")).await;
+    assert!(matches!(gone, Err(DatabaseError::NoKey { .. })));
     db.add_key(alice.id, &ssh_key(1)).await.unwrap();
     assert_eq!(db.stored(alice.id, Some("SHA256:1")).await.unwrap().key, map(&[]));
 }

@@ -95,8 +95,11 @@ where
                     .map_err(|_| SessionError::Stalled { during: IDLE })?,
                 None => self.reader.ready().await,
             };
-            if !ready.map_err(|e| self.io(e))? {
-                return Ok(());
+            match ready {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(e) if SessionError::is_departure(&e) => return Ok(()),
+                Err(e) => return Err(self.io(e)),
             }
             let request = self.request().await?;
             tracing::trace!(command = self.during, "request");

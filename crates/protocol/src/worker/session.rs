@@ -83,8 +83,11 @@ where
                 .map_err(|_| SessionError::Stalled { during: IDLE })?,
             None => self.reader.ready().await,
         };
-        if !ready.map_err(|e| SessionError::from_io(IDLE, e))? {
-            return Ok(false);
+        match ready {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(e) if SessionError::is_departure(&e) => return Ok(false),
+            Err(e) => return Err(SessionError::from_io(IDLE, e)),
         }
         let answered = match self.request().await {
             Ok(request) => {

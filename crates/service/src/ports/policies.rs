@@ -223,7 +223,7 @@ pub trait Policies: Send + Sync + 'static {
     fn epoch(&self) -> impl Future<Output = Result<u64, DatabaseError>> + Send;
 
     /// What was set for an account and, when it came with one, the SSH key with that fingerprint; [`DatabaseError::NoAccount`] when the
-    /// account does not exist any more.
+    /// account does not exist any more, [`DatabaseError::NoKey`] when the key is not the account's: what restricts a key does not end with it.
     fn stored(
         &self,
         account: AccountId,

@@ -18,7 +18,7 @@ use firn_content::ContentStore;
 use firn_core::{AccountName, Effective, Isolation, Rung};
 use firn_nix::StorePath;
 use firn_protocol::{BuildMode, BuildOptions, BuildResult, LogEvent, Store as _, StoreError, Upload as _};
-use firn_service::ports::{Account, Accounts as _, Builds as _, JobLimits, Ports, RequestRecord};
+use firn_service::ports::{Account, Accounts as _, Builds as _, JobLimits, Ports, RequestRecord, SshKey};
 use firn_service::{AccountStore, Clock, Desk, House, Room, Settings};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
@@ -179,6 +179,12 @@ impl World {
     pub async fn named(&self, name: &str) -> Account {
         let name = AccountName::parse(name).unwrap();
         self.db.account(&name).await.unwrap().unwrap()
+    }
+
+    /// Lets a key act for the account of that name, as the operator does.
+    pub async fn add_ssh_key(&self, name: &str, key: &SshKey) {
+        let desk = self.house.operators_desk(self.named(name).await);
+        desk.add_ssh_key(key).await.unwrap();
     }
 
     /// Where the account of that name decides.

@@ -24,6 +24,7 @@ mod self_references;
 mod sessions;
 mod settings;
 mod signatures;
+mod ssh_keys;
 mod substitution;
 #[expect(dead_code, unused_imports, reason = "other tests use the rest")]
 #[path = "../support/mod.rs"]

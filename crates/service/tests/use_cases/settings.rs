@@ -46,22 +46,20 @@ async fn the_nearer_level_holds() {
     let world = World::with(|s| s.defaults.timeout = Some(1));
     world.account("alice").await;
     let desk = world.desk("alice").await;
-    desk.add_ssh_key(&ssh_key("a")).await.unwrap();
+    world.add_ssh_key("alice", &ssh_key("a")).await;
     let timeouts = async || {
         let environment = [("FIRN_TIMEOUT", "4"), ("LANG", "C"), ("FIRN_DATA_DIR", "/x")];
         [
             effective(&world, None, &[]).await.timeout,
             effective(&world, Some("SHA256:a"), &[]).await.timeout,
             effective(&world, Some("SHA256:a"), &environment).await.timeout,
-            // No key of hers: the account's.
-            effective(&world, Some("SHA256:b"), &[]).await.timeout,
         ]
     };
-    assert_eq!(timeouts().await, [1, 1, 4, 1].map(Some));
+    assert_eq!(timeouts().await, [1, 1, 4].map(Some));
     desk.set(None, "timeout", Some("2")).await.unwrap();
-    assert_eq!(timeouts().await, [2, 2, 4, 2].map(Some));
+    assert_eq!(timeouts().await, [2, 2, 4].map(Some));
     desk.set(Some("SHA256:a"), "timeout", Some("3")).await.unwrap();
-    assert_eq!(timeouts().await, [2, 3, 4, 2].map(Some));
+    assert_eq!(timeouts().await, [2, 3, 4].map(Some));
     let row = async |key| {
         let rows = desk.settings(key).await.unwrap();
         let row = rows.into_iter().find(|r| r.name == "timeout").unwrap();
@@ -70,7 +68,7 @@ async fn the_nearer_level_holds() {
     assert_eq!(row(None).await, ("2".into(), Level::Account));
     assert_eq!(row(Some("SHA256:a")).await, ("3".into(), Level::Key));
     desk.set(None, "timeout", None).await.unwrap();
-    assert_eq!(timeouts().await, [1, 3, 4, 1].map(Some));
+    assert_eq!(timeouts().await, [1, 3, 4].map(Some));
     assert_eq!(row(None).await, ("1".into(), Level::System));
 
     for (name, value, says) in [
@@ -171,13 +169,17 @@ async fn a_setting_holds_for_sessions_that_are_open() {
             .unwrap();
         assert_eq!(open.settings().await.unwrap().timeout, Some(timeout));
     }
-    desk.add_ssh_key(&ssh_key("a")).await.unwrap();
+    world.add_ssh_key("alice", &ssh_key("a")).await;
     let keyed = session(&world, Some("SHA256:a"), &[]).await.ok().unwrap();
     desk.set(Some("SHA256:a"), "timeout", Some("7")).await.unwrap();
     assert_eq!(keyed.settings().await.unwrap().timeout, Some(7));
     desk.remove_ssh_key("SHA256:a").await.unwrap();
     let account = world.named("alice").await;
     assert_eq!(world.db.keys(account.id).await.unwrap(), []);
+    // What restricted the key does not end with it.
+    let gone = "the SSH key SHA256:a does not act for account 'alice' any more";
+    assert_eq!(keyed.settings().await.unwrap_err().message, gone);
+    assert_eq!(session(&world, Some("SHA256:a"), &[]).await.err().unwrap(), gone);
 }
 
 fn with_attributes(name: &str, attributes: &[(&str, &str)]) -> Drv {

@@ -8,7 +8,7 @@ use firn_nix::{CaMethod, HashAlgo};
 use firn_protocol::{
     Addressing, BuildMode, BuildOptions, DerivedPath, OutputsSpec, Store as _, StoreError, Upload as _,
 };
-use firn_service::{Desk, SigningKeyRow, Span};
+use firn_service::{Desk, Proposed, SigningKeyRow, Span};
 use tokio::sync::mpsc;
 
 use crate::methods::DESK;
@@ -285,6 +285,14 @@ async fn of_desk(method: &str, setting: &Setting) -> String {
         }
         "ssh_keys" => answers.push(told(desk.ssh_keys().await)),
         "add_ssh_key" => answers.push(told(desk.add_ssh_key(&names.ssh_key).await)),
+        "propose_ssh_key" => {
+            let proposed = desk.propose_ssh_key(names.ssh_key.clone(), None).await;
+            answers.push(told(proposed.map(|proposed| match proposed {
+                Proposed::Acts => "acts".to_owned(),
+                // A code is nobody's to foresee.
+                Proposed::Code { valid_for, .. } => format!("a code for {valid_for} s"),
+            })));
+        }
         "remove_ssh_key" => answers.push(told(desk.remove_ssh_key(fingerprint).await)),
         "explain" => {
             for path in names.paths() {

@@ -26,7 +26,7 @@ pub const STORE: [&str; 21] = [
 
 pub const UPLOAD: [&str; 4] = ["add", "add_unsized", "checkpoint", "commit"];
 
-pub const DESK: [&str; 34] = [
+pub const DESK: [&str; 35] = [
     "account",
     "settings",
     "set",
@@ -61,10 +61,11 @@ pub const DESK: [&str; 34] = [
     "refresh_substituters",
     "cache_states",
     "stop",
+    "propose_ssh_key",
 ];
 
 const PROTOCOL: &str = include_str!("../../../protocol/src/store.rs");
-const DESKS: [&str; 8] = [
+const DESKS: [&str; 9] = [
     include_str!("../../src/desk.rs"),
     include_str!("../../src/explain_build.rs"),
     include_str!("../../src/compare_contents.rs"),
@@ -73,6 +74,7 @@ const DESKS: [&str; 8] = [
     include_str!("../../src/build_logs.rs"),
     include_str!("../../src/substituters.rs"),
     include_str!("../../src/stop.rs"),
+    include_str!("../../src/new_keys.rs"),
 ];
 
 fn name(line: &str, before: &str) -> Option<String> {

@@ -168,7 +168,7 @@ pub async fn setting(standing: Standing, bob_has: bool) -> Setting {
             .await
             .unwrap()
             .remove(0);
-        his.add_ssh_key(&names.ssh_key).await.unwrap();
+        world.add_ssh_key("bob", &names.ssh_key).await;
         his.set(Some(&names.ssh_key.fingerprint), "timeout", Some("77"))
             .await
             .unwrap();

@@ -5,6 +5,7 @@ mod commands;
 mod departures;
 mod keys;
 mod login;
+mod places;
 mod sessions;
 mod shell;
 mod support;

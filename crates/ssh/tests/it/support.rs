@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,15 @@ pub enum Seen {
 pub struct Scripted {
     keys: Vec<(Vec<u8>, &'static str)>,
     seen: UnboundedSender<Seen>,
+    revoked: watch::Sender<Vec<&'static str>>,
+}
+
+impl Scripted {
+    fn account_of(&self, key: &PublicKeyBlob) -> Option<&'static str> {
+        let mut keys = self.keys.iter();
+        keys.find(|(blob, _)| blob == key.as_bytes())
+            .map(|(_, account)| *account)
+    }
 }
 
 struct ReportDrop(UnboundedSender<Seen>);
@@ -45,11 +55,22 @@ impl Drop for ReportDrop {
 impl FrontDoor for Scripted {
     type Account = &'static str;
 
-    async fn authenticate(&self, key: &PublicKeyBlob) -> Option<&'static str> {
-        self.keys
-            .iter()
-            .find(|(blob, _)| blob == key.as_bytes())
-            .map(|(_, account)| *account)
+    async fn knows(&self, key: &PublicKeyBlob) -> bool {
+        self.account_of(key).is_some()
+    }
+
+    async fn authenticate(&self, _user: &str, key: &PublicKeyBlob) -> Option<&'static str> {
+        self.account_of(key)
+    }
+
+    async fn admits(&self, account: &&'static str) -> bool {
+        !self.revoked.borrow().contains(account)
+    }
+
+    async fn revoked(&self, account: &&'static str) -> String {
+        let mut revoked = self.revoked.subscribe();
+        let _ = revoked.wait_for(|names| names.contains(account)).await;
+        format!("{account} may not go on")
     }
 
     fn account_name(&self, account: &&'static str) -> String {
@@ -167,6 +188,8 @@ pub struct House {
     pub folder: TempDir,
     pub address: SocketAddr,
     pub seen: UnboundedReceiver<Seen>,
+    /// Accounts that may not go on.
+    pub revoked: watch::Sender<Vec<&'static str>>,
     pub shutdown: CancellationToken,
     pub serving: JoinHandle<()>,
 }
@@ -198,7 +221,12 @@ impl House {
         let known = format!("[127.0.0.1]:{} {}\n", address.port(), host_key.public_line());
         std::fs::write(folder.path().join("known_hosts"), known).unwrap();
         let (sender, seen) = unbounded_channel();
-        let door = Arc::new(Scripted { keys, seen: sender });
+        let revoked = watch::Sender::new(Vec::new());
+        let door = Arc::new(Scripted {
+            keys,
+            seen: sender,
+            revoked: revoked.clone(),
+        });
         let shutdown = CancellationToken::new();
         let token = shutdown.clone();
         let serving =
@@ -207,6 +235,7 @@ impl House {
             folder,
             address,
             seen,
+            revoked,
             shutdown,
             serving,
         }

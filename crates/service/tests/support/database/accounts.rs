@@ -144,7 +144,9 @@ impl Accounts for MemoryDatabase {
         let keys = &mut state.of(account.id)?.ssh_keys;
         let before = keys.len();
         keys.retain(|(key, _)| key.fingerprint != fingerprint);
-        match keys.len() < before {
+        let removed = keys.len() < before;
+        state.epoch += u64::from(removed);
+        match removed {
             true => Ok(()),
             false => Err(DatabaseError::NoKey {
                 account: account.name.to_string(),

@@ -50,6 +50,12 @@ impl Policies for MemoryDatabase {
             .ssh_keys
             .iter()
             .find(|(key, _)| Some(key.fingerprint.as_str()) == ssh_key);
+        if let Some(fingerprint) = ssh_key.filter(|_| key.is_none()) {
+            return Err(DatabaseError::NoKey {
+                account: row.account.name.to_string(),
+                fingerprint: fingerprint.to_owned(),
+            });
+        }
         let mut stored = Stored {
             epoch: 0,
             account: row.settings.clone(),
