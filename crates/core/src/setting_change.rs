@@ -176,8 +176,10 @@ mod tests {
 
     #[test]
     fn a_list_has_an_end() {
-        let mut base = Effective::default();
-        base.trusted_public_keys = (0..MAX_LIST).map(|n| key(&format!("k-{n}"), 1)).collect();
+        let base = Effective {
+            trusted_public_keys: (0..MAX_LIST).map(|n| key(&format!("k-{n}"), 1)).collect(),
+            ..Effective::default()
+        };
         let one_more = SettingChange::TrustKey(key("more", 1));
         assert_eq!(
             one_more.value(&base),

@@ -130,7 +130,7 @@ pub(crate) struct InRun {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stopped {
     /// It is stopped; and whether those who took part are marked.
-    Stopped { apart: bool },
+    Ended { apart: bool },
     /// Others wait for it, or wished it to go on.
     GoesOn,
     /// A request of the account itself waits for it.
@@ -257,7 +257,7 @@ impl Registry {
         if hold.waiting > 0 || hold.kept {
             return Some(Stopped::GoesOn);
         }
-        Some(Stopped::Stopped {
+        Some(Stopped::Ended {
             apart: runs.discard(&run, why),
         })
     }

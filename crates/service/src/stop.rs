@@ -49,7 +49,7 @@ impl<P: Ports> Desk<P> {
         });
         self.house.save_marks().await;
         match stopped {
-            Some((drv_path, build, Stopped::Stopped { apart })) => Ok(StoppedBuild {
+            Some((drv_path, build, Stopped::Ended { apart })) => Ok(StoppedBuild {
                 drv_path,
                 build,
                 apart,

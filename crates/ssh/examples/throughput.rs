@@ -33,8 +33,20 @@ struct Bench {
 impl FrontDoor for Bench {
     type Account = ();
 
-    async fn authenticate(&self, _key: &PublicKeyBlob) -> Option<()> {
+    async fn knows(&self, _key: &PublicKeyBlob) -> bool {
+        true
+    }
+
+    async fn authenticate(&self, _user: &str, _key: &PublicKeyBlob) -> Option<()> {
         Some(())
+    }
+
+    async fn admits(&self, _account: &()) -> bool {
+        true
+    }
+
+    async fn revoked(&self, _account: &()) -> String {
+        std::future::pending().await
     }
 
     fn account_name(&self, _account: &()) -> String {

@@ -100,7 +100,7 @@ fn without_its_databases_writer_the_service_ends() {
         .env("FIRN_CONFIG", config)
         .env("FIRN_TEST_LOSE", "database-writer");
     let ended = program.stdin(Stdio::null()).output().unwrap();
-    let said = String::from_utf8_lossy(&ended.stderr);
+    let said = ended.stderr.escape_ascii().to_string().replace("\\'", "'");
     assert_eq!(ended.status.code(), Some(1), "{said}");
     for part in [
         "the database's writer has ended",

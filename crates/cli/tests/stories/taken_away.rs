@@ -88,7 +88,7 @@ impl Open {
             .output()
             .unwrap();
         let said = [run.stdout, run.stderr].concat();
-        (run.status.success(), String::from_utf8_lossy(&said).into_owned())
+        (run.status.success(), String::from_utf8(said).unwrap())
     }
 
     /// What is typed into the open shell from here on is not done.

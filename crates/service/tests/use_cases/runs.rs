@@ -457,7 +457,7 @@ async fn storm(world: &World, round: u64) -> Vec<(AccountId, Vec<u8>)> {
                 tokio::task::yield_now().await;
             }
             let asked = Asked::plain(&client, &drv);
-            if dice % 3 == 0 {
+            if dice.is_multiple_of(3) {
                 for _ in 0..dice % 70 {
                     tokio::task::yield_now().await;
                 }

@@ -128,7 +128,7 @@ impl Model {
         let me = &self.accounts[account];
         for told in self.heard(account) {
             let chosen = view.chosen.get(&told.thing.path);
-            if !chosen.is_some_and(|seen| *seen.thing == *told.thing)
+            if chosen.is_none_or(|seen| *seen.thing != *told.thing)
                 || self.told.iter().any(|known| known.says() == told.says())
             {
                 continue;

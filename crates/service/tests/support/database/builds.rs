@@ -228,7 +228,7 @@ impl Builds for MemoryDatabase {
     async fn mark_of(&self, account: AccountId, drv_path: &StorePath) -> Result<Option<Mark>, DatabaseError> {
         let state = self.open("mark_of")?;
         let of = |m: &&Mark| m.account == account && m.drv_path == *drv_path;
-        Ok(state.marks.iter().filter(of).next_back().cloned())
+        Ok(state.marks.iter().rfind(of).cloned())
     }
 
     async fn runs_of(
