@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firn_core::Rung;
 use firn_nix::{PathInfo, StorePath};
-use firn_protocol::{BuildResult, BuildStatus, DerivedPath, LogEvent, Missing, Store as _, StoreError};
+use firn_protocol::{
+    BuildResult, BuildStatus, DerivedPath, Doing, LogEvent, Missing, Store as _, StoreError,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -311,6 +313,11 @@ impl Play {
             {
                 // An earlier request for it has come to its end already.
                 result.status = BuildStatus::Built;
+                for event in &mut answered.events {
+                    if let LogEvent::BuildStarted { doing, .. } = event {
+                        *doing = Doing::Building;
+                    }
+                }
             }
             outcomes.push(built(answered));
         }
@@ -382,6 +389,13 @@ fn built(answered: Answered) -> Outcome {
         |event: &LogEvent| matches!(event, LogEvent::BuildLine { line, .. } if line.starts_with(b"firn: "));
     // Whoever is given a result without a run sees no log.
     events.retain(|event| !firns(event) && !matches!(event, LogEvent::BuildLine { .. }));
+    for event in &mut events {
+        if let LogEvent::BuildStarted { doing, .. } = event
+            && matches!(doing, Doing::Reusing | Doing::Replaying)
+        {
+            *doing = Doing::Building;
+        }
+    }
     Outcome::Built(answered.result.map(of).map_err(|e| e.message), events)
 }
 
