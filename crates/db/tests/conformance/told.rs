@@ -25,12 +25,17 @@ async fn tell(db: &impl Database, policy: &Policy, paths: &[StorePath]) -> usize
     told.len()
 }
 
-/// Without whether it is kept.
+/// Without whether it is kept. What an account says now and what it said when it was told are two pieces of evidence, which are one if
+/// they say the same; whether it was shareable is asked of one's own only.
 async fn seen(db: &impl Database, policy: &Policy, p: u32) -> Vec<Evidence> {
     let mut all = db.evidence(policy, &[path(p)]).await.unwrap();
     for evidence in &mut all {
         evidence.kept = true;
+        if matches!(evidence.witness, Witness::Account(_)) {
+            evidence.claim.shareable = false;
+        }
     }
+    all.dedup();
     all
 }
 

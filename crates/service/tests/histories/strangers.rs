@@ -164,14 +164,24 @@ impl Play {
         }
     }
 
-    /// What friends were told where strangers are stays with them here.
+    /// What friends were told where strangers are stays with them here. Where chance made that, it is what chance made here in its place:
+    /// a run here is another one than there, and its bytes are others.
     pub async fn stand(&self, from: &Play, friends: &BTreeSet<usize>) {
         let told = from.world.db.all_told();
+        let lineage = self.world.builder.lineage();
+        let counts = |there: &Object, here: &Object| {
+            let lineage = lineage.lock().unwrap();
+            let made_of = |object: &Object| made_of(&lineage, &object.content);
+            there == here
+                || made_of(there).starts_with(CHANCE)
+                    && made_of(there) == made_of(here)
+                    && (&there.path, &there.references, &there.ca) == (&here.path, &here.references, &here.ca)
+        };
         for friend in friends {
             let there = from.world.named(NAMES[*friend]).await.id;
             let here = self.world.named(NAMES[*friend]).await.id;
             for (_, evidence) in told.iter().filter(|(whose, _)| *whose == there) {
-                self.world.db.tell_as(here, evidence, &from.world.db);
+                self.world.db.tell_as(here, evidence, &from.world.db, counts);
             }
         }
     }

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firn_core::Rung;
 use firn_nix::{PathInfo, StorePath};
-use firn_protocol::{BuildResult, BuildStatus, DerivedPath, LogEvent, Missing, Store as _, StoreError};
+use firn_protocol::{
+    BuildResult, BuildStatus, DerivedPath, Doing, LogEvent, Missing, Store as _, StoreError,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -186,6 +188,10 @@ struct Play {
     world: World,
     clients: Vec<Client>,
     begun: [VecDeque<Asked>; 3],
+    /// Mallory is private: what she begins is her own run.
+    private: bool,
+    /// Runs of her own that may stand at the gate before those of the others.
+    ahead: usize,
 }
 
 /// Plays the operations of these accounts, each at its own time.
@@ -201,6 +207,8 @@ async fn play(history: &[Step], accounts: &[usize], reuse: &Reuse) -> [Observed;
         world,
         clients,
         begun: Default::default(),
+        private: false,
+        ahead: 0,
     };
     let mut observed: [Observed; 3] = Default::default();
     for (time, step) in history
@@ -286,8 +294,10 @@ impl Play {
                 let desk = self.world.desk("mallory").await;
                 let all: Vec<String> = universe().iter().map(ToString::to_string).collect();
                 desk.forget(&all).await.unwrap();
-                let private = private.to_string();
-                desk.set(None, "private", Some(&private)).await.unwrap();
+                desk.set(None, "private", Some(&private.to_string()))
+                    .await
+                    .unwrap();
+                self.private = private;
                 vec![Outcome::Left]
             }
             Operation::Leave | Operation::TakeBack { .. } => vec![Outcome::Left],
@@ -295,6 +305,7 @@ impl Play {
     }
 
     async fn begin(&mut self, account: usize) -> Vec<Outcome> {
+        self.ahead += usize::from(account == MALLORY && self.private);
         let mut asked = Asked::plain(&self.clients[account], &derivation(SLOW, account));
         asked.began().await;
         self.begun[account].push_back(asked);
@@ -304,13 +315,19 @@ impl Play {
     async fn finish(&mut self, account: usize) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for asked in std::mem::take(&mut self.begun[account]) {
-            self.world.builder.release(1);
+            // Whoever came to the gate first is let through first.
+            self.world.builder.release(1 + std::mem::take(&mut self.ahead));
             let mut answered = asked.answer().await;
             if let Ok(result) = &mut answered.result
                 && result.status == BuildStatus::AlreadyValid
             {
                 // An earlier request for it has come to its end already.
                 result.status = BuildStatus::Built;
+                for event in &mut answered.events {
+                    if let LogEvent::BuildStarted { doing, .. } = event {
+                        *doing = Doing::Building;
+                    }
+                }
             }
             outcomes.push(built(answered));
         }
@@ -382,6 +399,13 @@ fn built(answered: Answered) -> Outcome {
         |event: &LogEvent| matches!(event, LogEvent::BuildLine { line, .. } if line.starts_with(b"firn: "));
     // Whoever is given a result without a run sees no log.
     events.retain(|event| !firns(event) && !matches!(event, LogEvent::BuildLine { .. }));
+    for event in &mut events {
+        if let LogEvent::BuildStarted { doing, .. } = event
+            && matches!(doing, Doing::Reusing | Doing::Replaying)
+        {
+            *doing = Doing::Building;
+        }
+    }
     Outcome::Built(answered.result.map(of).map_err(|e| e.message), events)
 }
 

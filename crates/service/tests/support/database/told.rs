@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firn_core::{AccountId, Claim, Evidence, KeyId, ObjectId, Policy, RealisationEvidence, Trust, Witness};
+use firn_core::{
+    AccountId, Claim, Evidence, KeyId, Object, ObjectId, Policy, RealisationEvidence, Trust, Witness,
+};
 use firn_nix::StorePath;
 use firn_service::ports::DatabaseError;
 
@@ -116,8 +118,15 @@ impl MemoryDatabase {
         rows.map(|row| (row.account, row.evidence.clone())).collect()
     }
 
-    /// Has an account be told here what it was told in another database, if that is there to be told. Accounts have one number in both.
-    pub fn tell_as(&self, account: AccountId, told: &Evidence, from: &Self) {
+    /// Has an account be told here what it was told in another database, if that, or something that counts as that object, is there to be
+    /// told. Accounts have one number in both.
+    pub fn tell_as(
+        &self,
+        account: AccountId,
+        told: &Evidence,
+        from: &Self,
+        counts: impl Fn(&Object, &Object) -> bool,
+    ) {
         let key = match told.witness {
             Witness::Key(key) => Some(from.lock().public_keys[key.0 as usize - 1].0.clone()),
             _ => None,
@@ -140,13 +149,11 @@ impl MemoryDatabase {
         }
         let object = &told.claim.object;
         let live = state.live(&policy, |path| *path == object.path);
-        let there = live.into_iter().find(|e| {
-            e.witness == witness
-                && e.claim.object == *object
-                && e.claim.origin == told.claim.origin
-                && state.can_be_taken_back(e)
+        let there = live.into_iter().filter(|e| {
+            e.witness == witness && e.claim.origin == told.claim.origin && state.can_be_taken_back(e)
         });
-        if let Some(evidence) = there {
+        let there: Vec<Evidence> = there.filter(|e| counts(object, &e.claim.object)).collect();
+        for evidence in there {
             state.keep(account, evidence);
         }
     }
