@@ -236,10 +236,7 @@ mod tests {
         log.flush();
         let text = sink.text();
         assert!(text.matches("line\n").count() >= QUEUE);
-        assert!(
-            text.ends_with(" lines of the log could not be written\nthe last\n"),
-            "{}",
-            text.len()
-        );
+        assert!(text.contains(" lines of the log could not be written\n"));
+        assert!(text.ends_with("the last\n"));
     }
 }
