@@ -273,9 +273,10 @@ impl<P: Ports> House<P> {
         self.clock.now().as_secs()
     }
 
-    /// Builds that run or wait for a slot.
+    /// Builds that run or wait for a slot. One that was discarded runs until its processes are gone.
     pub fn running_builds(&self) -> usize {
-        self.running.len()
+        let (turns, waiting) = self.queue.counts();
+        self.running.len().max(turns + waiting)
     }
 
     /// Builds that have their turn, and builds that wait for theirs.

@@ -124,6 +124,7 @@ fn the_last_client_that_leaves_ends_the_build_where_the_operator_says_so() {
             .is_none()
     });
     for account in ["alice", "bob"] {
+        wait_for("it is noted", || !answers(&server, account).is_empty());
         let [(_, reason)] = &answers(&server, account)[..] else {
             panic!()
         };

@@ -25,7 +25,9 @@ impl Open {
     fn everything() -> Option<Self> {
         let mut server = server()?;
         server.stop();
-        server.configure("[build]\nmax-jobs = 2\n").unwrap();
+        server
+            .configure("[build]\nmax-jobs = 2\nfinish-left-builds = 0\n")
+            .unwrap();
         server.launch().unwrap();
         let owner = server.client("alice").unwrap();
         let thief = server.another_client("alice", "thief").unwrap();

@@ -88,7 +88,7 @@ fn bad() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("self", directory(&[b"."]), "'.' cannot be a file name"),
         ("slash", directory(&[b"a/b"]), "'a/b' cannot be a file name"),
         ("absolute", directory(&[b"/etc"]), "'/etc' cannot be a file name"),
-        ("nul", directory(&[b"a\0b"]), r"'a\x00b' cannot be a file name"),
+        ("nul", directory(&[b"a\0b"]), r"'a\0b' cannot be a file name"),
         ("nameless", directory(&[b""]), "'' cannot be a file name"),
         ("long-name", directory(&[&[b'n'; 256]]), "256 bytes (at most 255)"),
         ("padding", padded, "padding is not zero"),
