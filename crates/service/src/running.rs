@@ -382,7 +382,12 @@ impl Running {
     }
 
     fn is_shared(&self) -> bool {
-        self.key.is_some_and(|(_, owner)| owner.is_none()) && !self.discarded.load(Ordering::Relaxed)
+        self.is_everybodys() && !self.discarded.load(Ordering::Relaxed)
+    }
+
+    /// Whether it began as everybody's, whatever became of it.
+    fn is_everybodys(&self) -> bool {
+        self.key.is_some_and(|(_, owner)| owner.is_none())
     }
 
     /// It goes on, and nobody waits for it.
@@ -489,7 +494,7 @@ impl Lead {
 
     /// The accounts for which it goes on or went on without a request of theirs, and how each names the derivation.
     pub(crate) fn detached(&self) -> Vec<(AccountId, StorePath)> {
-        let background = self.run.is_in_background();
+        let background = self.run.is_everybodys() && self.run.hold.borrow().is_left();
         let parts = self.run.parts();
         let detached = parts
             .iter()
