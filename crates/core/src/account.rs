@@ -95,7 +95,10 @@ mod tests {
         assert!(error.contains(r"a\n\u{1b}[2J"), "{error}");
         assert!(!error.contains('\u{1b}'));
         let long = AccountName::parse(&"ß".repeat(10_000)).unwrap_err().to_string();
-        assert!(long.contains("(20000 bytes in all)") && long.len() < 500, "{long}");
+        assert!(
+            long.contains("(20000 bytes in all)") && long.len() < 500,
+            "{long}"
+        );
     }
 
     #[test]

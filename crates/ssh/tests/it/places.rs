@@ -15,7 +15,9 @@ use crate::support::{House, PATIENCE, Seen, openssh_is_here, run, text};
 async fn idle(house: &House, key: &str, name: &str) -> Child {
     let socket = house.folder.path().join(name);
     let mut ssh = house.ssh(key);
-    ssh.args(["-M", "-N", "-S"]).arg(&socket).arg("127.0.0.1");
+    ssh.args(["-oSendEnv=FIRN_TEST", "-M", "-N", "-S"])
+        .arg(&socket)
+        .arg("127.0.0.1");
     let child = ssh.spawn().unwrap();
     let there = async {
         while !socket.exists() {
@@ -30,8 +32,9 @@ async fn idle(house: &House, key: &str, name: &str) -> Child {
 fn on(house: &House, name: &str, script: &str) -> tokio::process::Command {
     let mut ssh = house.ssh("mallory");
     ssh.arg("-S").arg(house.folder.path().join(name));
-    ssh.arg(format!("-oSetEnv=\"FIRN_TEST={script}\""));
-    ssh.args(["127.0.0.1", "nix-daemon --stdio"]);
+    // A master sends no SetEnv of the others, only what SendEnv names on both sides.
+    ssh.args(["-oSendEnv=FIRN_TEST", "127.0.0.1", "nix-daemon --stdio"]);
+    ssh.env("FIRN_TEST", script);
     ssh
 }
 
