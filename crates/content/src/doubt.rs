@@ -13,6 +13,16 @@ use rustix::io::Errno;
 
 use crate::store::Inner;
 
+/// How contents stand that a sync was to bring to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Synced,
+    /// Somebody published one of them after the sync had begun: what is there now may not be what was synced.
+    PublishedAgain,
+    /// This one was lost before.
+    Lost(NarHash),
+}
+
 /// How often writes were lost, and which contents have to go because of that.
 #[derive(Debug, Default)]
 pub(crate) struct Doubt(RwLock<State>);
@@ -84,13 +94,17 @@ impl Inner {
         Ok(())
     }
 
-    /// Which of these contents a sync that succeeded has not brought to the disk: they were lost before.
-    pub(crate) fn first_lost(&self, contents: &[NarHash]) -> Option<NarHash> {
+    /// How these contents stand after a sync that succeeded.
+    pub(crate) fn standing(&self, contents: &[NarHash]) -> Standing {
         let doubt = self.doubt.read();
-        let lost = |hash: &&NarHash| {
-            doubt.contents.contains(hash) || self.session.is_unsynced(hash) || !self.contains(hash)
-        };
-        contents.iter().find(lost).copied()
+        let lost = |hash: &&NarHash| doubt.contents.contains(hash) || !self.contains(hash);
+        if let Some(lost) = contents.iter().find(lost) {
+            return Standing::Lost(*lost);
+        }
+        match contents.iter().any(|hash| self.session.is_unsynced(hash)) {
+            true => Standing::PublishedAgain,
+            false => Standing::Synced,
+        }
     }
 
     fn sweep(&self, name: String) {
@@ -132,6 +146,25 @@ mod tests {
         let hash = content.hash();
         store.publish([content]).await.unwrap();
         hash
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_many_publish_at_once_is_lost_for_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = ContentStore::open(dir.path()).unwrap();
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..16 {
+            let store = store.clone();
+            tasks.spawn(async move {
+                for _ in 0..20 {
+                    let hash = published(&store, "the same").await;
+                    store.sync([hash]).await.unwrap();
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
     }
 
     fn fail(store: &ContentStore) {

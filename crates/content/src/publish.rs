@@ -5,11 +5,15 @@ use rustix::fs::{AtFlags, Mode, RenameFlags};
 use rustix::io::Errno;
 
 use crate::blocking::blocking;
+use crate::doubt::Standing;
 use crate::error::ContentError;
 use crate::staged::Staged;
 use crate::store::{ContentStore, Inner};
 use crate::sync::SyncError;
 use crate::tree_writer::RootKind;
+
+/// How often contents that others publish again meanwhile are brought to the disk once more.
+const MAX_ROUNDS: usize = 64;
 
 impl ContentStore {
     /// Moves staged contents to their places. A content that is there already stays as it is. On an error some may be
@@ -42,7 +46,23 @@ impl ContentStore {
     where
         C: IntoIterator<Item = NarHash>,
     {
-        let contents: Vec<NarHash> = contents.into_iter().collect();
+        let contents: Arc<[NarHash]> = contents.into_iter().collect();
+        for _ in 0..MAX_ROUNDS {
+            self.sync_all().await?;
+            let (store, asked) = (Arc::clone(&self.inner), Arc::clone(&contents));
+            match blocking(move || store.standing(&asked)).await? {
+                Standing::Synced => return Ok(()),
+                Standing::Lost(lost) => return Err(ContentError::Lost(lost)),
+                Standing::PublishedAgain => {}
+            }
+        }
+        match contents.first() {
+            Some(busy) => Err(ContentError::Lost(*busy)),
+            None => Ok(()),
+        }
+    }
+
+    async fn sync_all(&self) -> Result<(), ContentError> {
         let store = Arc::clone(&self.inner);
         let run = move || {
             let noted = store.session.noted();
@@ -59,12 +79,7 @@ impl ContentStore {
         self.inner.sync.sync(run).await.map_err(|error| match error {
             SyncError::Failed(errno) => ContentError::at(&self.inner.dir)(errno),
             SyncError::Interrupted => ContentError::Interrupted,
-        })?;
-        let store = Arc::clone(&self.inner);
-        match blocking(move || store.first_lost(&contents)).await? {
-            Some(lost) => Err(ContentError::Lost(lost)),
-            None => Ok(()),
-        }
+        })
     }
 }
 
