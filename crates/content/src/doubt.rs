@@ -13,16 +13,6 @@ use rustix::io::Errno;
 
 use crate::store::Inner;
 
-/// How contents stand that a sync was to bring to the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    Synced,
-    /// Somebody published one of them after the sync had begun: what is there now may not be what was synced.
-    PublishedAgain,
-    /// This one was lost before.
-    Lost(NarHash),
-}
-
 /// How often writes were lost, and which contents have to go because of that.
 #[derive(Debug, Default)]
 pub(crate) struct Doubt(RwLock<State>);
@@ -94,16 +84,13 @@ impl Inner {
         Ok(())
     }
 
-    /// How these contents stand after a sync that succeeded.
-    pub(crate) fn standing(&self, contents: &[NarHash]) -> Standing {
+    /// How often writes were lost so far, if all of these contents are there; else the first that is not.
+    pub(crate) fn there(&self, contents: &[NarHash]) -> Result<u64, NarHash> {
         let doubt = self.doubt.read();
         let lost = |hash: &&NarHash| doubt.contents.contains(hash) || !self.contains(hash);
-        if let Some(lost) = contents.iter().find(lost) {
-            return Standing::Lost(*lost);
-        }
-        match contents.iter().any(|hash| self.session.is_unsynced(hash)) {
-            true => Standing::PublishedAgain,
-            false => Standing::Synced,
+        match contents.iter().find(lost) {
+            Some(lost) => Err(*lost),
+            None => Ok(doubt.losses),
         }
     }
 

@@ -5,15 +5,11 @@ use rustix::fs::{AtFlags, Mode, RenameFlags};
 use rustix::io::Errno;
 
 use crate::blocking::blocking;
-use crate::doubt::Standing;
 use crate::error::ContentError;
 use crate::staged::Staged;
 use crate::store::{ContentStore, Inner};
 use crate::sync::SyncError;
 use crate::tree_writer::RootKind;
-
-/// How often contents that others publish again meanwhile are brought to the disk once more.
-const MAX_ROUNDS: usize = 64;
 
 impl ContentStore {
     /// Moves staged contents to their places. A content that is there already stays as it is. On an error some may be
@@ -47,18 +43,21 @@ impl ContentStore {
         C: IntoIterator<Item = NarHash>,
     {
         let contents: Arc<[NarHash]> = contents.into_iter().collect();
-        for _ in 0..MAX_ROUNDS {
+        loop {
+            let (store, asked) = (Arc::clone(&self.inner), Arc::clone(&contents));
+            let before = blocking(move || store.there(&asked))
+                .await?
+                .map_err(ContentError::Lost)?;
             self.sync_all().await?;
             let (store, asked) = (Arc::clone(&self.inner), Arc::clone(&contents));
-            match blocking(move || store.standing(&asked)).await? {
-                Standing::Synced => return Ok(()),
-                Standing::Lost(lost) => return Err(ContentError::Lost(lost)),
-                Standing::PublishedAgain => {}
+            // What was there all the time was synced, whoever has published it again meanwhile.
+            if blocking(move || store.there(&asked))
+                .await?
+                .map_err(ContentError::Lost)?
+                == before
+            {
+                return Ok(());
             }
-        }
-        match contents.first() {
-            Some(busy) => Err(ContentError::Lost(*busy)),
-            None => Ok(()),
         }
     }
 

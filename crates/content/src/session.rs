@@ -139,11 +139,6 @@ impl Session {
         self.notes().hashes.keys().copied().collect()
     }
 
-    /// Whether a content is among them.
-    pub(crate) fn is_unsynced(&self, hash: &NarHash) -> bool {
-        self.notes().hashes.contains_key(hash)
-    }
-
     fn notes(&self) -> MutexGuard<'_, Notes> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
